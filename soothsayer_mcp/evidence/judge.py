@@ -1,0 +1,44 @@
+"""Judges what came back: findings from observations."""
+
+from soothsayer_mcp.model.decision import Effect, Mode
+from soothsayer_mcp.model.evidence import Level
+from soothsayer_mcp.model.failure import Reason
+from soothsayer_mcp.model.finding import Answer, Finding
+from soothsayer_mcp.model.outcome import Returned
+from soothsayer_mcp.model.step import AnsweredStep
+
+OUTPUT_SCHEMA = "schema:output"
+
+
+def judge_answer(step: AnsweredStep) -> tuple[Finding, ...]:
+    """Check a successful answer against the tool's own output schema.
+
+    No finding where nothing is owed: error answers, tools without an output schema, and observe mode, which must not
+    change a byte.
+    """
+    outcome = step.outcome
+    if not isinstance(outcome, Returned) or outcome.result is None or outcome.is_error:
+        return ()
+    check = None if step.tool is None else step.tool.check_result
+    if check is None or step.decision.mode is Mode.OBSERVE or step.decision.effect is not Effect.ALLOW:
+        return ()
+    if _is_not_final(outcome):
+        return ()
+    if not outcome.strict:
+        return (_finding(Answer.UNKNOWN, "its answer reads in more than one way", Reason.UNCHECKED),)
+    if "structuredContent" not in outcome.result:
+        return (_finding(Answer.BROKEN, "no structured content came", Reason.RESULT_SCHEMA),)
+    fault = check(outcome.structured)
+    if fault is None:
+        return (_finding(Answer.KEPT, "", None),)
+    return (_finding(Answer.BROKEN, f"{fault.path or 'the whole'} {fault.problem}", Reason.RESULT_SCHEMA),)
+
+
+def _is_not_final(outcome: Returned) -> bool:
+    """Whether the server still wants something (`input_required`) or answers later (a task)."""
+    result = outcome.result or {}
+    return result.get("resultType", "complete") != "complete" or "task" in result
+
+
+def _finding(answer: Answer, detail: str, reason: Reason | None) -> Finding:
+    return Finding(check=OUTPUT_SCHEMA, answer=answer, level=Level.E1, reason=reason, detail=detail)

@@ -1,0 +1,166 @@
+"""The sentence: what happens to every governed call, in order. Order lives here and nowhere else."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import anyio
+
+from soothsayer_mcp.evidence.judge import judge_answer
+from soothsayer_mcp.evidence.weigh import weigh
+from soothsayer_mcp.model.decision import Decision, Effect, Mode
+from soothsayer_mcp.model.facts import Facts
+from soothsayer_mcp.model.failure import Acted, Failure, Reason
+from soothsayer_mcp.model.outcome import Asked, Refused, Unknown
+from soothsayer_mcp.model.run import Run
+from soothsayer_mcp.model.step import (
+    AnsweredStep,
+    ClosedStep,
+    ProposedStep,
+    RecordedStep,
+    SupportedStep,
+    WithheldStep,
+)
+from soothsayer_mcp.policy.decide import decide
+from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.ports import Admit, Call, Look, PortError, Standing, Store, Tools
+from soothsayer_mcp.run.close import close
+from soothsayer_mcp.run.reserve import refuse_unless_open
+
+RECORD_BOUND_S = 12.0
+"""How long the record of an outcome may take after its call was given up: the store's own bound and a little."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unrecorded:
+    """A call that could not be put on record. Nothing was sent, unless its failure says `maybe`."""
+
+    failure: Failure
+
+
+class Governor:
+    """Governs calls: propose, decide, evidence, record intent, forward, verify, record outcome, next step."""
+
+    def __init__(
+        self, *, policy: Callable[[], Policy], store: Store, tools: Tools, look: Look, call_timeout_s: float
+    ) -> None:
+        """Govern by the policy in force at each moment; `call_timeout_s` holds where no rule sets a smaller limit."""
+        self._policy = policy
+        self._store = store
+        self._tools = tools
+        self._look = look
+        self._call_timeout_s = call_timeout_s
+
+    async def govern(self, step: ProposedStep, call: Call) -> ClosedStep | Unrecorded:
+        """Take one call through the whole loop.
+
+        Nothing is forwarded before its intent is durable, and nothing is answered before its outcome is. A failure of
+        ours never allows.
+        """
+        try:
+            return await self._sentence(step, call)
+        except PortError as error:
+            return Unrecorded(failure=error.failure)
+
+    async def _sentence(self, step: ProposedStep, call: Call) -> ClosedStep:
+        run = await self._store.read_run(step.run_id)
+        basis = self._basis(run, step)
+        decided = step.decided(decide(basis.policy, run, step, basis.facts))
+        supported = decided.supported(weigh(decided))
+        recorded = await self._store.record_intent(supported, self._admit(basis, call))
+        answered = await self._forward(recorded, call)
+        verified = answered.verified(judge_answer(answered))
+        return await self._store.record_outcome(verified, close)
+
+    async def abandon(self, step: ProposedStep, call: Call) -> ClosedStep | Unrecorded:
+        """End a step in which a fault of ours showed itself: refused if nothing was sent, unknown if something was."""
+        try:
+            if call.recorded is None:
+                return await self._refuse(step, Failure(reason=Reason.INTERNAL_ERROR, summary=""))
+            summary = "Soothsayer failed after the call was sent"
+            failure = Failure(reason=Reason.OUTCOME_LOST, summary=summary, certainly_not_acted=not call.sent)
+            answered = call.recorded.answered(Unknown(failure=failure))
+            return await self._store.record_outcome(answered.verified(()), close)
+        except PortError as error:
+            return Unrecorded(failure=error.failure)
+
+    async def _refuse(self, step: ProposedStep, failure: Failure) -> ClosedStep:
+        decision = Decision(
+            effect=Effect.DENY,
+            reason=failure.reason,
+            rules=(),
+            mode=Mode.ENFORCE,
+            policy_digest=self._policy().digest,
+        )
+        supported = step.decided(decision).supported(weigh(step.decided(decision)))
+        withheld = await self._store.record_intent(supported, lambda _standing, _step: Refused(failure=failure))
+        if isinstance(withheld, RecordedStep):
+            raise PortError(Reason.INTERNAL_ERROR, "", acted=Acted.NO)
+        return await self._store.record_outcome(withheld.verified(()), close)
+
+    def _basis(self, run: Run, step: ProposedStep) -> "_Basis":
+        policy = self._policy()
+        questions = policy.questions(step)
+        return _Basis(policy=policy, run_version=run.version, facts=self._look(questions), questions=questions)
+
+    def _admit(self, basis: "_Basis", call: Call) -> Admit:
+        def admit(standing: Standing, step: SupportedStep) -> Refused | Asked | None:
+            for gap in step.support.gaps:
+                return Refused(failure=gap)
+            if call.withdrawn:
+                return Refused(failure=Failure(reason=Reason.WITHDRAWN, summary=call.cancel_reason or "by the host"))
+            closed = refuse_unless_open(standing.run)
+            if closed is not None:
+                return Refused(failure=closed)
+            now = self._basis(standing.run, step)
+            if now.same_as(basis):
+                return None
+            again = decide(now.policy, standing.run, step, now.facts)
+            if again.effect is step.decision.effect and again.obligations == step.decision.obligations:
+                return None
+            what = "the policy" if now.policy.digest != basis.policy.digest else "what the decision rested on"
+            return Refused(failure=Failure(reason=Reason.STATE_CHANGED, summary=what))
+
+        return admit
+
+    async def _forward(self, step: RecordedStep | WithheldStep, call: Call) -> AnsweredStep:
+        if isinstance(step, WithheldStep):
+            return step
+        call.recorded = step
+        timeout_s = self._call_timeout_s
+        if step.decision.timeout_s is not None:
+            timeout_s = min(timeout_s, step.decision.timeout_s)
+        try:
+            with anyio.move_on_after(timeout_s):
+                return step.answered(await self._tools.forward(step, call))
+            failure = Failure(
+                reason=Reason.CALL_TIMEOUT,
+                summary=f"{step.proposal.server}.{step.proposal.tool} gave no answer in {timeout_s:g} s",
+                certainly_not_acted=not call.sent,
+            )
+        except PortError as error:
+            failure = error.failure
+            if error.acted is Acted.NO:
+                return step.answered(Refused(failure=failure))
+        except Exception:  # noqa: BLE001 - the world is ugly here; whatever it does, a sent call is unknown, never an answer
+            summary = f"the call to {step.proposal.server} failed inside Soothsayer"
+            failure = Failure(reason=Reason.CONNECTION_LOST, summary=summary, certainly_not_acted=not call.sent)
+        return step.answered(Unknown(failure=failure))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Basis:
+    """What a decision rested on."""
+
+    policy: Policy
+    run_version: int
+    facts: Facts
+    questions: tuple[str, ...]
+
+    def same_as(self, other: "_Basis") -> bool:
+        return (
+            self.policy is other.policy and self.run_version == other.run_version and self.facts == other.facts
+        ) or (
+            self.policy.digest == other.policy.digest
+            and self.run_version == other.run_version
+            and self.facts == other.facts
+        )

@@ -1,0 +1,87 @@
+"""What policy answered to a proposal, and why."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from soothsayer_mcp.model.failure import Reason
+from soothsayer_mcp.model.json import Digest, Json
+
+
+class Effect(StrEnum):
+    """What a rule, and a decision, says. Nothing else is ever called an effect."""
+
+    ALLOW = "allow"
+    ASK = "ask"
+    DENY = "deny"
+
+    @property
+    def strictness(self) -> int:
+        """0 for allow, 1 for ask, 2 for deny."""
+        return _STRICTNESS[self]
+
+
+_STRICTNESS = {Effect.ALLOW: 0, Effect.ASK: 1, Effect.DENY: 2}
+
+
+class Mode(StrEnum):
+    """Whether a decision binds or is only written down."""
+
+    ENFORCE = "enforce"
+    OBSERVE = "observe"
+
+
+class ObligationKind(StrEnum):
+    """What an allowed step can owe."""
+
+    REQUIRE = "require"
+    VERIFY = "verify"
+    CAPTURE = "capture"
+    UNDO = "undo"
+    LIMIT = "limit"
+    REDACT = "redact"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Obligation:
+    """One thing that an allowed step owes, and the rule that says so."""
+
+    kind: ObligationKind
+    spec: Mapping[str, Json]
+    rule: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleMatch:
+    """A rule that matched, or that could not be evaluated and therefore counts as matched."""
+
+    id: str
+    """`policy/rule`, or a built-in such as `pins/changed`, or `default`."""
+    effect: Effect
+    text: str
+    """The rule's own reason, for people and models."""
+    unknown: str = ""
+    """Why it could not be evaluated; empty when it matched."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What policy says of one proposal."""
+
+    effect: Effect
+    """What holds: in observe mode `allow` even where `would` says otherwise."""
+    reason: Reason | None
+    """Why it is not an allow; `None` for an allow."""
+    rules: tuple[RuleMatch, ...]
+    """The rules of the winning effect; in observe mode those behind `would`."""
+    mode: Mode
+    policy_digest: Digest
+    would: Effect | None = None
+    """In observe mode, the effect that enforcing would have had; else `None`."""
+    obligations: tuple[Obligation, ...] = ()
+    does: tuple[str, ...] = ()
+    """The labels in force: what the operator says the tool does; `unlabelled` when nothing is said."""
+    timeout_s: float | None = None
+    """The smallest `limit: {timeout}` of all matching rules; `None` when there is none."""
+    context: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    """What the decision read beside the call itself, for computing it again."""

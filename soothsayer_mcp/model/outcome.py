@@ -1,0 +1,60 @@
+"""How the forward of a step ended."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from soothsayer_mcp.model.failure import Failure
+from soothsayer_mcp.model.json import Json, JsonObject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Returned:
+    """The server answered with the call's own id."""
+
+    raw: bytes
+    """The whole frame as it came."""
+    result: JsonObject | None
+    """The result object, read leniently; `None` when the answer is an error or its result is no object."""
+    error: JsonObject | None = None
+    """The JSON-RPC error object; `None` when the answer is a result."""
+    strict: bool = True
+    """Whether the frame reads in exactly one way; checks of a frame that does not answer `unknown`."""
+    tool_us: int = 0
+    """From handing the call to the server's pipe until its answer was read."""
+
+    @property
+    def is_error(self) -> bool:
+        """Whether the tool itself said that it failed; only JSON `true` counts."""
+        return self.result is not None and self.result.get("isError") is True
+
+    @property
+    def structured(self) -> Json:
+        """`structuredContent`, or `None`."""
+        return None if self.result is None else self.result.get("structuredContent")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unknown:
+    """It was sent, and what became of it is not known: the tool may have acted."""
+
+    failure: Failure
+    tool_us: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """Nothing reached the tool."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A question went out instead of the call."""
+
+    failure: Failure
+    ask: str
+    """The ask's id."""
+
+
+Outcome: TypeAlias = Returned | Unknown | Refused | Asked

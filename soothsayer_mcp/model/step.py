@@ -1,0 +1,255 @@
+"""The governed step. Its type says how far it has come; nobody but this file constructs the later types.
+
+`Tools.forward` takes a `RecordedStep`: forwarding before recording, although refused, or twice does not type-check.
+"""
+
+from dataclasses import dataclass
+
+from soothsayer_mcp.model.call import Cause, Client, Principal, Proposal, RunId, StepId, ToolDefinition
+from soothsayer_mcp.model.decision import Decision
+from soothsayer_mcp.model.entry import Receipt
+from soothsayer_mcp.model.evidence import Support
+from soothsayer_mcp.model.failure import Acted, Failure, Reason
+from soothsayer_mcp.model.finding import Answer, Finding
+from soothsayer_mcp.model.outcome import Asked, Outcome, Refused, Returned, Unknown
+from soothsayer_mcp.model.run import NextStep
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProposedStep:
+    """A call, read and attributed; what is wrong with it travels along as flaws and is denied by `decide`."""
+
+    id: StepId
+    run_id: RunId
+    cause: Cause
+    principal: Principal
+    client: Client
+    tool: ToolDefinition | None
+    """`None` when no server offers it; then there is a flaw that says so."""
+    proposal: Proposal
+    flaws: tuple[Failure, ...]
+    proposed_at_us: int
+    """Microseconds since 1970, UTC."""
+    began_ns: int
+    """Monotonic, for durations only."""
+    continues: str = ""
+    """The step (`RUN.NO`) whose question this call answers; empty for a fresh proposal."""
+
+    def decided(self, decision: Decision) -> "DecidedStep":
+        """Learn what policy says."""
+        return DecidedStep(
+            id=self.id,
+            run_id=self.run_id,
+            cause=self.cause,
+            principal=self.principal,
+            client=self.client,
+            tool=self.tool,
+            proposal=self.proposal,
+            flaws=self.flaws,
+            proposed_at_us=self.proposed_at_us,
+            began_ns=self.began_ns,
+            continues=self.continues,
+            decision=decision,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecidedStep(ProposedStep):
+    """A step that policy has answered."""
+
+    decision: Decision
+
+    def supported(self, support: Support) -> "SupportedStep":
+        """Learn which evidence is held and what is missing."""
+        return SupportedStep(
+            id=self.id,
+            run_id=self.run_id,
+            cause=self.cause,
+            principal=self.principal,
+            client=self.client,
+            tool=self.tool,
+            proposal=self.proposal,
+            flaws=self.flaws,
+            proposed_at_us=self.proposed_at_us,
+            began_ns=self.began_ns,
+            continues=self.continues,
+            decision=self.decision,
+            support=support,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupportedStep(DecidedStep):
+    """A step with all that is known before anything is sent."""
+
+    support: Support
+
+    def recorded(self, intent: Receipt) -> "RecordedStep":
+        """Learn that the intent is durable: it may be forwarded."""
+        return RecordedStep(
+            id=self.id,
+            run_id=self.run_id,
+            cause=self.cause,
+            principal=self.principal,
+            client=self.client,
+            tool=self.tool,
+            proposal=self.proposal,
+            flaws=self.flaws,
+            proposed_at_us=self.proposed_at_us,
+            began_ns=self.began_ns,
+            continues=self.continues,
+            decision=self.decision,
+            support=self.support,
+            intent=intent,
+        )
+
+    def withheld(self, intent: Receipt, outcome: Refused | Asked) -> "WithheldStep":
+        """Learn that the refusal is durable: it may not be forwarded."""
+        return WithheldStep(
+            id=self.id,
+            run_id=self.run_id,
+            cause=self.cause,
+            principal=self.principal,
+            client=self.client,
+            tool=self.tool,
+            proposal=self.proposal,
+            flaws=self.flaws,
+            proposed_at_us=self.proposed_at_us,
+            began_ns=self.began_ns,
+            continues=self.continues,
+            decision=self.decision,
+            support=self.support,
+            intent=intent,
+            outcome=outcome,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedStep(SupportedStep):
+    """A step whose intent is durable. The only type that may be forwarded."""
+
+    intent: Receipt
+
+    def answered(self, outcome: Returned | Unknown | Refused) -> "AnsweredStep":
+        """Learn how the forward ended."""
+        return AnsweredStep(
+            id=self.id,
+            run_id=self.run_id,
+            cause=self.cause,
+            principal=self.principal,
+            client=self.client,
+            tool=self.tool,
+            proposal=self.proposal,
+            flaws=self.flaws,
+            proposed_at_us=self.proposed_at_us,
+            began_ns=self.began_ns,
+            continues=self.continues,
+            decision=self.decision,
+            support=self.support,
+            intent=self.intent,
+            outcome=outcome,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnsweredStep(SupportedStep):
+    """A step whose forward is over, or that was never to be forwarded."""
+
+    intent: Receipt
+    outcome: Outcome
+
+    def verified(self, findings: tuple[Finding, ...]) -> "VerifiedStep":
+        """Learn what the checks found."""
+        return VerifiedStep(
+            id=self.id,
+            run_id=self.run_id,
+            cause=self.cause,
+            principal=self.principal,
+            client=self.client,
+            tool=self.tool,
+            proposal=self.proposal,
+            flaws=self.flaws,
+            proposed_at_us=self.proposed_at_us,
+            began_ns=self.began_ns,
+            continues=self.continues,
+            decision=self.decision,
+            support=self.support,
+            intent=self.intent,
+            outcome=self.outcome,
+            findings=findings,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WithheldStep(AnsweredStep):
+    """A step that was refused or asked about, durably, in one commit. Its outcome is `Refused` or `Asked`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedStep(AnsweredStep):
+    """A step whose checks are done."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why the step failed: the first stage that did. `None` when it succeeded."""
+        match self.outcome:
+            case Refused(failure=failure) | Asked(failure=failure) | Unknown(failure=failure):
+                return failure
+            case Returned() as returned:
+                return _returned_failure(returned, self.findings)
+
+    @property
+    def acted(self) -> Acted:
+        """Whether the tool had its effect: `yes` for a success."""
+        failure = self.failure
+        return Acted.YES if failure is None else failure.acted
+
+    def closed(self, closing: Receipt, next_step: NextStep, why: str = "") -> "ClosedStep":
+        """Learn that the outcome is durable: it may be answered."""
+        return ClosedStep(
+            id=self.id,
+            run_id=self.run_id,
+            cause=self.cause,
+            principal=self.principal,
+            client=self.client,
+            tool=self.tool,
+            proposal=self.proposal,
+            flaws=self.flaws,
+            proposed_at_us=self.proposed_at_us,
+            began_ns=self.began_ns,
+            continues=self.continues,
+            decision=self.decision,
+            support=self.support,
+            intent=self.intent,
+            outcome=self.outcome,
+            findings=self.findings,
+            closing=closing,
+            next_step=next_step,
+            why=why,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClosedStep(VerifiedStep):
+    """A step whose outcome is durable."""
+
+    closing: Receipt
+    next_step: NextStep
+    why: str = ""
+    """Why the next step is not `continue`; empty when it is."""
+
+
+def _returned_failure(returned: Returned, findings: tuple[Finding, ...]) -> Failure | None:
+    if returned.error is not None:
+        return Failure(reason=Reason.PROTOCOL_ERROR, summary="")
+    if returned.result is None:
+        return Failure(reason=Reason.ANSWER_UNREADABLE, summary="its answer is no result")
+    if returned.is_error:
+        return Failure(reason=Reason.TOOL_FAILED, summary="")
+    for wanted in (Answer.BROKEN, Answer.UNKNOWN):
+        for finding in findings:
+            if finding.answer is wanted and finding.reason is not None:
+                return Failure(reason=finding.reason, summary=f"{finding.check} {finding.detail}".strip())
+    return None

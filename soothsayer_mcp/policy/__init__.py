@@ -1,0 +1,1 @@
+"""May it? The policy language as pure functions: matching, deciding, explaining."""

@@ -1,0 +1,223 @@
+"""What the sentences need of the world: a store, tools, pipes, a clock. Adapters implement these; tests fake them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+from soothsayer_mcp.model.call import PinState, RunId, StepId
+from soothsayer_mcp.model.entry import Kind
+from soothsayer_mcp.model.facts import Facts
+from soothsayer_mcp.model.failure import Acted, Failure, Reason
+from soothsayer_mcp.model.json import Digest, Json
+from soothsayer_mcp.model.outcome import Asked, Refused, Returned
+from soothsayer_mcp.model.run import Closing, Run, RunBinding
+from soothsayer_mcp.model.step import ClosedStep, RecordedStep, SupportedStep, VerifiedStep, WithheldStep
+
+
+class PortError(Exception):
+    """A port could not do its part. The only exception that ports raise."""
+
+    def __init__(self, reason: Reason, summary: str, *, acted: Acted) -> None:
+        """Say why, in words fit for an agent, and whether the tool may have acted."""
+        super().__init__(f"{reason}: {summary}")
+        self.reason = reason
+        self.summary = summary
+        self.acted = acted
+
+    @property
+    def failure(self) -> Failure:
+        """The same as a value."""
+        return Failure(reason=self.reason, summary=self.summary, certainly_not_acted=self.acted is Acted.NO)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Things as they stand inside commit A."""
+
+    run: Run
+
+
+Admit: TypeAlias = Callable[[Standing, SupportedStep], Refused | Asked | None]
+"""Pure; called inside commit A on things as they stand. `None` admits."""
+
+
+Close: TypeAlias = Callable[[Run, VerifiedStep], Closing]
+"""Pure; called inside commit B on the run as it stands."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """An entry that is no step: a checked or dropped message, a loaded policy, a pin."""
+
+    kind: Kind
+    fields: Mapping[str, Json]
+    run: RunId | None = None
+    payloads: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
+    """Field name -> what was said; kept apart from the entry, by the trace's payload mode."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenTool:
+    """A tool as a server lists it now."""
+
+    name: str
+    digest: Digest
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerIdentity:
+    """What a server's pins hang on."""
+
+    name: str
+    digest: Digest
+    """Over argv or URL and the names of the declared environment variables."""
+    declared: bool
+    """Whether a person gave the name; else another identity under it is another server, not a changed one."""
+
+
+class Store(Protocol):
+    """The trace and the state, in one place. Every method raises `PortError` when it cannot make its part durable."""
+
+    async def bind_run(self, binding: RunBinding, policy_digest: Digest) -> tuple[RunId, Failure | None]:
+        """Find the run of a call, or open the automatic one; a failure when a named run is unknown or foreign."""
+        ...
+
+    async def read_run(self, run_id: RunId) -> Run:
+        """Tell a run as of a moment ago; commit A looks again."""
+        ...
+
+    async def record_intent(self, step: SupportedStep, admit: Admit) -> RecordedStep | WithheldStep:
+        """Commit A. Raises `PortError` (`trace_unavailable`, acted no) when it is not durable in time."""
+        ...
+
+    async def record_outcome(self, step: VerifiedStep, close: Close) -> ClosedStep:
+        """Commit B; a withheld step is only handed on. Raises `PortError` (`outcome_lost`) when it is not recorded."""
+        ...
+
+    async def note(self, note: Note) -> None:
+        """Record an entry that is no step; durable when this returns."""
+        ...
+
+    def note_soon(self, note: Note) -> None:
+        """Record an entry that is no step with one of the next commits; what cannot be recorded is counted."""
+        ...
+
+    async def compare_definitions(
+        self, server: ServerIdentity, tools: Sequence[SeenTool], *, trust_first: bool
+    ) -> Mapping[str, PinState]:
+        """Compare what a server lists now with its pins: tool name -> `pinned`, `new` or `changed`.
+
+        With `trust_first`, a server without any pin gets all its tools pinned. A difference seen for the first time is
+        an entry (`definition.changed`).
+        """
+        ...
+
+
+class Tools(Protocol):
+    """The tool servers."""
+
+    async def forward(self, step: RecordedStep, call: "Call") -> Returned:
+        """Send a recorded step to its server and wait for the answer.
+
+        Raises `PortError`, which says whether the tool acted: no or maybe.
+        """
+        ...
+
+
+class Call:
+    """The live side of one governed call: whether its host still wants it, and how far it has come."""
+
+    __slots__ = ("cancel_reason", "recorded", "sent", "withdrawn")
+
+    def __init__(self) -> None:
+        """A call that nobody has withdrawn and that is not sent."""
+        self.withdrawn = False
+        """Set when the host cancelled or went away. Read inside commit A, and once more before sending."""
+        self.cancel_reason = ""
+        self.sent = False
+        """Set by `Tools.forward` before the first byte leaves."""
+        self.recorded: RecordedStep | None = None
+        """The step once its intent is durable."""
+
+
+Look: TypeAlias = Callable[[Sequence[str]], Facts]
+"""Looks up what paths lead to; total: what cannot be looked up is absent."""
+
+
+class Leg(Protocol):
+    """One MCP connection, of whatever transport: whole frames in, whole frames out."""
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How much was given to `send` and is not written yet."""
+        ...
+
+    def start(self, received: Callable[[Sequence[bytes]], None], ended: Callable[["LegEnd"], None]) -> None:
+        """Begin to read. Both callables are called on the event loop; `ended` once, after the last `received`.
+
+        Frames come without their line end, in order, and never empty.
+        """
+        ...
+
+    def send(self, raw: bytes) -> None:
+        """Queue one frame without its line end. Never blocks, never raises; after the end it does nothing."""
+        ...
+
+    def pause(self) -> None:
+        """Stop reading until `resume`: the other side feels the pressure."""
+        ...
+
+    def resume(self) -> None:
+        """Read again."""
+        ...
+
+    async def drained(self) -> bool:
+        """Wait until all that was sent is written. False when the other side no longer takes it."""
+        ...
+
+    async def aclose(self) -> None:
+        """End the connection, and what stands behind it, in bounded time."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LegEnd:
+    """How a connection ended."""
+
+    why: str
+    """A phrase that follows the server's name: `exited with code 3`, `closed its output`."""
+    last_words: str = ""
+    """The last lines of a server's standard error, for people."""
+
+
+class Connect(Protocol):
+    """Starts or reaches one downstream server."""
+
+    async def __call__(self) -> Leg:
+        """Open a connection. Raises `PortError` (`server_unreachable`, acted no)."""
+        ...
+
+
+class Clock(Protocol):
+    """The only time."""
+
+    def now_us(self) -> int:
+        """Microseconds since 1970, UTC."""
+        ...
+
+    def monotonic_ns(self) -> int:
+        """Nanoseconds, for durations only."""
+        ...
+
+
+class Ids(Protocol):
+    """The only randomness."""
+
+    def step(self) -> StepId:
+        """A fresh step id."""
+        ...
+
+    def token(self) -> str:
+        """16 fresh lower-case hex digits."""
+        ...

@@ -1,0 +1,1 @@
+"""Lifecycle and scope of runs, as pure functions that the store calls inside its transactions."""

@@ -1,0 +1,15 @@
+"""Whether a step may be admitted on things as they stand inside commit A."""
+
+from soothsayer_mcp.model.failure import Failure, Reason
+from soothsayer_mcp.model.run import Run, RunState
+
+
+def refuse_unless_open(run: Run) -> Failure | None:
+    """Refuse every call of a run that takes none."""
+    match run.state:
+        case RunState.OPEN:
+            return None
+        case RunState.PAUSED:
+            return Failure(reason=Reason.RUN_PAUSED, summary=run.id[:4])
+        case RunState.STOPPED | RunState.COMPLETED | RunState.FAILED:
+            return Failure(reason=Reason.RUN_CLOSED, summary=f"{run.id[:4]} is {run.state}")

@@ -1,0 +1,1 @@
+"""Remember: entries, chains and the filter language; pure."""

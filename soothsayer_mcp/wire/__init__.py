@@ -1,0 +1,1 @@
+"""Frames without IO: strict reading, splices, ids, eras, answers as bytes."""
