@@ -1,0 +1,1 @@
+"""The trace and the state in one SQLite file per state folder: schema, writer, reader."""

@@ -1,0 +1,156 @@
+"""The tables, triggers and views of one segment of the trace, and the numbers that name its format.
+
+The views are public and stable, the tables are not. State tables may gain columns; entries never change.
+"""
+
+import re
+
+APPLICATION_ID = 1398036569
+"""What `PRAGMA application_id` says of our files."""
+
+FORMAT = 1
+"""What `PRAGMA user_version` says: the newest schema this version writes."""
+
+READ_FROM = 1
+"""The oldest reader that understands what this version writes."""
+
+LIVE = "trace-{:06d}.db"
+"""The name of a segment by its number; the highest number is the live one."""
+
+SEGMENT_NAME = re.compile(r"trace-(\d{6})\.db")
+
+TABLES = """
+-- store, origin, segment, first_pos, frontier, heads, closed, read_from
+CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+-- 1. the record: append-only, hashed
+CREATE TABLE entries(
+  -- position: leaf index in the tree, order of all facts; runs on over segments, no gaps
+  pos INTEGER PRIMARY KEY,
+  writer TEXT NOT NULL, seq INTEGER NOT NULL,     -- whose chain, and where in it
+  -- copies of what the body says (at: µs since 1970, UTC); verify compares
+  at INTEGER NOT NULL, kind TEXT NOT NULL, run TEXT, no INTEGER,
+  leaf BLOB NOT NULL CHECK(length(leaf) = 32),    -- SHA-256(0x00 || body)
+  body TEXT NOT NULL CHECK(typeof(body) = 'text') -- the exact UTF-8 bytes that are hashed
+);
+CREATE UNIQUE INDEX entries_writer ON entries(writer, seq);
+CREATE INDEX entries_run ON entries(run, no) WHERE run IS NOT NULL;
+CREATE INDEX entries_rare ON entries(kind, at) WHERE kind NOT IN ('step.intent', 'step.refused', 'step.outcome');
+CREATE TABLE checkpoints(size INTEGER PRIMARY KEY, at INTEGER NOT NULL, frontier BLOB NOT NULL, note TEXT NOT NULL);
+CREATE TRIGGER entries_next BEFORE INSERT ON entries
+  WHEN NEW.pos IS NOT (SELECT coalesce(max(pos) + 1,
+      (SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'first_pos')) FROM entries)
+    OR NEW.seq IS NOT (SELECT coalesce(max(seq) + 1, NEW.seq) FROM entries WHERE writer = NEW.writer)
+  BEGIN SELECT RAISE(ABORT, 'append-only: not the next entry'); END;
+CREATE TRIGGER entries_no_update BEFORE UPDATE ON entries BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+CREATE TRIGGER entries_no_delete BEFORE DELETE ON entries BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+CREATE TRIGGER checkpoints_next BEFORE INSERT ON checkpoints WHEN NEW.size <= (SELECT max(size) FROM checkpoints)
+  BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+CREATE TRIGGER checkpoints_no_update BEFORE UPDATE ON checkpoints BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+CREATE TRIGGER checkpoints_no_delete BEFORE DELETE ON checkpoints BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+-- 2. what was said: masked, salted, erasable; never a leaf. Neither text nor file: digest mode
+CREATE TABLE payloads(
+  id INTEGER PRIMARY KEY, writer TEXT NOT NULL, seq INTEGER NOT NULL, part TEXT NOT NULL, at INTEGER NOT NULL,
+  salt BLOB NOT NULL CHECK(length(salt) = 16), text TEXT, file TEXT, UNIQUE(writer, seq, part));
+CREATE TRIGGER payloads_no_update BEFORE UPDATE ON payloads
+  BEGIN SELECT RAISE(ABORT, 'keep or erase, never edit'); END;
+-- 3. state: what the entries add up to
+CREATE TABLE writers(
+  id TEXT PRIMARY KEY, opened_at INTEGER NOT NULL, closed_at INTEGER, about TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE policies(n INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, name TEXT NOT NULL, at INTEGER NOT NULL);
+CREATE TABLE runs(
+  id TEXT PRIMARY KEY, state TEXT NOT NULL CHECK(state IN ('open', 'paused', 'stopped', 'completed', 'failed')),
+  principal TEXT NOT NULL, host TEXT,
+  policy INTEGER NOT NULL, opened_at INTEGER NOT NULL, last_at INTEGER NOT NULL, closed_at INTEGER,
+    steps INTEGER NOT NULL DEFAULT 0,
+  failed INTEGER NOT NULL DEFAULT 0, unknown INTEGER NOT NULL DEFAULT 0, asked INTEGER NOT NULL DEFAULT 0,
+  -- automatic: found by principal, workspace, host
+  how TEXT NOT NULL DEFAULT '', workspace TEXT NOT NULL DEFAULT '', automatic INTEGER NOT NULL DEFAULT 0,
+  -- version: grows with what a decision may read
+  version INTEGER NOT NULL DEFAULT 0, why TEXT NOT NULL DEFAULT '', intent_by TEXT) WITHOUT ROWID;
+CREATE INDEX runs_automatic ON runs(principal, workspace, host, opened_at) WHERE automatic = 1;
+CREATE INDEX runs_last ON runs(last_at);
+CREATE TABLE run_keys(
+  run TEXT PRIMARY KEY, match_key BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE steps(
+  n INTEGER PRIMARY KEY, run TEXT NOT NULL, no INTEGER NOT NULL, span TEXT NOT NULL, writer TEXT NOT NULL,
+  at INTEGER NOT NULL,
+  cause TEXT NOT NULL CHECK(cause IN ('agent', 'undo', 'probe', 'selftest')), of_step TEXT, continues TEXT,
+    server TEXT NOT NULL, tool TEXT NOT NULL, does TEXT NOT NULL,
+  policy INTEGER NOT NULL, effect TEXT CHECK(effect IN ('allow', 'deny', 'ask')), would TEXT, rule TEXT,
+    risk INTEGER, asked INTEGER NOT NULL DEFAULT 0,
+  -- NULL: in flight
+  outcome TEXT CHECK(outcome IN ('succeeded', 'failed', 'unknown')),
+    acted TEXT CHECK(acted IN ('no', 'yes', 'maybe')),
+  failure TEXT CHECK(failure IN
+    ('policy_denied', 'tool_error', 'verification_failed', 'missing_evidence', 'timeout_or_budget_exceeded')),
+    reason TEXT, next TEXT,
+  -- one class, or none
+  dur_us INTEGER, tool_us INTEGER, UNIQUE(run, no),
+    CHECK((outcome IS NOT NULL AND outcome <> 'succeeded') = (failure IS NOT NULL)));
+CREATE INDEX steps_at ON steps(at);
+CREATE INDEX steps_tool ON steps(server, tool, at);
+CREATE INDEX steps_denied ON steps(at) WHERE effect = 'deny';
+CREATE INDEX steps_failed ON steps(failure, at) WHERE failure IS NOT NULL;
+CREATE INDEX steps_open ON steps(writer) WHERE outcome IS NULL;
+CREATE INDEX steps_unknown ON steps(run) WHERE outcome = 'unknown';
+CREATE TABLE budgets(
+  scope TEXT NOT NULL, name TEXT NOT NULL, unit TEXT NOT NULL, window_at INTEGER NOT NULL DEFAULT 0,
+  cap INTEGER NOT NULL,
+  used INTEGER NOT NULL DEFAULT 0, reserved INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY(scope, name, window_at)) WITHOUT ROWID;
+CREATE TABLE approvals(
+  id TEXT PRIMARY KEY, run TEXT NOT NULL, no INTEGER NOT NULL, about TEXT NOT NULL, rule TEXT NOT NULL,
+  call TEXT NOT NULL, asked_at INTEGER NOT NULL,
+  expires_at INTEGER NOT NULL, state TEXT NOT NULL CHECK(state IN ('open', 'yes', 'no', 'expired', 'withdrawn')),
+    answered_at INTEGER, answered_by TEXT, channel TEXT) WITHOUT ROWID;
+CREATE TABLE evidence(
+  id TEXT PRIMARY KEY, run TEXT NOT NULL, no INTEGER NOT NULL, kind TEXT NOT NULL,
+  level TEXT NOT NULL CHECK(level IN ('E1', 'E2', 'E3', 'E4', 'E5')),
+  finding TEXT NOT NULL, subject TEXT NOT NULL, began INTEGER NOT NULL, ended INTEGER NOT NULL, at INTEGER NOT NULL,
+    expires_at INTEGER, writer TEXT NOT NULL, seq INTEGER NOT NULL) WITHOUT ROWID;
+-- single-use evidence, yeses, attestations: one insert each, in A
+CREATE TABLE spent(key TEXT PRIMARY KEY, run TEXT NOT NULL, no INTEGER NOT NULL) WITHOUT ROWID;
+-- writes
+CREATE TABLE subjects(
+  subject TEXT NOT NULL, run TEXT NOT NULL, no INTEGER NOT NULL, began INTEGER NOT NULL, ended INTEGER,
+  PRIMARY KEY(subject, run, no)
+) WITHOUT ROWID;
+CREATE INDEX approvals_open ON approvals(asked_at) WHERE state = 'open';
+CREATE INDEX evidence_subject ON evidence(subject);
+CREATE TABLE definitions(
+  server TEXT NOT NULL, tool TEXT NOT NULL, digest TEXT NOT NULL,
+  state TEXT NOT NULL CHECK(state IN ('pinned', 'new', 'changed')),
+  -- digest, raw, identity: what is pinned, or, while `new`, what was seen
+  at INTEGER NOT NULL, identity TEXT NOT NULL, raw BLOB NOT NULL,
+  -- what was seen last, while it differs from the pin
+  seen TEXT, seen_raw BLOB, seen_identity TEXT, PRIMARY KEY(server, tool)) WITHOUT ROWID;
+-- identity: seen last
+CREATE TABLE servers(
+  server TEXT PRIMARY KEY, name TEXT NOT NULL, identity TEXT NOT NULL, declared INTEGER NOT NULL,
+  at INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE undo(
+  run TEXT NOT NULL, no INTEGER NOT NULL, class TEXT NOT NULL, state TEXT NOT NULL, until INTEGER, undone_by TEXT,
+  PRIMARY KEY(run, no)
+) WITHOUT ROWID;
+CREATE VIEW v_steps AS SELECT s.n, s.run || '.' || s.no AS step, s.run, s.no, s.span, r.principal, r.host, s.server,
+  s.tool, s.does, s.cause, s.of_step, s.continues, s.effect,
+  s.would, s.rule, s.risk, p.digest AS policy, s.asked, s.outcome, s.acted, s.failure, s.reason, s.next,
+    strftime('%Y-%m-%dT%H:%M:%fZ', s.at / 1e6, 'unixepoch') AS at,
+  s.at AS at_us, s.dur_us / 1e3 AS dur_ms, s.tool_us / 1e3 AS tool_ms FROM steps s LEFT JOIN runs r ON r.id = s.run
+    LEFT JOIN policies p ON p.n = s.policy;
+CREATE VIEW v_findings AS SELECT run || '.' || no AS step, json_extract(body, '$.check') AS "check",
+  json_extract(body, '$.finding') AS finding, json_extract(body, '$.level') AS level, at
+  -- the second term makes the partial index usable
+  FROM entries WHERE kind = 'step.finding' AND kind NOT IN ('step.intent', 'step.refused', 'step.outcome');
+CREATE VIEW v_approvals AS SELECT *, (answered_at - asked_at) / 1e6 AS waited_s FROM approvals;
+CREATE VIEW v_runs AS SELECT r.id AS run, r.state, r.why, r.principal, r.host, r.workspace, p.digest AS policy,
+  r.steps, r.failed, r.unknown, r.asked,
+  strftime('%Y-%m-%dT%H:%M:%fZ', r.opened_at / 1e6, 'unixepoch') AS opened, strftime('%Y-%m-%dT%H:%M:%fZ',
+    r.last_at / 1e6, 'unixepoch') AS last,
+  strftime('%Y-%m-%dT%H:%M:%fZ', r.closed_at / 1e6, 'unixepoch') AS closed, r.opened_at AS opened_us,
+    r.last_at AS last_us, r.closed_at AS closed_us
+  FROM runs r LEFT JOIN policies p ON p.n = r.policy;
+"""
