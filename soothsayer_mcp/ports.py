@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 from soothsayer_mcp.model.call import PinState, RunId, StepId
-from soothsayer_mcp.model.entry import Kind
+from soothsayer_mcp.model.entry import Kind, Receipt
 from soothsayer_mcp.model.facts import Facts
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.json import Digest, Json
@@ -95,6 +95,10 @@ class Store(Protocol):
         """Commit B; a withheld step is only handed on. Raises `PortError` (`outcome_lost`) when it is not recorded."""
         ...
 
+    async def holds(self, receipt: Receipt) -> bool:
+        """Tell whether the entry of a receipt can be read back, through another connection than the one that wrote."""
+        ...
+
     async def note(self, note: Note) -> None:
         """Record an entry that is no step; durable when this returns."""
         ...
@@ -145,6 +149,20 @@ Look: TypeAlias = Callable[[Sequence[str]], Facts]
 """Looks up what paths lead to; total: what cannot be looked up is absent."""
 
 
+class OversizedLine(bytes):
+    """What is kept of a line over the limit: the bytes are its head. Never a frame; it only tells whose it was."""
+
+    tail: bytes
+    size_bytes: int
+
+    def __new__(cls, head: bytes, *, tail: bytes, size_bytes: int) -> "OversizedLine":
+        """Keep both ends and the size of the whole."""
+        line = super().__new__(cls, head)
+        line.tail = tail
+        line.size_bytes = size_bytes
+        return line
+
+
 class Leg(Protocol):
     """One MCP connection, of whatever transport: whole frames in, whole frames out."""
 
@@ -156,12 +174,13 @@ class Leg(Protocol):
     def start(self, received: Callable[[Sequence[bytes]], None], ended: Callable[["LegEnd"], None]) -> None:
         """Begin to read. Both callables are called on the event loop; `ended` once, after the last `received`.
 
-        Frames come without their line end, in order, and never empty.
+        Frames come without their line end, in order, and never empty. What was over the limit comes as an
+        `OversizedLine` in its place. Sending goes on after `ended` for as long as the other side reads.
         """
         ...
 
     def send(self, raw: bytes) -> None:
-        """Queue one frame without its line end. Never blocks, never raises; after the end it does nothing."""
+        """Queue one frame without its line end. Never blocks, never raises; once nobody reads it does nothing."""
         ...
 
     def pause(self) -> None:

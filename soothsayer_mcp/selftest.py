@@ -1,0 +1,53 @@
+"""Before the first byte is let through: a forbidden call takes the real path and must end refused and on record."""
+
+from soothsayer_mcp.governor import Governor, Unrecorded
+from soothsayer_mcp.model.call import Cause, Client, Principal, Proposal
+from soothsayer_mcp.model.failure import FailureClass
+from soothsayer_mcp.model.json import Digest
+from soothsayer_mcp.model.outcome import Refused
+from soothsayer_mcp.model.run import RunBinding
+from soothsayer_mcp.model.step import ClosedStep, ProposedStep
+from soothsayer_mcp.ports import Call, Clock, Ids, PortError, Store
+
+SERVER = "soothsayer"
+TOOL = "selftest"
+CLIENT = Client(name="soothsayer-selftest")
+
+
+async def self_test(
+    governor: Governor, store: Store, *, principal: Principal, workspace: str, policy: Digest, clock: Clock, ids: Ids
+) -> str | None:
+    """Drive a forbidden call through the whole loop: `None` when it is refused and durable, else what is not live.
+
+    A call with cause `selftest` is denied by every policy in every mode, so no server can ever receive it.
+    """
+    call = Call()
+    try:
+        run, _ = await store.bind_run(RunBinding(principal=principal, workspace=workspace, client=CLIENT), policy)
+        step = ProposedStep(
+            id=ids.step(),
+            run_id=run,
+            cause=Cause.SELFTEST,
+            principal=principal,
+            client=CLIENT,
+            tool=None,
+            proposal=Proposal(server=SERVER, tool=TOOL, arguments={}, raw_arguments=b"{}", raw=b"{}", request_id=None),
+            flaws=(),
+            proposed_at_us=clock.now_us(),
+            began_ns=clock.monotonic_ns(),
+        )
+        return await _fault(await governor.govern(step, call), call, store)
+    except PortError as error:
+        return f"the trace: {error.summary}"
+
+
+async def _fault(closed: ClosedStep | Unrecorded, call: Call, store: Store) -> str | None:
+    if isinstance(closed, Unrecorded):
+        return f"the trace: {closed.failure.summary}"
+    if call.sent or call.recorded is not None or not isinstance(closed.outcome, Refused):
+        return "the policy: a forbidden call was let through"
+    if closed.outcome.failure.failure is not FailureClass.POLICY_DENIED:
+        return f"the loop: a forbidden call ended as {closed.outcome.failure.reason}"
+    if not await store.holds(closed.intent):
+        return "the trace: a refusal is not on record"
+    return None
