@@ -30,7 +30,7 @@ check: .venv/.ready-test
 	@$(BIN)/pyright
 	@$(BIN)/lint-imports --no-cache
 	@$(PY) scripts/generate.py --check
-	@$(PY) scripts/wheel.py
+	@$(PY) scripts/clean_install.py
 	@$(MAKE) --no-print-directory test
 
 #: make format      format and mend what can be mended
@@ -59,7 +59,7 @@ mutate: .venv/.ready-test
 
 #: make pitfalls    the rows of docs/pitfalls.md that no test covers yet
 pitfalls: .venv/.ready-test
-	@$(PY) scripts/pitfalls.py $(ARGS)
+	@$(PY) scripts/pitfall_rows.py $(ARGS)
 
 #: make servers     the real tool servers that the end-to-end tests drive, under .servers/
 servers: .venv/.ready-test
