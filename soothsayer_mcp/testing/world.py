@@ -1,0 +1,256 @@
+"""A recording world: every port that the sentences need, over one log, so that order reads like the spec."""
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TypeAlias
+
+from soothsayer_mcp.model.call import Client, PinState, Principal, RunId, StepId
+from soothsayer_mcp.model.entry import Kind, Receipt
+from soothsayer_mcp.model.facts import NO_FACTS, Facts
+from soothsayer_mcp.model.failure import Failure
+from soothsayer_mcp.model.json import Digest
+from soothsayer_mcp.model.outcome import Asked, Refused, Returned
+from soothsayer_mcp.model.run import Run, RunBinding, RunState
+from soothsayer_mcp.model.step import ClosedStep, RecordedStep, SupportedStep, VerifiedStep, WithheldStep
+from soothsayer_mcp.ports import Admit, Call, Close, LegEnd, Note, SeenTool, ServerIdentity, Standing
+
+Happening: TypeAlias = Callable[[], Awaitable[None] | None]
+"""Something that happens to a port: it may raise, wait, or change the world."""
+
+RUN_ID = RunId("5" * 32)
+PRINCIPAL = Principal(id="os:tester", how="os_account")
+CLIENT = Client(name="test-host", version="1")
+WRITER = "a" * 16
+ANSWER = b'{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"done"}]}}'
+
+
+class World:
+    """Implements `Store`, `Tools` and `Look`, and writes down in `log` which of them was used, in order."""
+
+    def __init__(self) -> None:
+        """A world with one open run, in which every port works and every call is answered."""
+        self.log: list[str] = []
+        self.entries: list[tuple[Kind, StepId]] = []
+        """What is durable, in order."""
+        self.notes: list[Note] = []
+        self.forwarded: list[RecordedStep] = []
+        """What reached the tools."""
+        self.run = Run(id=RUN_ID, principal=PRINCIPAL, state=RunState.OPEN, version=1)
+        self.facts: Facts = NO_FACTS
+        self.answer = Returned(raw=ANSWER, result={"content": [{"type": "text", "text": "done"}]})
+        self.pins: dict[str, PinState] = {}
+        """How each tool name compares with its pin; `pinned` where nothing is said."""
+        self.before: dict[str, Happening] = {}
+        """Port method -> what happens when it begins, before it has done anything."""
+        self.after: dict[str, Happening] = {}
+        """Port method -> what happens when it has done its part, before it returns."""
+
+    async def _begin(self, name: str) -> None:
+        self.log.append(name)
+        await _happen(self.before.get(name))
+
+    async def _end(self, name: str) -> None:
+        await _happen(self.after.get(name))
+
+    def change_run(self, *, state: RunState | None = None) -> None:
+        """Change the run as another process would: its version grows."""
+        self.run = replace(self.run, state=state or self.run.state, version=self.run.version + 1)
+
+    def kinds(self, step: StepId) -> list[Kind]:
+        """Tell what is durable of a step, in order."""
+        return [kind for kind, id_ in self.entries if id_ == step]
+
+    def _record(self, kind: Kind, step: StepId) -> Receipt:
+        self.entries.append((kind, step))
+        return Receipt(writer=WRITER, seq=len(self.entries), leaf=bytes(32), run=self.run.id, no=1)
+
+    async def bind_run(self, binding: RunBinding, policy_digest: Digest) -> tuple[RunId, Failure | None]:
+        """Give every call the one run."""
+        del binding, policy_digest
+        await self._begin("bind_run")
+        await self._end("bind_run")
+        return self.run.id, None
+
+    async def read_run(self, run_id: RunId) -> Run:
+        """Tell the run as it stands."""
+        del run_id
+        await self._begin("read_run")
+        run = self.run
+        await self._end("read_run")
+        return run
+
+    async def record_intent(self, step: SupportedStep, admit: Admit) -> RecordedStep | WithheldStep:
+        """Commit A, with `admit` inside it."""
+        await self._begin("record_intent")
+        refusal = admit(Standing(run=self.run), step)
+        match refusal:
+            case None:
+                recorded = step.recorded(self._record(Kind.STEP_INTENT, step.id))
+            case Refused():
+                recorded = step.withheld(self._record(Kind.STEP_REFUSED, step.id), refusal)
+            case Asked():
+                recorded = step.withheld(self._record(Kind.STEP_ASKED, step.id), refusal)
+        await self._end("record_intent")
+        return recorded
+
+    async def record_outcome(self, step: VerifiedStep, close: Close) -> ClosedStep:
+        """Commit B; what commit A withheld is handed on."""
+        await self._begin("record_outcome")
+        withheld = Kind.STEP_INTENT not in self.kinds(step.id)
+        closing = close(self.run, step)
+        receipt = step.intent if withheld else self._record(Kind.STEP_OUTCOME, step.id)
+        await self._end("record_outcome")
+        return step.closed(receipt, closing.next_step, closing.why)
+
+    async def holds(self, receipt: Receipt) -> bool:
+        """Tell whether the entry is there."""
+        await self._begin("holds")
+        return 0 < receipt.seq <= len(self.entries)
+
+    async def note(self, note: Note) -> None:
+        """Keep an entry that is no step."""
+        await self._begin("note")
+        self.notes.append(note)
+        await self._end("note")
+
+    def note_soon(self, note: Note) -> None:
+        """Keep an entry that is no step."""
+        self.log.append("note_soon")
+        self.notes.append(note)
+
+    async def compare_definitions(
+        self, server: ServerIdentity, tools: Sequence[SeenTool], *, trust_first: bool
+    ) -> Mapping[str, PinState]:
+        """Answer from `pins`."""
+        del server, trust_first
+        await self._begin("compare_definitions")
+        await self._end("compare_definitions")
+        return {tool.name: self.pins.get(tool.name, PinState.PINNED) for tool in tools}
+
+    async def forward(self, step: RecordedStep, call: Call) -> Returned:
+        """Receive a call and answer it."""
+        await self._begin("forward")
+        if Kind.STEP_INTENT not in self.kinds(step.id):
+            raise AssertionError("a step was forwarded whose intent is not durable")
+        if any(step.id == earlier.id for earlier in self.forwarded):
+            raise AssertionError("a step was forwarded twice")
+        call.sent = True
+        self.forwarded.append(step)
+        await self._end("forward")
+        return self.answer
+
+    def look(self, paths: Sequence[str]) -> Facts:
+        """Answer from `facts`."""
+        if paths:
+            self.log.append("look")
+        return self.facts
+
+
+async def _happen(happening: Happening | None) -> None:
+    if happening is None:
+        return
+    waiting = happening()
+    if inspect.isawaitable(waiting):
+        await waiting
+
+
+class MemoryLeg:
+    """A connection in memory: the test is the other side."""
+
+    def __init__(self) -> None:
+        """A connection that nobody has started."""
+        self.sent: list[bytes] = []
+        """What the program sent, in order."""
+        self.paused = False
+        self.closed = False
+        self.reads = True
+        """Whether the other side takes what is sent; when not, it stays in `unread`."""
+        self.unread: list[bytes] = []
+        self._received: Callable[[Sequence[bytes]], None] | None = None
+        self._ended: Callable[[LegEnd], None] | None = None
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How much the other side has not taken."""
+        return sum(map(len, self.unread))
+
+    def start(self, received: Callable[[Sequence[bytes]], None], ended: Callable[[LegEnd], None]) -> None:
+        """Begin; frames come by `feed`."""
+        self._received = received
+        self._ended = ended
+
+    def feed(self, *frames: bytes) -> None:
+        """Let the program receive frames."""
+        if self._received is None:
+            raise AssertionError("the leg was not started")
+        self._received(frames)
+
+    def end(self, why: str, last_words: str = "") -> None:
+        """End the connection from the other side, once."""
+        ended, self._ended = self._ended, None
+        if ended is None:
+            raise AssertionError("the leg was not started, or has ended")
+        ended(LegEnd(why=why, last_words=last_words))
+
+    def send(self, raw: bytes) -> None:
+        """Take a frame."""
+        if self.closed:
+            return
+        (self.sent if self.reads else self.unread).append(raw)
+
+    def read_all(self) -> None:
+        """Let the other side take what waits, and all that comes."""
+        self.reads = True
+        self.sent.extend(self.unread)
+        self.unread.clear()
+
+    def pause(self) -> None:
+        """Note that the program stops reading."""
+        self.paused = True
+
+    def resume(self) -> None:
+        """Note that the program reads again."""
+        self.paused = False
+
+    async def drained(self) -> bool:
+        """Tell whether all was taken."""
+        return not self.unread
+
+    async def aclose(self) -> None:
+        """End it from this side."""
+        self.closed = True
+
+
+class SteppingClock:
+    """A clock that moves one microsecond each time it is read."""
+
+    def __init__(self, now_us: int = 1_800_000_000_000_000) -> None:
+        """Start at a fixed moment."""
+        self._now_us = now_us
+
+    def now_us(self) -> int:
+        """Tell the time."""
+        self._now_us += 1
+        return self._now_us
+
+    def monotonic_ns(self) -> int:
+        """Tell the same for durations."""
+        return self.now_us() * 1000
+
+
+class CountingIds:
+    """Ids that count."""
+
+    def __init__(self) -> None:
+        """Start at one."""
+        self._count = 0
+
+    def step(self) -> StepId:
+        """The next step id."""
+        return StepId(self.token())
+
+    def token(self) -> str:
+        """The next 16 hex digits."""
+        self._count += 1
+        return f"{self._count:016x}"
