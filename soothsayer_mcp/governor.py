@@ -1,6 +1,7 @@
 """The sentence: what happens to every governed call, in order. Order lives here and nowhere else."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import anyio
@@ -10,7 +11,7 @@ from soothsayer_mcp.evidence.weigh import weigh
 from soothsayer_mcp.model.decision import Decision, Effect, Mode
 from soothsayer_mcp.model.facts import Facts
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
-from soothsayer_mcp.model.outcome import Asked, Refused, Unknown
+from soothsayer_mcp.model.outcome import Asked, Refused, Returned, Unknown
 from soothsayer_mcp.model.run import Run
 from soothsayer_mcp.model.step import (
     AnsweredStep,
@@ -27,7 +28,7 @@ from soothsayer_mcp.run.close import close
 from soothsayer_mcp.run.reserve import refuse_unless_open
 
 RECORD_BOUND_S = 12.0
-"""How long the record of an outcome may take after its call was given up: the store's own bound and a little."""
+"""How long the record of an outcome may take after its caller was cancelled: the store's own bound and a little."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +55,8 @@ class Governor:
         """Take one call through the whole loop.
 
         Nothing is forwarded before its intent is durable, and nothing is answered before its outcome is. A failure of
-        ours never allows.
+        ours never allows; what is no `PortError` is raised, and the caller ends the step by `abandon`. When the caller
+        is cancelled after the intent, the outcome is recorded first.
         """
         try:
             return await self._sentence(step, call)
@@ -76,10 +78,11 @@ class Governor:
         try:
             if call.recorded is None:
                 return await self._refuse(step, Failure(reason=Reason.INTERNAL_ERROR, summary=""))
-            summary = "Soothsayer failed after the call was sent"
-            failure = Failure(reason=Reason.OUTCOME_LOST, summary=summary, certainly_not_acted=not call.sent)
-            answered = call.recorded.answered(Unknown(failure=failure))
-            return await self._store.record_outcome(answered.verified(()), close)
+            outcome: Unknown | Refused = Refused(failure=Failure(reason=Reason.INTERNAL_ERROR, summary=""))
+            if call.sent:
+                summary = "Soothsayer failed after the call was sent"
+                outcome = Unknown(failure=Failure(reason=Reason.OUTCOME_LOST, summary=summary))
+            return await self._store.record_outcome(call.recorded.answered(outcome).verified(()), close)
         except PortError as error:
             return Unrecorded(failure=error.failure)
 
@@ -123,28 +126,44 @@ class Governor:
         return admit
 
     async def _forward(self, step: RecordedStep | WithheldStep, call: Call) -> AnsweredStep:
-        if isinstance(step, WithheldStep):
+        if not isinstance(step, RecordedStep):
             return step
         call.recorded = step
+        try:
+            return step.answered(await self._outcome(step, call))
+        except anyio.get_cancelled_exc_class():
+            # The program is ending and nobody waits for an answer; the record must still say how this call ended.
+            with anyio.move_on_after(RECORD_BOUND_S, shield=True), suppress(PortError):
+                await self._store.record_outcome(step.answered(_interrupted(step, call)).verified(()), close)
+            raise
+
+    async def _outcome(self, step: RecordedStep, call: Call) -> Returned | Unknown | Refused:
         timeout_s = self._call_timeout_s
         if step.decision.timeout_s is not None:
             timeout_s = min(timeout_s, step.decision.timeout_s)
+        server, tool = step.proposal.server, step.proposal.tool
         try:
             with anyio.move_on_after(timeout_s):
-                return step.answered(await self._tools.forward(step, call))
-            failure = Failure(
-                reason=Reason.CALL_TIMEOUT,
-                summary=f"{step.proposal.server}.{step.proposal.tool} gave no answer in {timeout_s:g} s",
-                certainly_not_acted=not call.sent,
-            )
+                return await self._tools.forward(step, call)
         except PortError as error:
-            failure = error.failure
-            if error.acted is Acted.NO:
-                return step.answered(Refused(failure=failure))
+            return Refused(failure=error.failure) if error.acted is Acted.NO else Unknown(failure=error.failure)
         except Exception:  # noqa: BLE001 - the world is ugly here; whatever it does, a sent call is unknown, never an answer
-            summary = f"the call to {step.proposal.server} failed inside Soothsayer"
-            failure = Failure(reason=Reason.CONNECTION_LOST, summary=summary, certainly_not_acted=not call.sent)
-        return step.answered(Unknown(failure=failure))
+            if not call.sent:
+                return Refused(failure=Failure(reason=Reason.INTERNAL_ERROR, summary=""))
+            summary = f"the call to {server} failed inside Soothsayer"
+            return Unknown(failure=Failure(reason=Reason.CONNECTION_LOST, summary=summary))
+        if not call.sent:
+            summary = f"{server} took no call in {timeout_s:g} s"
+            return Refused(failure=Failure(reason=Reason.SERVER_UNREACHABLE, summary=summary))
+        summary = f"{server}.{tool} gave no answer in {timeout_s:g} s"
+        return Unknown(failure=Failure(reason=Reason.CALL_TIMEOUT, summary=summary))
+
+
+def _interrupted(step: RecordedStep, call: Call) -> Unknown | Refused:
+    if call.sent:
+        summary = f"Soothsayer ended before {step.proposal.server} answered"
+        return Unknown(failure=Failure(reason=Reason.OUTCOME_LOST, summary=summary))
+    return Refused(failure=Failure(reason=Reason.WITHDRAWN, summary="Soothsayer is ending"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,10 +176,9 @@ class _Basis:
     questions: tuple[str, ...]
 
     def same_as(self, other: "_Basis") -> bool:
+        """Whether the decision would be the same for certain, so that it need not be made again."""
         return (
-            self.policy is other.policy and self.run_version == other.run_version and self.facts == other.facts
-        ) or (
-            self.policy.digest == other.policy.digest
+            (self.policy is other.policy or self.policy.digest == other.policy.digest)
             and self.run_version == other.run_version
             and self.facts == other.facts
         )

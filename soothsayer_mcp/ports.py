@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Protocol, Self, TypeAlias
 
 from soothsayer_mcp.model.call import PinState, RunId, StepId
 from soothsayer_mcp.model.entry import Kind, Receipt
@@ -92,7 +92,10 @@ class Store(Protocol):
         ...
 
     async def record_outcome(self, step: VerifiedStep, close: Close) -> ClosedStep:
-        """Commit B; a withheld step is only handed on. Raises `PortError` (`outcome_lost`) when it is not recorded."""
+        """Commit B; a withheld step is only handed on. Raises `PortError` (`outcome_lost`) when it is not recorded.
+
+        What was begun is recorded even when its caller is cancelled meanwhile.
+        """
         ...
 
     async def holds(self, receipt: Receipt) -> bool:
@@ -155,7 +158,7 @@ class OversizedLine(bytes):
     tail: bytes
     size_bytes: int
 
-    def __new__(cls, head: bytes, *, tail: bytes, size_bytes: int) -> "OversizedLine":
+    def __new__(cls, head: bytes, *, tail: bytes, size_bytes: int) -> Self:
         """Keep both ends and the size of the whole."""
         line = super().__new__(cls, head)
         line.tail = tail

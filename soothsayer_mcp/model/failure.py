@@ -274,7 +274,7 @@ REASONS: dict[Reason, Guidance] = {
     Reason.INTERNAL_ERROR: _denied(
         FixBy.POLICY,
         "A fault of Soothsayer's own; a fault never allows.",
-        "Not done: Soothsayer failed while deciding. Nothing was sent.",
+        "Not done: Soothsayer failed before the call was sent. Nothing was sent.",
         "Tell the person; the log of the proxy holds the cause.",
         "Report the message in the proxy's log.",
     ),
