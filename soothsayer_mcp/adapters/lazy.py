@@ -1,0 +1,25 @@
+"""The only late import: a row `module:name` is resolved at its first use. Nothing else in the package imports late."""
+
+from functools import cache
+from importlib import import_module
+from typing import Final
+
+ROWS: Final = (
+    "jsonschema_rs:FancyRegexOptions",
+    "jsonschema_rs:validator_for",
+    "platformdirs:user_config_path",
+    "platformdirs:user_state_path",
+    "re2:Set",
+    "re2:compile",
+)
+"""Every row that an adapter of ours resolves; a test resolves them all."""
+
+
+@cache
+def resolve(row: str) -> object:
+    """Import what a row names, once.
+
+    Raises `ImportError` when there is no such module, `AttributeError` when the module has no such name.
+    """
+    module, _, name = row.partition(":")
+    return getattr(import_module(module), name)
