@@ -1,0 +1,409 @@
+"""May it? `decide` is pure, total and never raises: deny > ask > allow > default; lower scopes only tighten."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from soothsayer_mcp.model.call import Cause, Client, PinState, Principal, ToolDefinition
+from soothsayer_mcp.model.decision import Decision, Effect, Mode, Obligation, ObligationKind, RuleMatch
+from soothsayer_mcp.model.facts import Facts
+from soothsayer_mcp.model.failure import Failure, Reason
+from soothsayer_mcp.model.json import Json, canonical
+from soothsayer_mcp.model.run import Run
+from soothsayer_mcp.model.step import ProposedStep
+from soothsayer_mcp.policy.answers import Unsure
+from soothsayer_mcp.policy.match import Scene
+from soothsayer_mcp.policy.rules import (
+    Candidates,
+    Cell,
+    Policy,
+    Prepared,
+    Rule,
+    ScopeCandidates,
+    strictest,
+)
+
+DEFAULT = "default"
+
+_FLAWS: dict[Reason, str] = {
+    Reason.ARGUMENTS_INVALID: "arguments/invalid",
+    Reason.DEFINITION_CHANGED: "pins/changed",
+}
+"""Flaws that act as rules: observe mode only records them. Every other flaw refuses in every mode."""
+
+_DEFAULT_TEXTS: dict[Cell, dict[Effect, str]] = {
+    Cell.READ: {
+        Effect.DENY: "no rule allows this read",
+        Effect.ASK: "reads without a rule of their own are asked about",
+        Effect.ALLOW: "",
+    },
+    Cell.OTHER: {
+        Effect.DENY: "no rule allows it",
+        Effect.ASK: "no rule allows it, and it is not labelled as a read",
+        Effect.ALLOW: "",
+    },
+    Cell.CHECKED: {
+        Effect.DENY: "no rule allows this request",
+        Effect.ASK: "no rule allows this request",
+        Effect.ALLOW: "",
+    },
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """A rule that matched, or that counts as matched because it could not be evaluated."""
+
+    prepared: Prepared
+    doubt: Unsure | None = None
+
+    @property
+    def shown(self) -> RuleMatch:
+        """The match as decisions name it."""
+        rule = self.prepared.rule
+        return RuleMatch(
+            id=rule.id, effect=rule.effect, text=rule.text, unknown="" if self.doubt is None else self.doubt.why
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objection:
+    """What stands against a call beside its rules, in the form of a rule."""
+
+    match: RuleMatch
+    reason: Reason
+    """The reason when it denies."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What one scope, or all of them, say."""
+
+    effect: Effect
+    rules: tuple[RuleMatch, ...] = ()
+    reason: Reason | None = None
+
+
+def decide(policy: Policy, run: Run, step: ProposedStep, facts: Facts) -> Decision:
+    """Answer one proposal. Never raises: a fault of ours denies."""
+    del run  # History and budgets will be read from it; nothing of the language does yet.
+    try:
+        return _decide(policy, step, facts)
+    except Exception:  # noqa: BLE001 - a fault of ours never allows
+        return _fault(policy)
+
+
+def decide_message(
+    policy: Policy,
+    principal: Principal,
+    client: Client,
+    server: str,
+    method: str,
+    params: Mapping[str, Json],
+    facts: Facts,
+) -> Decision:
+    """Answer a request that is no tool call, under `server.@method`. Nobody can be asked about one. Never raises."""
+    try:
+        candidates = policy.message_candidates(server, method)
+        scene = Scene(
+            arguments=params, principal=principal, client=client, cause=Cause.AGENT, now_us=None, links=facts.links
+        )
+        decision = _conclude(policy, candidates, weigh_rules(candidates, scene), ())
+        return replace(decision, context=_context(candidates, facts))
+    except Exception:  # noqa: BLE001 - a fault of ours never allows
+        return _fault(policy)
+
+
+def visible(policy: Policy, tool: ToolDefinition, principal: Principal, *, now_us: int | None = None) -> bool:
+    """Whether a tool may be listed. Hidden is what is denied whatever the arguments are; a fault of ours hides."""
+    try:
+        candidates = policy.candidates(tool)
+        scene = Scene(arguments=None, principal=principal, client=None, cause=Cause.AGENT, now_us=now_us, links={})
+        # Only arguments can settle a doubt: a deny in doubt is not certain, an ask or allow in doubt could match.
+        certain = tuple(
+            tuple(
+                Match(prepared=match.prepared)
+                for match in matches
+                if match.doubt is None or match.prepared.rule.effect is not Effect.DENY
+            )
+            for matches in weigh_rules(candidates, scene)
+        )
+        objections = [*_about_definition(policy, tool), *_about_schema(policy, tool)]
+        return _conclude(policy, candidates, certain, objections).effect is not Effect.DENY
+    except Exception:  # noqa: BLE001 - a fault of ours never shows
+        return False
+
+
+def weigh_rules(candidates: Candidates, scene: Scene) -> tuple[tuple[Match, ...], ...]:
+    """All rules that match or may match, scope by scope; no short cut."""
+    found: list[tuple[Match, ...]] = []
+    for scope in candidates.scopes:
+        matches: list[Match] = []
+        for prepared in scope.prepared:
+            answer = prepared.answer(scene)
+            if answer is True:
+                matches.append(Match(prepared=prepared))
+            elif answer is not False:
+                matches.append(Match(prepared=prepared, doubt=answer))
+        found.append(tuple(matches))
+    return tuple(found)
+
+
+def _fault(policy: Policy) -> Decision:
+    return Decision(
+        effect=Effect.DENY, reason=Reason.INTERNAL_ERROR, rules=(), mode=Mode.ENFORCE, policy_digest=policy.digest
+    )
+
+
+def _decide(policy: Policy, step: ProposedStep, facts: Facts) -> Decision:
+    observing = policy.mode is Mode.OBSERVE
+    tool = step.tool
+    binding = [flaw for flaw in step.flaws if not observing or flaw.reason not in _FLAWS]
+    if binding or tool is None:
+        # No rule sees arguments that are not valid, and a tool that nobody offers has no rules.
+        return _flawed(policy, step, binding)
+    candidates = policy.candidates(tool)
+    arguments, size = step.proposal.arguments, len(step.proposal.raw_arguments)
+    scene = Scene(
+        arguments=arguments,
+        principal=step.principal,
+        client=step.client,
+        cause=step.cause,
+        now_us=step.proposed_at_us,
+        links=facts.links,
+    )
+    found = weigh_rules(candidates, scene)
+    limited = [match.prepared.rule for matches in found for match in matches if _binds_limit(match)]
+    objections = [
+        *(Objection(match=_flaw_match(flaw), reason=flaw.reason) for flaw in step.flaws),
+        *_about_definition(policy, tool),
+        *_about_schema(policy, tool),
+        *_about_arguments(policy, tool, arguments, size, step.proposal.raw_arguments),
+        *_over_limit(limited, size),
+    ]
+    decision = _conclude(policy, candidates, found, objections)
+    timeouts = [rule.limit.timeout_s for rule in limited if rule.limit and rule.limit.timeout_s is not None]
+    return replace(
+        decision,
+        does=candidates.does,
+        obligations=() if decision.effect is Effect.DENY else tuple(map(_obligation, limited)),
+        timeout_s=None if observing else min(timeouts, default=None),
+        context=_context(candidates, facts),
+    )
+
+
+def _flawed(policy: Policy, step: ProposedStep, binding: Sequence[Failure]) -> Decision:
+    return Decision(
+        effect=Effect.DENY,
+        reason=binding[0].reason if binding else Reason.TOOL_UNKNOWN,
+        rules=tuple(_flaw_match(flaw) for flaw in binding),
+        mode=policy.mode,
+        policy_digest=policy.digest,
+        would=Effect.DENY if policy.mode is Mode.OBSERVE else None,
+        does=() if step.tool is None else policy.candidates(step.tool).does,
+    )
+
+
+def _flaw_match(flaw: Failure) -> RuleMatch:
+    name = _FLAWS.get(flaw.reason, f"step/{flaw.reason}")
+    return RuleMatch(id=name, effect=Effect.DENY, text=flaw.summary)
+
+
+def _context(candidates: Candidates, facts: Facts) -> Mapping[str, Json]:
+    return {**candidates.context, "links": dict(facts.links)} if facts.links else candidates.context
+
+
+def _binds_limit(match: Match) -> bool:
+    rule = match.prepared.rule
+    # An allow in doubt does not match, so nothing hangs on it.
+    return rule.limit is not None and (match.doubt is None or rule.effect is not Effect.ALLOW)
+
+
+def _obligation(rule: Rule) -> Obligation:
+    spec: dict[str, Json] = {}
+    if rule.limit is not None and rule.limit.timeout_s is not None:
+        spec["timeout_ms"] = round(rule.limit.timeout_s * 1000)
+    if rule.limit is not None and rule.limit.args_bytes is not None:
+        spec["args_bytes"] = rule.limit.args_bytes
+    return Obligation(kind=ObligationKind.LIMIT, spec=spec, rule=rule.id)
+
+
+def _over_limit(limited: Iterable[Rule], size: int) -> Iterable[Objection]:
+    for rule in limited:
+        most = None if rule.limit is None else rule.limit.args_bytes
+        if most is not None and size > most:
+            text = f"{rule.text.rstrip('.')}; its arguments may have {most:,} bytes and have {size:,}"
+            match = RuleMatch(id=rule.id, effect=Effect.DENY, text=text)
+            yield Objection(match=match, reason=Reason.RULE_DENIED)
+
+
+_PIN_TEXTS: dict[PinState, str] = {
+    PinState.PINNED: "",
+    PinState.NEW: "the tool is new and its definition was not reviewed",
+    PinState.CHANGED: "the tool's definition changed",
+    PinState.SHADOWED: "the tool's name imitates another tool's",
+}
+
+
+def _about_definition(policy: Policy, tool: ToolDefinition) -> Iterable[Objection]:
+    effect = policy.pins.effect(tool.pin)
+    if effect is not None:
+        reason = Reason.DEFINITION_CHANGED if tool.pin is PinState.CHANGED else Reason.RULE_DENIED
+        yield _objection(f"pins/{tool.pin}", effect, _PIN_TEXTS[tool.pin], reason)
+
+
+def _about_schema(policy: Policy, tool: ToolDefinition) -> Iterable[Objection]:
+    if tool.properties is None:
+        text = "the tool has no schema that its arguments could be checked against"
+        yield _objection("arguments/no_schema", policy.arguments.no_schema, text, Reason.RULE_DENIED)
+
+
+def _about_arguments(
+    policy: Policy, tool: ToolDefinition, arguments: Mapping[str, Json], size: int, raw: bytes
+) -> Iterable[Objection]:
+    limits = policy.arguments
+    if size > limits.max_bytes:
+        text = f"arguments may have {limits.max_bytes:,} bytes and have {size:,}"
+        yield _objection("arguments/max_bytes", Effect.DENY, text, Reason.ARGUMENTS_INVALID)
+    # No value is nested deeper than it has opening brackets, and those are counted in no time.
+    if raw.count(b"{") + raw.count(b"[") > limits.max_depth and _depth(arguments, limits.max_depth) > limits.max_depth:
+        text = f"arguments may be nested {limits.max_depth} deep and are nested deeper"
+        yield _objection("arguments/max_depth", Effect.DENY, text, Reason.ARGUMENTS_INVALID)
+    if tool.properties is not None and not tool.properties.issuperset(arguments):
+        name = min(name for name in arguments if name not in tool.properties)
+        text = f"argument {canonical(name[:60]).decode()} is not in the tool's schema"
+        yield _objection("arguments/undeclared", limits.undeclared, text, Reason.ARGUMENTS_INVALID)
+
+
+def _objection(name: str, effect: Effect, text: str, reason: Reason) -> Objection:
+    return Objection(match=RuleMatch(id=name, effect=effect, text=text), reason=reason)
+
+
+def _depth(arguments: Mapping[str, Json], most: int) -> int:
+    level: list[Json] = [dict(arguments)]
+    depth = 0
+    while level and depth <= most:
+        depth += 1
+        inner: list[Json] = []
+        for value in level:
+            held = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+            inner.extend(item for item in held if isinstance(item, Mapping | list))
+        level = inner
+    return depth
+
+
+def _conclude(
+    policy: Policy,
+    candidates: Candidates,
+    found: Sequence[Sequence[Match]],
+    objections: Sequence[Objection],
+) -> Decision:
+    mode = policy.mode
+    held = _across(candidates, found, () if mode is Mode.OBSERVE else objections, binding=True)
+    would: Effect | None = None
+    rules = held.rules
+    if candidates.watches:
+        full = _across(candidates, found, objections, binding=False)
+        if mode is Mode.OBSERVE:
+            would = full.effect
+            rules = full.rules if held.effect is Effect.ALLOW else held.rules
+        elif full.effect is not held.effect:
+            would = full.effect
+            rules = (*held.rules, *(rule for rule in full.rules if rule not in held.rules))
+    return Decision(
+        effect=held.effect, reason=held.reason, rules=rules, mode=mode, policy_digest=policy.digest, would=would
+    )
+
+
+def _across(
+    candidates: Candidates, found: Sequence[Sequence[Match]], objections: Sequence[Objection], *, binding: bool
+) -> Verdict:
+    """Combine the scopes: the strictest holds, and an allow must come from one that may permit."""
+    verdicts = [
+        (scope, _within(scope, matches, binding=binding))
+        for scope, matches in zip(candidates.scopes, found, strict=True)
+    ]
+    effects = [verdict.effect for _, verdict in verdicts if verdict is not None]
+    effect = strictest([*effects, *(objection.match.effect for objection in objections)])
+    permitted = any(
+        verdict is not None and verdict.effect is Effect.ALLOW and scope.scope.kind.may_permit
+        for scope, verdict in verdicts
+    )
+    if effect is None or (effect is Effect.ALLOW and not permitted):
+        cell = candidates.scopes[-1].cell
+        return _by_default(Effect.DENY if cell is Cell.CHECKED else Effect.ASK, cell)
+    speaking = [verdict for _, verdict in verdicts if verdict is not None and verdict.effect is effect]
+    standing = [objection for objection in objections if objection.match.effect is effect]
+    rules = tuple(
+        dict.fromkeys([*(one.match for one in standing), *(rule for verdict in speaking for rule in verdict.rules)])
+    )
+    return Verdict(effect=effect, rules=_named_first(rules), reason=_reason(effect, standing, speaking))
+
+
+def _named_first(rules: tuple[RuleMatch, ...]) -> tuple[RuleMatch, ...]:
+    """Let rules come before the default, so that the first one names the cause."""
+    if len(rules) == 1:
+        return rules
+    return (*(rule for rule in rules if rule.id != DEFAULT), *(rule for rule in rules if rule.id == DEFAULT))
+
+
+def _reason(effect: Effect, standing: Sequence[Objection], speaking: Sequence[Verdict]) -> Reason | None:
+    match effect:
+        case Effect.ALLOW:
+            return None
+        case Effect.ASK:
+            if standing or any(verdict.reason is not Reason.RULE_ERROR for verdict in speaking):
+                return Reason.NOBODY_TO_ASK
+            return Reason.RULE_ERROR
+        case Effect.DENY:
+            for objection in standing:
+                return objection.reason
+            reasons = {verdict.reason for verdict in speaking}
+            return next(reason for reason in _DENY_ORDER if reason in reasons)
+
+
+_DENY_ORDER = (Reason.RULE_DENIED, Reason.RULE_ERROR, Reason.NO_RULE)
+
+
+def _within(candidates: ScopeCandidates, matches: Sequence[Match], *, binding: bool) -> Verdict | None:
+    """Combine the rules of one scope. `None`: it leaves the call to the others."""
+    observing = binding and candidates.scope.mode is Mode.OBSERVE
+    if binding:
+        matches = [match for match in matches if not match.prepared.rule.observe]
+    denies = [match for match in matches if match.prepared.rule.effect is Effect.DENY]
+    if observing:
+        denies = [match for match in denies if match.prepared.rule.hard]
+    if denies:
+        sure = any(match.doubt is None for match in denies)
+        return _verdict(Effect.DENY, denies, Reason.RULE_DENIED if sure else Reason.RULE_ERROR)
+    if observing:
+        return Verdict(effect=Effect.ALLOW)
+    asks = [match for match in matches if match.prepared.rule.effect is Effect.ASK]
+    if any(match.doubt is None for match in asks):
+        return _verdict(Effect.ASK, asks, Reason.NOBODY_TO_ASK)
+    allows = [match for match in matches if match.prepared.rule.effect is Effect.ALLOW and match.doubt is None]
+    below = _verdict(Effect.ALLOW, allows, None) if allows else _default(candidates)
+    if asks and (below is None or below.effect.strictness < Effect.ASK.strictness):
+        return _verdict(Effect.ASK, asks, Reason.RULE_ERROR)
+    if asks and below is not None and below.effect is Effect.ASK:
+        return Verdict(effect=Effect.ASK, rules=(*_shown(asks), *below.rules), reason=below.reason)
+    return below
+
+
+def _verdict(effect: Effect, matches: Sequence[Match], reason: Reason | None) -> Verdict:
+    return Verdict(effect=effect, rules=_shown(matches), reason=reason)
+
+
+def _shown(matches: Iterable[Match]) -> tuple[RuleMatch, ...]:
+    """Name the matches: those that are certain first, each group by id, since order in a file means nothing."""
+    return tuple(sorted((match.shown for match in matches), key=lambda rule: (bool(rule.unknown), rule.id)))
+
+
+def _default(candidates: ScopeCandidates) -> Verdict | None:
+    effect = candidates.default
+    return None if effect is None else _by_default(effect, candidates.cell)
+
+
+def _by_default(effect: Effect, cell: Cell) -> Verdict:
+    reasons = {Effect.DENY: Reason.NO_RULE, Effect.ASK: Reason.NOBODY_TO_ASK, Effect.ALLOW: None}
+    text = _DEFAULT_TEXTS[cell][effect]
+    return Verdict(effect=effect, rules=(RuleMatch(id=DEFAULT, effect=effect, text=text),), reason=reasons[effect])

@@ -1,0 +1,525 @@
+"""A loaded policy: its scopes, rules and labels, and the index from a tool to the rules that can concern it."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypeAlias
+
+from soothsayer_mcp.model.call import Cause, Does, PinState, ToolDefinition
+from soothsayer_mcp.model.decision import Effect, Mode
+from soothsayer_mcp.model.entry import PayloadMode
+from soothsayer_mcp.model.json import Digest, Json
+from soothsayer_mcp.model.step import ProposedStep
+from soothsayer_mcp.policy.answers import Answer, Unsure, every, opposite
+from soothsayer_mcp.policy.match import (
+    ArgumentTest,
+    Bench,
+    Lab,
+    Scene,
+    link_questions,
+    prepare_argument,
+)
+from soothsayer_mcp.policy.paths import Place, component
+
+UNLABELLED = "unlabelled"
+MESSAGE = "@"
+"""First character of what stands for a tool in rules about requests that are no tool calls."""
+MAX_INDEXED = 50_000
+"""Tools the index holds before it starts anew."""
+
+
+SceneTest: TypeAlias = Callable[[Scene], Answer]
+"""One question about a call."""
+
+
+class ScopeKind(StrEnum):
+    """From highest to lowest. Project and run can only object, never permit."""
+
+    ORG = "org"
+    PROJECT = "project"
+    USER = "user"
+    RUN = "run"
+
+    @property
+    def may_permit(self) -> bool:
+        """Whether an allow of this scope lets a call through."""
+        return self in {ScopeKind.ORG, ScopeKind.USER}
+
+
+class Cell(StrEnum):
+    """Which default decides where no rule does."""
+
+    READ = "read"
+    OTHER = "other"
+    CHECKED = "checked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolPattern:
+    """`server.tool`, each half a glob; compared byte for byte."""
+
+    server: str
+    tool: str
+
+    def fits(self, server: str, tool: str) -> bool:
+        """Whether the pattern means this tool."""
+        return (self.server == server or component(self.server)(server)) and (
+            self.tool == tool or component(self.tool)(tool)
+        )
+
+    @property
+    def names_messages(self) -> bool:
+        """Whether it means requests that are no tool calls."""
+        return self.tool.startswith(MESSAGE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Who:
+    """What a rule wants of the caller; empty fields want nothing."""
+
+    sub: frozenset[str] = frozenset()
+    groups: frozenset[str] = frozenset()
+    client: frozenset[str] = frozenset()
+    but: "Who | None" = None
+    """Callers that are meant not to match."""
+
+    def answer(self, scene: Scene) -> Answer:
+        """Whether the caller fits."""
+        answers: list[Answer] = []
+        if self.sub:
+            answers.append(scene.principal.id in self.sub)
+        if self.groups:
+            answers.append(not self.groups.isdisjoint(scene.principal.groups))
+        if self.client:
+            unknown = Unsure("the client is not known yet")
+            answers.append(unknown if scene.client is None else scene.client.name in self.client)
+        if self.but is not None:
+            answers.append(opposite(self.but.answer(scene)))
+        return every(answers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """Figures that hold for calls that a rule matches."""
+
+    timeout_s: float | None = None
+    args_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One rule, as read and checked; its matchers are prepared per tool."""
+
+    id: str
+    """`policy/rule`."""
+    effect: Effect
+    text: str
+    tools: tuple[ToolPattern, ...] = ()
+    """Empty: every tool."""
+    excepts: tuple[ToolPattern, ...] = ()
+    does: frozenset[str] = frozenset()
+    """Empty: whatever the tool does."""
+    who: Who | None = None
+    causes: frozenset[Cause] = frozenset()
+    pins: frozenset[PinState] = frozenset()
+    args: Mapping[str, Mapping[str, Json]] = field(default_factory=dict[str, Mapping[str, Json]])
+    only_args: bool = False
+    observe: bool = False
+    """Only recorded, whatever the policy's mode."""
+    hard: bool = False
+    """A deny that holds in observe mode too."""
+    expires_us: int | None = None
+    """No match from this moment on."""
+    limit: Limit | None = None
+
+    def concerns(self, subject: "Subject") -> bool:
+        """Whether the rule can match a call of this tool at all."""
+        return self._names(subject) and self._fits_does(subject.does) and (not self.pins or subject.pin in self.pins)
+
+    def _names(self, subject: "Subject") -> bool:
+        server, tool = subject.server, subject.tool
+        if any(pattern.fits(server, tool) for pattern in self.excepts):
+            return False
+        if self.effect is Effect.DENY:
+            return not self.tools or any(pattern.fits(server, tool) for pattern in self.tools)
+        if subject.message:
+            # Nobody can be asked about a message, and what permits one has to name it.
+            return self.effect is Effect.ALLOW and any(
+                pattern.names_messages and pattern.fits(server, tool) for pattern in self.tools
+            )
+        # A tool that calls itself like a message is still a tool.
+        return not self.tools or any(
+            not pattern.names_messages and pattern.fits(server, tool) for pattern in self.tools
+        )
+
+    def _fits_does(self, does: frozenset[str]) -> bool:
+        if not self.does:
+            return True
+        if self.effect is Effect.ALLOW:
+            return bool(does) and does <= self.does
+        return not self.does.isdisjoint(does)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Label:
+    """What the operator knows about some tools."""
+
+    tools: tuple[ToolPattern, ...]
+    excepts: tuple[ToolPattern, ...]
+    does: frozenset[str]
+
+    def fits(self, server: str, tool: str) -> bool:
+        """Whether the label is about this tool."""
+        return any(pattern.fits(server, tool) for pattern in self.tools) and not any(
+            pattern.fits(server, tool) for pattern in self.excepts
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What a rule's static matchers look at."""
+
+    server: str
+    tool: str
+    does: frozenset[str]
+    pin: PinState = PinState.PINNED
+    message: bool = False
+    """Whether this is a request that is no tool call."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pins:
+    """What the state of a definition says; `None` trusts it."""
+
+    first: Effect | None = None
+    """For a server with no pin at all; where it is not trusted, its tools are `new` and the stricter of both holds."""
+    new: Effect | None = Effect.ASK
+    changed: Effect | None = Effect.DENY
+    shadowed: Effect | None = Effect.DENY
+
+    def effect(self, pin: PinState) -> Effect | None:
+        """What to say about a tool in this state."""
+        match pin:
+            case PinState.PINNED:
+                return None
+            case PinState.NEW:
+                return strictest(effect for effect in (self.new, self.first) if effect is not None)
+            case PinState.CHANGED:
+                return self.changed
+            case PinState.SHADOWED:
+                return self.shadowed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArgumentLimits:
+    """What holds of every call's arguments, before any rule."""
+
+    undeclared: Effect = Effect.ASK
+    no_schema: Effect = Effect.ASK
+    max_bytes: int = 1_000_000
+    max_depth: int = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Methods:
+    """Methods that the routing table does not know."""
+
+    passed: frozenset[str] = frozenset()
+    unknown_pass: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """The policy of one authority; each decides alone."""
+
+    kind: ScopeKind
+    name: str
+    mode: Mode
+    defaults: Mapping[Cell, Effect | None]
+    """`None` leaves it to the other scopes."""
+    rules: tuple[Rule, ...] = ()
+    labels: tuple[Label, ...] = ()
+    trusted: frozenset[str] = frozenset()
+    """Servers whose `readOnlyHint: true` labels an unlabelled tool."""
+
+
+def strictest(effects: Iterable[Effect]) -> Effect | None:
+    """The strictest of some effects; `None` for none."""
+    return max(effects, key=lambda effect: effect.strictness, default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A rule whose static matchers hold for a tool, ready for its calls."""
+
+    rule: Rule
+    arguments: tuple[ArgumentTest, ...]
+    tests: tuple[tuple[str, SceneTest], ...]
+    """Key and test, cheap ones first."""
+    broken: Unsure | None = None
+    """Why its matchers could not be prepared."""
+
+    def answer(self, scene: Scene) -> Answer:
+        """Whether the rule matches; never raises."""
+        try:
+            return self._answer(scene)
+        except Exception as error:  # noqa: BLE001 - a matcher that fails is a doubt, never a way past a deny
+            return Unsure(f"a matcher failed: {type(error).__name__}")
+
+    def _answer(self, scene: Scene) -> Answer:
+        doubt = self.broken
+        for _, test in self.tests:
+            fits = test(scene)
+            if fits is False:
+                return False
+            if fits is not True and doubt is None:
+                doubt = fits
+        return True if doubt is None else doubt
+
+
+def _rule_tests(rule: Rule, arguments: Sequence[ArgumentTest]) -> Iterable[tuple[str, SceneTest]]:
+    """All tests of a call, cheap ones first, each under the key it is written with."""
+    if rule.causes:
+        causes = rule.causes
+        yield "cause", lambda scene: scene.cause in causes
+    if rule.who is not None:
+        yield "who", rule.who.answer
+    if rule.expires_us is not None:
+        yield "expires", _before(rule.expires_us)
+    if rule.only_args:
+        yield "only_args", _only(frozenset[str]().union(*(test.top for test in arguments)))
+    for test in arguments:
+        yield f"args.{test.key}", test.answer
+
+
+def _before(expires_us: int) -> SceneTest:
+    unknown = Unsure("the time is not known yet")
+    return lambda scene: unknown if scene.now_us is None else scene.now_us < expires_us
+
+
+def _only(named: frozenset[str]) -> SceneTest:
+    unknown = Unsure("arguments are not known yet")
+    return lambda scene: unknown if scene.arguments is None else named.issuperset(scene.arguments)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScopeCandidates:
+    """What one scope has to say about a tool."""
+
+    scope: Scope
+    does: frozenset[str]
+    prepared: tuple[Prepared, ...]
+    cell: Cell
+
+    @property
+    def default(self) -> Effect | None:
+        """What holds where no rule decides; `None` leaves it to others."""
+        effect = self.scope.defaults[self.cell]
+        # Nobody can be asked about a request that is no tool call.
+        return Effect.DENY if effect is Effect.ASK and self.cell is Cell.CHECKED else effect
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidates:
+    """All that can decide the calls of one tool; settled once per definition."""
+
+    subject: Subject
+    definition: Digest | None
+    place: Place
+    scopes: tuple[ScopeCandidates, ...]
+    does: tuple[str, ...]
+    path_tests: tuple[ArgumentTest, ...]
+    watches: bool
+    """Whether a scope or a rule only observes."""
+    context: Mapping[str, Json]
+    """What decisions read that neither the call nor the policy's text holds."""
+
+
+class Policy:
+    """A loaded policy. Immutable but for its index, which only remembers what can be computed again."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        scopes: Sequence[Scope],
+        digest: Digest,
+        lab: Lab,
+        place: Place,
+        places: Mapping[str, Place],
+        pins: Pins,
+        arguments: ArgumentLimits,
+        methods: Methods,
+        payload_mode: PayloadMode,
+        sources: Mapping[str, str],
+        watch: Sequence[str],
+    ) -> None:
+        """Take checked parts; `place` is for servers without an entry in `places`."""
+        self.name = name
+        self.scopes = tuple(scopes)
+        self.digest = digest
+        self.pins = pins
+        self.arguments = arguments
+        self.methods = methods
+        self.payload_mode = payload_mode
+        self.sources = sources
+        """Name -> text of every file, for the trace."""
+        self.watch = tuple(watch)
+        """The files it was loaded from."""
+        self._lab = lab
+        self._place = place
+        self._places = places
+        self._index: dict[tuple[str, str], Candidates] = {}
+        self._messages: dict[tuple[str, str], Candidates] = {}
+
+    @property
+    def mode(self) -> Mode:
+        """Observe only when every scope only observes."""
+        observing = all(scope.mode is Mode.OBSERVE for scope in self.scopes)
+        return Mode.OBSERVE if observing else Mode.ENFORCE
+
+    @property
+    def rule_count(self) -> int:
+        """How many rules there are, over all scopes."""
+        return sum(len(scope.rules) for scope in self.scopes)
+
+    @property
+    def lab(self) -> Lab:
+        """The libraries that judge."""
+        return self._lab
+
+    def place_of(self, server: str) -> Place:
+        """How a server's paths are read."""
+        return self._places.get(server, self._place)
+
+    def candidates(self, tool: ToolDefinition) -> Candidates:
+        """Everything that can decide a call of this tool."""
+        known = self._index.get((tool.server, tool.name))
+        if known is not None and known.definition == tool.digest and known.subject.pin is tool.pin:
+            return known
+        return self._remember(self._settle(tool.server, tool.name, tool))
+
+    def message_candidates(self, server: str, method: str) -> Candidates:
+        """Everything that can decide a request that is no tool call."""
+        known = self._messages.get((server, method))
+        if known is None:
+            known = self._settle(server, MESSAGE + method, None)
+            if len(self._messages) < MAX_INDEXED:
+                self._messages[server, method] = known
+        return known
+
+    def questions(self, step: ProposedStep) -> tuple[str, ...]:
+        """The paths whose links have to be looked up before this step is decided; mostly none."""
+        if step.tool is None:
+            return ()
+        candidates = self.candidates(step.tool)
+        if not candidates.path_tests or not candidates.place.local:
+            return ()
+        return link_questions(candidates.path_tests, step.proposal.arguments, candidates.place)
+
+    def message_questions(self, server: str, method: str, params: Mapping[str, Json]) -> tuple[str, ...]:
+        """The same for a request that is no tool call."""
+        candidates = self.message_candidates(server, method)
+        if not candidates.path_tests or not candidates.place.local:
+            return ()
+        return link_questions(candidates.path_tests, params, candidates.place)
+
+    def _remember(self, candidates: Candidates) -> Candidates:
+        if len(self._index) >= MAX_INDEXED:
+            self._index.clear()
+        self._index[candidates.subject.server, candidates.subject.tool] = candidates
+        return candidates
+
+    def _settle(self, server: str, name: str, tool: ToolDefinition | None) -> Candidates:
+        place = self.place_of(server)
+        settled: list[ScopeCandidates] = []
+        for number, scope in enumerate(self.scopes):
+            # Labels of lower scopes are not seen: a project that calls a tool `read` changes only its own objections.
+            seen = [above for above in self.scopes[: number + 1] if above is scope or above.kind.may_permit]
+            does = self._labels(seen, server, name, tool)
+            subject = _subject(server, name, does, tool)
+            prepared = tuple(self._prepare(rule, place) for rule in scope.rules if rule.concerns(subject))
+            cell = Cell.CHECKED if tool is None else Cell.READ if does == _ONLY_READ else Cell.OTHER
+            settled.append(ScopeCandidates(scope=scope, does=does, prepared=prepared, cell=cell))
+        speaking = next((one for one in reversed(settled) if one.scope.kind.may_permit), settled[-1])
+        tests = tuple(test for one in settled for prepared in one.prepared for test in prepared.arguments if test.paths)
+        return Candidates(
+            subject=_subject(server, name, speaking.does, tool),
+            definition=None if tool is None else tool.digest,
+            place=place,
+            scopes=tuple(settled),
+            does=tuple(sorted(speaking.does)),
+            path_tests=tests,
+            watches=any(
+                one.scope.mode is Mode.OBSERVE or any(prepared.rule.observe for prepared in one.prepared)
+                for one in settled
+            ),
+            context=_context(place, tool, reads_paths=bool(tests)),
+        )
+
+    @staticmethod
+    def _labels(scopes: Sequence[Scope], server: str, name: str, tool: ToolDefinition | None) -> frozenset[str]:
+        labels = [label for scope in scopes for label in scope.labels if label.fits(server, name)]
+        does = frozenset[str]().union(*(label.does for label in labels))
+        if tool is None:
+            return does
+        if not does:
+            vouched = any(server in scope.trusted for scope in scopes)
+            reads = vouched and tool.annotations.get("readOnlyHint") is True
+            does = _ONLY_READ if reads else frozenset({UNLABELLED})
+        # A server's word about itself tightens, whatever the label says.
+        if tool.annotations.get("readOnlyHint") is False:
+            does |= {Does.WRITE.value}
+        if tool.annotations.get("destructiveHint") is True:
+            does |= {Does.DELETE.value}
+        return does
+
+    def _prepare(self, rule: Rule, place: Place) -> Prepared:
+        bench = Bench(place=place, lab=self._lab, every=rule.effect is Effect.ALLOW)
+        broken = None
+        arguments: list[ArgumentTest] = []
+        for key, spec in rule.args.items():
+            try:
+                arguments.append(prepare_argument(key, spec, bench))
+            except Exception as error:  # noqa: BLE001 - what cannot be prepared is a doubt, never a way past a deny
+                broken = Unsure(f"a matcher on {key} could not be prepared: {error}")
+        arguments.sort(key=lambda test: test.cost)
+        return Prepared(rule=rule, arguments=tuple(arguments), tests=tuple(_rule_tests(rule, arguments)), broken=broken)
+
+    def with_scopes(self, scopes: Sequence[Scope]) -> "Policy":
+        """The same policy over other scopes; its digest is no longer that of its sources."""
+        return Policy(
+            name=self.name,
+            scopes=scopes,
+            digest=self.digest,
+            lab=self._lab,
+            place=self._place,
+            places=self._places,
+            pins=self.pins,
+            arguments=self.arguments,
+            methods=self.methods,
+            payload_mode=self.payload_mode,
+            sources=self.sources,
+            watch=self.watch,
+        )
+
+
+_ONLY_READ = frozenset({Does.READ.value})
+
+
+def _subject(server: str, name: str, does: frozenset[str], tool: ToolDefinition | None) -> Subject:
+    if tool is None:
+        return Subject(server=server, tool=name, does=does, message=True)
+    return Subject(server=server, tool=name, does=does, pin=tool.pin)
+
+
+def _context(place: Place, tool: ToolDefinition | None, *, reads_paths: bool) -> Mapping[str, Json]:
+    context: dict[str, Json] = {}
+    if tool is not None and tool.pin is not PinState.PINNED:
+        context["pin"] = tool.pin.value
+    if reads_paths:
+        context["root"] = place.root
+        context["home"] = place.home
+        if place.links:
+            context["folders"] = dict(place.links)
+    return context
