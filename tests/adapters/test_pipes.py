@@ -206,8 +206,8 @@ async def test_a_reader_that_is_gone_ends_the_connection_once_and_what_it_said_i
     leg.resume()
     await listener.end()
     leg.send(b"and again")
-    assert leg.waiting_bytes == 0
     assert not await leg.drained()
+    assert leg.waiting_bytes == 0
     if not isinstance(leg._reader, pipes._ThreadReader):
         assert listener.frames == [b"last words"]
     await leg.aclose()
