@@ -3,12 +3,15 @@
 import json
 import json.scanner
 from collections.abc import Callable, Mapping
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 from soothsayer_mcp.model.json import Json
 
-Scan: TypeAlias = Callable[[str, int], tuple[Json, int]]
-"""Reads the value at a position and tells where it ends. Raises `StopIteration` where no value begins."""
+Scan: TypeAlias = Callable[[str, int], tuple[Any, int]]
+"""Reads the value at a position, which is a text where a quote stands, and tells where it ends.
+
+Raises `StopIteration` where no value begins.
+"""
 
 Key: TypeAlias = str | int
 """A member's name, or an element's index."""
@@ -65,18 +68,9 @@ def start(text: str) -> int:
     return after_blanks(text, 1 if text.startswith(BYTE_ORDER_MARK) else 0)
 
 
-def _name(text: str, at: int, scan: Scan) -> tuple[str, int]:
-    """Read a member's name and find where its value begins."""
-    if text[at] != '"':
-        raise json.JSONDecodeError("Expecting a member name", text, at)
-    name, end = scan(text, at)
-    colon = after_blanks(text, end)
-    if text[colon] != ":":
-        raise json.JSONDecodeError("Expecting ':'", text, colon)
-    return cast("str", name), after_blanks(text, colon + 1)
-
-
-def locate(text: str, at: int, wanted: Wanted, scan: Scan = skip, *, limit: int | None = None) -> Place:
+def locate(  # noqa: C901, PLR0912 - one loop, written out because it runs for every member of every message
+    text: str, at: int, wanted: Wanted, scan: Scan = skip, *, limit: int | None = None
+) -> Place:
     """Find the members of the object or array at `at`, and those of the `wanted` ones in it, in one pass.
 
     Raises `json.JSONDecodeError` or `IndexError` when the text is broken, `OverflowError` over `limit` members.
@@ -89,11 +83,18 @@ def locate(text: str, at: int, wanted: Wanted, scan: Scan = skip, *, limit: int 
         return Place(at, i + 1, inside)
     while True:
         begin = i
-        key: Key
+        key: Key = len(inside)
         if named:
-            key, i = _name(text, i, scan)
-        else:
-            key = len(inside)
+            if text[i] != '"':
+                raise json.JSONDecodeError("Expecting a member name", text, i)
+            key, i = scan(text, i)
+            if text[i] in BLANKS:
+                i = after_blanks(text, i)
+            if text[i] != ":":
+                raise json.JSONDecodeError("Expecting ':'", text, i)
+            i += 1
+            if text[i] in BLANKS:
+                i = after_blanks(text, i)
         below = wanted.get(key)
         value: Json = None
         place: Place | None = None
@@ -108,10 +109,13 @@ def locate(text: str, at: int, wanted: Wanted, scan: Scan = skip, *, limit: int 
         if len(inside) == limit:
             raise OverflowError(limit)
         inside.append((key, begin, i, end, value, place))
-        i = after_blanks(text, end)
-        if text[i] == ",":
-            i = after_blanks(text, i + 1)
-        elif text[i] == closing:
+        i = end
+        if text[i] in BLANKS:
+            i = after_blanks(text, i)
+        if text[i] == closing:
             return Place(at, i + 1, inside)
-        else:
+        if text[i] != ",":
             raise json.JSONDecodeError("Expecting ','", text, i)
+        i += 1
+        if text[i] in BLANKS:
+            i = after_blanks(text, i)
