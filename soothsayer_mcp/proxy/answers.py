@@ -1,0 +1,94 @@
+"""A closed step as the answer to its call: the server's own bytes when there is nothing to say, else one text."""
+
+from soothsayer_mcp.governor import Unrecorded
+from soothsayer_mcp.model.call import RequestId
+from soothsayer_mcp.model.decision import Mode
+from soothsayer_mcp.model.failure import Acted, Failure, Reason
+from soothsayer_mcp.model.outcome import Returned
+from soothsayer_mcp.model.run import NextStep
+from soothsayer_mcp.model.step import ClosedStep
+from soothsayer_mcp.proxy.connection import with_result_type
+from soothsayer_mcp.wire import replies
+from soothsayer_mcp.wire.strict import WireError, read_server
+
+THE_SERVERS_OWN = frozenset({Reason.TOOL_FAILED, Reason.PROTOCOL_ERROR})
+"""Failures that the server tells in its own bytes."""
+WITH_ITS_CONTENT = frozenset({Reason.UNCHECKED, Reason.NOT_OK})
+"""Failures after which the agent still reads what the server said."""
+
+
+def answer(request_id: RequestId, closed: ClosedStep | Unrecorded, *, stateless: bool) -> bytes:
+    """Answer a call (protocol.md 5)."""
+    if isinstance(closed, Unrecorded):
+        return failed(request_id, closed.failure, step="", acted=closed.failure.acted, stateless=stateless)
+    returned = closed.outcome
+    failure = closed.failure
+    if isinstance(returned, Returned):
+        if closed.decision.mode is Mode.OBSERVE or (failure is not None and failure.reason in THE_SERVERS_OWN):
+            return _own_bytes(returned, stateless=stateless)
+        if failure is None:
+            return _told(closed, _own_bytes(returned, stateless=stateless))
+    assert failure is not None
+    content = _content(returned.raw) if isinstance(returned, Returned) and failure.reason in WITH_ITS_CONTENT else ()
+    return failed(
+        request_id,
+        failure,
+        step=closed.closing.step,
+        acted=closed.acted,
+        stateless=stateless,
+        content=content,
+        more=_next(closed),
+    )
+
+
+def failed(
+    request_id: RequestId,
+    failure: Failure,
+    *,
+    step: str,
+    acted: Acted,
+    stateless: bool,
+    content: tuple[bytes, ...] = (),
+    more: str = "",
+) -> bytes:
+    """The result that tells an agent why its call failed."""
+    text = failure.agent_text(step)
+    return replies.tool_failure(
+        request_id,
+        f"{text}\n{more}" if more else text,
+        stateless=stateless,
+        step=step,
+        failure=failure.failure,
+        reason=failure.reason,
+        acted=acted,
+        content=content,
+    )
+
+
+def _own_bytes(returned: Returned, *, stateless: bool) -> bytes:
+    if stateless and returned.result is not None and "resultType" not in returned.result:
+        return with_result_type(read_server(returned.raw))
+    return returned.raw
+
+
+def _told(closed: ClosedStep, raw: bytes) -> bytes:
+    """The server's bytes, with one block after them when the agent must not simply go on."""
+    text = _next(closed)
+    return replies.add_block(read_server(raw), text) if text else raw
+
+
+def _next(closed: ClosedStep) -> str:
+    match closed.next_step:
+        case NextStep.CONTINUE:
+            return ""
+        case NextStep.STOP:
+            return f"Stop: {closed.why}. Make no more calls. [next/stop, step {closed.closing.step}]"
+        case NextStep.COMPACT:
+            return f"Compact: {closed.why}. [next/compact, step {closed.closing.step}]"
+
+
+def _content(raw: bytes) -> tuple[bytes, ...]:
+    try:
+        return tuple(read_server(raw).items(("result", "content")))
+    except (WireError, LookupError):
+        return ()

@@ -1,0 +1,233 @@
+"""Tool calls of the host: read, attributed, proposed, governed, answered. Each is a task of its own."""
+
+import traceback
+
+from soothsayer_mcp.governor import Governor, Unrecorded
+from soothsayer_mcp.model.call import Cause, Client, Proposal, RunId, ToolDefinition
+from soothsayer_mcp.model.failure import Acted, Failure, Reason
+from soothsayer_mcp.model.json import JsonObject, compact
+from soothsayer_mcp.model.outcome import Returned
+from soothsayer_mcp.model.run import RunBinding
+from soothsayer_mcp.model.step import ClosedStep, ProposedStep
+from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.ports import Call, PortError
+from soothsayer_mcp.proxy import answers
+from soothsayer_mcp.proxy.checked import Gate
+from soothsayer_mcp.proxy.connection import SHOWN, HostConnection, quoted
+from soothsayer_mcp.proxy.downstream import Downstream
+from soothsayer_mcp.proxy.lists import Books
+from soothsayer_mcp.proxy.owed import HostRequest
+from soothsayer_mcp.wire.frame import Frame, Replace
+from soothsayer_mcp.wire.strict import folded_property
+
+META_RUN = "dev.soothsayer/run"
+"""Where a host may name the run that a call belongs to."""
+CALLS = 1024
+"""Calls of one host that are governed at once, over all servers. Further ones are refused without a step of theirs."""
+
+
+class Calls:
+    """The governed row of the table."""
+
+    def __init__(self, connection: HostConnection, books: Books, governor: Governor, gate: Gate) -> None:
+        """Govern the calls of one connection."""
+        self._connection = connection
+        self._books = books
+        self._governor = governor
+        self._gate = gate
+        self._governed = 0
+        self._bindings: dict[tuple[Client, str], RunBinding] = {}
+
+    def call(self, request: HostRequest) -> None:
+        """Begin to govern a call."""
+        if self._governed >= CALLS:
+            self._refuse_flood(request)
+            return
+        self._governed += 1
+        request.call = Call()
+        self._connection.spawn(self._govern, request, request.call)
+
+    async def _govern(self, request: HostRequest, call: Call) -> None:
+        proposed = _Proposed()
+        try:
+            closed = await self._closed(request, call, proposed)
+        finally:
+            self._governed -= 1
+            if proposed.server is not None:
+                proposed.server.calls_in_flight -= 1
+        request.answer(await self._answer(request, closed))
+
+    async def _answer(self, request: HostRequest, closed: ClosedStep | Unrecorded) -> bytes:
+        answer = answers.answer(request.id, closed, stateless=request.stateless)
+        if not request.stateless or not isinstance(closed, ClosedStep) or not isinstance(closed.outcome, Returned):
+            return answer
+        result = closed.outcome.result
+        server = self._connection.fleet.named(closed.proposal.server)
+        if result is None or server is None:
+            return answer
+        server.discovered = True
+        if "inputRequests" not in result:
+            return answer
+        refusal = await self._gate.inputs_pass(server.name, result)
+        if refusal is None:
+            return answer
+        failure = Failure(reason=refusal.reason, summary=refusal.summary)
+        return answers.failed(
+            request.id, failure, step=closed.closing.step, acted=Acted.MAYBE, stateless=request.stateless
+        )
+
+    async def _closed(self, request: HostRequest, call: Call, proposed: "_Proposed") -> ClosedStep | Unrecorded:
+        try:
+            proposed.step = await self._propose(request, proposed)
+            return await self._governor.govern(proposed.step, call)
+        except PortError as error:
+            return Unrecorded(failure=error.failure)
+        except Exception:  # noqa: BLE001 - the edge of a call's task: a fault of ours ends this call and no other
+            self._connection.log(f"a fault of Soothsayer's own; please report it:\n{traceback.format_exc()}")
+            return await self._abandoned(request, call, proposed.step)
+
+    async def _abandoned(self, request: HostRequest, call: Call, step: ProposedStep | None) -> ClosedStep | Unrecorded:
+        if step is not None:
+            return await self._governor.abandon(step, call)
+        self._connection.dropped(
+            request.frame.raw, Reason.INTERNAL_ERROR, origin="host", method=request.method, answered=True
+        )
+        return Unrecorded(failure=Failure(reason=Reason.INTERNAL_ERROR, summary=""))
+
+    def _refuse_flood(self, request: HostRequest) -> None:
+        failure = Failure(reason=Reason.TOO_MANY_IN_FLIGHT, summary=f"{CALLS} calls are in flight already")
+        self._connection.dropped(request.frame.raw, failure.reason, origin="host", method=request.method, answered=True)
+        request.answer(answers.failed(request.id, failure, step="", acted=Acted.NO, stateless=request.stateless))
+
+    # -- proposing ----------------------------------------------------------------------------------------------------
+
+    async def _propose(self, request: HostRequest, proposed: "_Proposed") -> ProposedStep:
+        connection = self._connection
+        began_ns = connection.clock.monotonic_ns()
+        frame = request.frame
+        params: JsonObject = frame.params or {}
+        policy = connection.policies.current()
+        flaws: list[Failure] = []
+        client = connection.client_of(request)
+        run_id = await self._run(frame, client, policy, flaws)
+        server, name = self._owner(params, flaws)
+        if server is not None:
+            if server.full:
+                summary = f"{server.name} has too many calls in flight"
+                flaws.append(Failure(reason=Reason.TOO_MANY_IN_FLIGHT, summary=summary))
+            proposed.server = server
+            server.calls_in_flight += 1
+        tool = await self._tool(request, server, name, policy, flaws)
+        arguments = self._arguments(params, tool, flaws)
+        if server is not None:
+            request.servers = (server.name,)
+        return ProposedStep(
+            id=connection.ids.step(),
+            run_id=run_id,
+            cause=Cause.AGENT,
+            principal=connection.principal,
+            client=client,
+            tool=tool,
+            proposal=Proposal(
+                server="" if server is None else server.name,
+                tool=name,
+                arguments=arguments,
+                raw_arguments=frame.slice(("params", "arguments")) or b"",
+                raw=self._towards(frame, name),
+                request_id=request.id,
+                meta=frame.meta,
+            ),
+            flaws=tuple(flaws),
+            proposed_at_us=connection.clock.now_us(),
+            began_ns=began_ns,
+        )
+
+    async def _run(self, frame: Frame, client: Client, policy: Policy, flaws: list[Failure]) -> RunId:
+        """Find the run of a call; one that is named wrongly leaves a flaw, and the step stands in the automatic run."""
+        named = frame.meta.get(META_RUN, self._connection.named_run)
+        if not isinstance(named, str):
+            flaws.append(Failure(reason=Reason.RUN_UNKNOWN, summary="its name is not a text"))
+            named = ""
+        binding = self._bindings.get((client, named))
+        if binding is None:
+            if len(self._bindings) >= CALLS:
+                self._bindings.clear()
+            binding = RunBinding(
+                principal=self._connection.principal,
+                workspace=self._connection.workspace,
+                client=client,
+                named=named,
+            )
+            self._bindings[client, named] = binding
+        run_id, failure = await self._connection.store.bind_run(binding, policy.digest)
+        if failure is not None:
+            flaws.append(failure)
+        return run_id
+
+    def _owner(self, params: JsonObject, flaws: list[Failure]) -> tuple[Downstream | None, str]:
+        fleet = self._connection.fleet
+        shown = params.get("name")
+        if not isinstance(shown, str):
+            flaws.append(Failure(reason=Reason.ARGUMENTS_INVALID, summary="the tool's name is not a text"))
+            return fleet.only, ""
+        own = fleet.names.own(shown)
+        if own is None:
+            flaws.append(unknown_tool(shown))
+            return None, shown
+        return fleet.named(own[0]), own[1]
+
+    async def _tool(
+        self, request: HostRequest, server: Downstream | None, name: str, policy: Policy, flaws: list[Failure]
+    ) -> ToolDefinition | None:
+        if server is None or not isinstance((request.frame.params or {}).get("name"), str):
+            return None
+        try:
+            tool = await self._books.of(server).find(
+                name, policy=policy, envelope=self._connection.envelope_of(request)
+            )
+        except PortError as error:
+            flaws.append(error.failure)
+            return None
+        if tool is None:
+            flaws.append(unknown_tool(self._connection.fleet.names.shown(server.name, name)))
+        return tool
+
+    @staticmethod
+    def _arguments(params: JsonObject, tool: ToolDefinition | None, flaws: list[Failure]) -> JsonObject:
+        arguments = params.get("arguments", {})
+        if not isinstance(arguments, dict):
+            flaws.append(Failure(reason=Reason.ARGUMENTS_INVALID, summary="the arguments are not an object"))
+            return {}
+        if tool is None:
+            return arguments
+        folded = None if tool.properties is None else folded_property(arguments, tool.properties)
+        if folded is not None:
+            summary = f"argument {quoted(folded)} differs from a declared one only in case"
+            flaws.append(Failure(reason=Reason.ARGUMENTS_INVALID, summary=summary))
+        fault = None if tool.check_arguments is None else tool.check_arguments(arguments)
+        if fault is not None:
+            where = f"argument {fault.path[:SHOWN]}" if fault.path else "the whole of the arguments"
+            flaws.append(Failure(reason=Reason.ARGUMENTS_INVALID, summary=f"{where} {fault.problem}"))
+        return arguments
+
+    def _towards(self, frame: Frame, name: str) -> bytes:
+        """The bytes for the server: the host's own, with the server's own name where hosts see another."""
+        if not self._connection.fleet.names.prefixed or not isinstance((frame.params or {}).get("name"), str):
+            return frame.raw
+        return frame.edited(Replace(("params", "name"), compact(name)))
+
+
+class _Proposed:
+    """How far a call has come before it is governed."""
+
+    __slots__ = ("server", "step")
+
+    def __init__(self) -> None:
+        self.server: Downstream | None = None
+        """The server that this call counts for."""
+        self.step: ProposedStep | None = None
+
+
+def unknown_tool(shown: str) -> Failure:
+    """No server offers a tool of that name."""
+    return Failure(reason=Reason.TOOL_UNKNOWN, summary=f"no server offers a tool named {quoted(shown)}")

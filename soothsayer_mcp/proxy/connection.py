@@ -1,0 +1,241 @@
+"""What the parts of a relay share: host, servers, policy and store, and how something is answered or noted."""
+
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from anyio.abc import TaskGroup
+
+from soothsayer_mcp import __version__
+from soothsayer_mcp.model.call import Client, Principal
+from soothsayer_mcp.model.decision import Decision
+from soothsayer_mcp.model.entry import Kind
+from soothsayer_mcp.model.failure import REASONS, Reason
+from soothsayer_mcp.model.json import Json, JsonObject
+from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.ports import Clock, Ids, Leg, Look, Note, PortError, Store
+from soothsayer_mcp.proxy.downstream import Downstream, Limits
+from soothsayer_mcp.proxy.fleet import Fleet
+from soothsayer_mcp.proxy.owed import HostRequest, Owed
+from soothsayer_mcp.proxy.pins import Envelope
+from soothsayer_mcp.wire import replies
+from soothsayer_mcp.wire.codes import Code
+from soothsayer_mcp.wire.eras import META_CLIENT_CAPABILITIES, META_CLIENT_INFO, META_PROTOCOL_VERSION
+from soothsayer_mcp.wire.frame import Frame, FrameKind, Insert
+from soothsayer_mcp.wire.ids import Mint
+
+HOST_UNKNOWN = Client(name="")
+SHOWN = 80
+"""Characters of a name from outside that a text repeats."""
+COMPLETE = Insert(("result",), "resultType", b'"complete"')
+
+
+class Policies(Protocol):
+    """The policy in force, and a look at whether its files changed."""
+
+    def current(self) -> Policy:
+        """The policy that decides now."""
+        ...
+
+    def check(self) -> object:
+        """Load the files again if they changed; what does not load leaves the policy as it is."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a relay is given beside its host and its servers."""
+
+    store: Store
+    policies: Policies
+    look: Look
+    principal: Principal
+    workspace: str
+    clock: Clock
+    ids: Ids
+    log: Callable[[str], None]
+    named_run: str = ""
+    limits: Limits = field(default_factory=Limits)
+
+
+class HostConnection:
+    """One host connection."""
+
+    def __init__(self, host: Leg, fleet: Fleet, around: Surroundings) -> None:
+        """Nothing is read before the relay runs."""
+        self.fleet = fleet
+        self.store = around.store
+        self.policies = around.policies
+        self.look = around.look
+        self.principal = around.principal
+        self.workspace = around.workspace
+        self.clock = around.clock
+        self.ids = around.ids
+        self.log = around.log
+        self.named_run = around.named_run
+        self.limits = around.limits
+        self.mint = Mint(around.ids.token())
+        self.owed = Owed()
+        self.client = HOST_UNKNOWN
+        """What the host said of itself in its `initialize`."""
+        self.version = ""
+        """The negotiated handshake version; empty before it is."""
+        self.listening = False
+        """Whether the host said `notifications/initialized`."""
+        self.tasks: TaskGroup | None = None
+        self._host = host
+        self._frames_sent = 0
+        self._paused = False
+
+    # -- towards the host ---------------------------------------------------------------------------------------------
+
+    def send(self, raw: bytes) -> None:
+        """Send a frame to the host."""
+        self._frames_sent += 1
+        self._host.send(raw)
+
+    def relieve(self) -> None:
+        """Stop reading the servers while too much waits for the host."""
+        waiting = self._host.waiting_bytes
+        if waiting == 0:
+            self._frames_sent = 0
+        elif not self._paused and (
+            self._frames_sent > self.limits.waiting_frames or waiting > self.limits.waiting_bytes
+        ):
+            self._paused = True
+            self.fleet.pause()
+            self.spawn(self._resume_when_drained)
+
+    async def _resume_when_drained(self) -> None:
+        await self._host.drained()
+        self._frames_sent = 0
+        self._paused = False
+        self.fleet.resume()
+
+    # -- tasks --------------------------------------------------------------------------------------------------------
+
+    def spawn(self, task: Callable[..., Coroutine[Any, Any, None]], *args: object) -> None:
+        """Run a task for as long as the connection lives."""
+        assert self.tasks is not None
+        self.tasks.start_soon(task, *args)
+
+    def envelope_of(self, request: HostRequest) -> Envelope:
+        """What requests of our own carry when this one causes them: its era and version, and no promise of ours."""
+        if not request.stateless:
+            return Envelope(meta=None)
+        return Envelope(
+            meta={
+                META_PROTOCOL_VERSION: request.frame.meta.get(META_PROTOCOL_VERSION),
+                META_CLIENT_INFO: {"name": "soothsayer", "version": __version__},
+                META_CLIENT_CAPABILITIES: {},
+            }
+        )
+
+    def client_of(self, request: HostRequest) -> Client:
+        """Who asks: of the request's own envelope in the stateless era, else of the opening."""
+        return client_named(request.frame.meta.get(META_CLIENT_INFO)) if request.stateless else self.client
+
+    # -- asking a server for the host ---------------------------------------------------------------------------------
+
+    def pass_on(
+        self,
+        request: HostRequest,
+        server: Downstream,
+        *,
+        raw: bytes | None = None,
+        then: Callable[[Frame], bytes | None] | None = None,
+    ) -> None:
+        """Send a request to a server and its answer to the host, unchanged unless `then` edits it.
+
+        `then` answers `None` when it sees to the answer itself, later.
+        """
+        request.servers = (server.name,)
+
+        def answered(answer: Frame | PortError) -> None:
+            if isinstance(answer, PortError):
+                request.answer(replies.error(request.id, Code.INTERNAL_ERROR, answer.summary))
+                return
+            if request.stateless and answer.kind is FrameKind.RESULT:
+                server.discovered = True
+            edited = mended(answer, request) if then is None else then(answer)
+            if edited is not None:
+                request.answer(edited)
+
+        server.request(request.key, request.frame.raw if raw is None else raw, answered, standing=request.standing)
+
+    # -- on record ----------------------------------------------------------------------------------------------------
+
+    def dropped(
+        self, raw: bytes, reason: str, *, origin: str, method: str = "", server: str = "", answered: bool = False
+    ) -> None:
+        """Put on record that a message went no further."""
+        fields: dict[str, Json] = {"from": origin, "reason": reason, "bytes": len(raw), "answered": answered}
+        if server:
+            fields = {"server": server, **fields}
+        if method:
+            fields = {"method": method, **fields}
+        self.store.note_soon(Note(kind=Kind.MESSAGE_DROPPED, fields=fields))
+
+    @staticmethod
+    def checked(method: str, decision: Decision, *, origin: str, server: str, size: int) -> Note:
+        """The entry of a message that policy has answered."""
+        fields: dict[str, Json] = {
+            "method": method,
+            "from": origin,
+            "server": server,
+            "effect": decision.effect.value,
+            "rules": [rule.id for rule in decision.rules],
+            "bytes": size,
+        }
+        if decision.reason is not None:
+            fields["reason"] = decision.reason.value
+        return Note(kind=Kind.MESSAGE_CHECKED, fields=fields)
+
+    def refuse(self, request: HostRequest, reason: Reason, summary: str) -> None:
+        """Answer what is no tool call with a policy refusal."""
+        request.answer(replies.error(request.id, Code.POLICY, *refusal(reason, summary)))
+
+
+def refusal(reason: Reason, summary: str) -> tuple[str, JsonObject]:
+    """The message and the data of a refusal of anything but a tool call (protocol.md 5)."""
+    guidance = REASONS[reason]
+    return guidance.first_line.format(summary=summary), {
+        "class": guidance.failure.value,
+        "reason": reason.value,
+        "step": None,
+    }
+
+
+def mended(answer: Frame, request: HostRequest) -> bytes:
+    """The answer as it came; a stateless result without `resultType`, which clients reject, gets it.
+
+    The only repair.
+    """
+    return with_result_type(answer) if request.stateless else answer.raw
+
+
+def with_result_type(answer: Frame) -> bytes:
+    """A result with `resultType`; put in only when it is missing."""
+    result = answer.result
+    if not isinstance(result, dict) or "resultType" in result:
+        return answer.raw
+    return answer.edited(COMPLETE)
+
+
+def client_named(info: Json) -> Client:
+    """Read a `clientInfo`, which decides nothing."""
+    if not isinstance(info, dict):
+        return HOST_UNKNOWN
+    name, version = info.get("name"), info.get("version")
+    return Client(name=name if isinstance(name, str) else "", version=version if isinstance(version, str) else "")
+
+
+def quoted(name: str) -> str:
+    """A name from outside, cut and with nothing in it that could pass for our own words."""
+    return ascii(name[:SHOWN])
+
+
+def text_of(mapping: Mapping[str, Json] | None, member: str) -> str | None:
+    """A text member; `None` when it is absent or no text."""
+    found = None if mapping is None else mapping.get(member)
+    return found if isinstance(found, str) else None

@@ -1,0 +1,206 @@
+"""What a server offers, shown without what policy would refuse for certain; all that is shown stays byte for byte."""
+
+import traceback
+from collections.abc import Callable, Sequence
+
+from soothsayer_mcp.model.decision import Effect, Mode
+from soothsayer_mcp.model.entry import Kind
+from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.policy.decide import visible
+from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.ports import Note, PortError
+from soothsayer_mcp.proxy.checked import Gate
+from soothsayer_mcp.proxy.connection import COMPLETE, HostConnection, mended
+from soothsayer_mcp.proxy.downstream import Downstream
+from soothsayer_mcp.proxy.owed import HostRequest
+from soothsayer_mcp.proxy.pins import Item, ListUnreadableError, Schemas, ToolBook, items_of, next_cursor
+from soothsayer_mcp.wire import replies
+from soothsayer_mcp.wire.codes import Code
+from soothsayer_mcp.wire.frame import Edit, Frame, FrameKind, Items, Replace
+
+PRIVATE = Replace(("result", "cacheScope"), b'"private"')
+
+
+class Books:
+    """The tools of every server, as compared on this connection."""
+
+    def __init__(self, connection: HostConnection, schemas: Schemas) -> None:
+        """Nothing is compared yet."""
+        self._books = {
+            server.name: ToolBook(
+                server,
+                store=connection.store,
+                schemas=schemas,
+                now_ns=connection.clock.monotonic_ns,
+                log=connection.log,
+            )
+            for server in connection.fleet
+        }
+
+    def of(self, server: Downstream) -> ToolBook:
+        """The tools of one server."""
+        return self._books[server.name]
+
+
+class Lists:
+    """The rows of the lists, for one server."""
+
+    def __init__(self, connection: HostConnection, books: Books, gate: Gate) -> None:
+        """Filter by the policy in force when an answer comes."""
+        self._connection = connection
+        self._books = books
+        self._gate = gate
+
+    def tools(self, request: HostRequest) -> None:
+        """`tools/list`: the tools that are not denied for certain, by the decision function that calls go through."""
+        server = self._only()
+        edition = self._books.of(server).edition
+
+        def then(answer: Frame) -> bytes | None:
+            if answer.kind is FrameKind.ERROR:
+                return answer.raw
+            self._connection.spawn(self._show_tools, request, server, answer, edition)
+            return None
+
+        self._connection.pass_on(request, server, then=then)
+
+    def resources(self, request: HostRequest) -> None:
+        """`resources/list`: the resources whose reading would not be refused."""
+        self._list(request, "resources", lambda value: self._readable("resources/read", "uri", value))
+
+    def templates(self, request: HostRequest) -> None:
+        """`resources/templates/list`: all of them; what comes of a template is decided when it is read."""
+        self._list(request, "resourceTemplates", lambda value: isinstance(value, dict))
+
+    def prompts(self, request: HostRequest) -> None:
+        """`prompts/list`: the prompts that could be got."""
+        self._list(request, "prompts", lambda value: self._readable("prompts/get", "name", value))
+
+    # -- tools --------------------------------------------------------------------------------------------------------
+
+    async def _show_tools(self, request: HostRequest, server: Downstream, answer: Frame, edition: int) -> None:
+        policy = self._connection.policies.current()
+        try:
+            shown = await self._shown_tools(request, server, answer, edition, policy)
+        except PortError as error:
+            shown = self._unreadable(request, error.summary, answer, policy)
+        except ListUnreadableError as error:
+            shown = self._unreadable(request, f"{server.name} {error}", answer, policy)
+        except Exception:  # noqa: BLE001 - the edge of the list's task: no fault of ours shows an unfiltered list
+            self._connection.log(f"a fault of Soothsayer's own; please report it:\n{traceback.format_exc()}")
+            shown = replies.error(request.id, Code.INTERNAL_ERROR, "Soothsayer failed while reading the list of tools.")
+        request.answer(shown)
+
+    async def _shown_tools(
+        self, request: HostRequest, server: Downstream, answer: Frame, edition: int, policy: Policy
+    ) -> bytes:
+        book = self._books.of(server)
+        items = items_of(answer, "tools")
+        if next_cursor(answer) is None and "cursor" not in (request.frame.params or {}):
+            await book.learn([item for item in items if item is not None], edition=edition, policy=policy)
+        envelope = self._connection.envelope_of(request)
+        await book.read(policy=policy, envelope=envelope)
+        if not all(item is None or book.listed(item) for item in items):
+            # The page shows something else than what was compared: the list changed under it.
+            book.void()
+            await book.read(policy=policy, envelope=envelope)
+        if policy.mode is Mode.OBSERVE:
+            return mended(answer, request)
+        keep = [at for at, item in enumerate(items) if item is not None and self._sees(policy, book, item)]
+        hides = len(keep) < len(items) or not all(self._sees(policy, book, item) for item in book.items)
+        return self._cut(request, server, answer, "tools", keep=keep, of=len(items), hides=hides)
+
+    def _sees(self, policy: Policy, book: ToolBook, item: Item) -> bool:
+        tool = book.listed(item)
+        return tool is not None and visible(policy, tool, self._connection.principal)
+
+    @staticmethod
+    def _unreadable(request: HostRequest, why: str, answer: Frame, policy: Policy) -> bytes:
+        """A list that cannot be filtered is an error, never shown as it is; observing changes no byte."""
+        if policy.mode is Mode.OBSERVE:
+            return mended(answer, request)
+        return replies.error(request.id, Code.INTERNAL_ERROR, f"{why}.")
+
+    # -- the others ---------------------------------------------------------------------------------------------------
+
+    def _list(self, request: HostRequest, member: str, shows: Callable[[Json], bool]) -> None:
+        server = self._only()
+
+        def then(answer: Frame) -> bytes | None:
+            if answer.kind is FrameKind.ERROR:
+                return answer.raw
+            policy = self._connection.policies.current()
+            if policy.mode is Mode.OBSERVE:
+                return mended(answer, request)
+            try:
+                values = values_of(answer, member)
+            except ListUnreadableError as error:
+                return self._unreadable(request, f"{server.name} {error}", answer, policy)
+            keep = [at for at, value in enumerate(values) if shows(value)]
+            return self._cut(request, server, answer, member, keep=keep, of=len(values), hides=len(keep) < len(values))
+
+        self._connection.pass_on(request, server, then=then)
+
+    def _readable(self, method: str, member: str, value: Json) -> bool:
+        named = value.get(member) if isinstance(value, dict) else None
+        if not isinstance(named, str):
+            return False
+        return self._gate.decide(self._only().name, method, {member: named}).effect is Effect.ALLOW
+
+    # -- cutting ------------------------------------------------------------------------------------------------------
+
+    def _cut(
+        self,
+        request: HostRequest,
+        server: Downstream,
+        answer: Frame,
+        member: str,
+        *,
+        keep: Sequence[int],
+        of: int,
+        hides: bool,
+    ) -> bytes:
+        """Take whole elements out. What policy shapes is nobody else's to cache, on every page of it."""
+        edits: list[Edit] = []
+        result = answer.result
+        assert isinstance(result, dict)
+        if len(keep) < of:
+            edits.append(Items(("result", member), keep))
+            self._note_hidden(request, server, of - len(keep))
+        if hides and result.get("cacheScope", "private") != "private":
+            edits.append(PRIVATE)
+        if request.stateless and "resultType" not in result:
+            edits.append(COMPLETE)
+        return answer.edited(*edits)
+
+    def _note_hidden(self, request: HostRequest, server: Downstream, hidden: int) -> None:
+        self._connection.store.note_soon(
+            Note(
+                kind=Kind.MESSAGE_CHECKED,
+                fields={
+                    "method": request.method,
+                    "from": "host",
+                    "server": server.name,
+                    "effect": Effect.ALLOW.value,
+                    "rules": [],
+                    "reason": f"hidden: {hidden}",
+                    "bytes": len(request.frame.raw),
+                },
+            )
+        )
+
+    def _only(self) -> Downstream:
+        only = self._connection.fleet.only
+        assert only is not None
+        return only
+
+
+def values_of(answer: Frame, member: str) -> Sequence[Json]:
+    """The elements of a list, read strictly. Raises `ListUnreadableError`."""
+    result = answer.result
+    values = result.get(member) if isinstance(result, dict) else None
+    if not isinstance(values, list):
+        raise ListUnreadableError(f"answered the list of {member} without {member}")
+    if not answer.strict:
+        raise ListUnreadableError(f"sent a list of {member} that reads in more than one way")
+    return values
