@@ -93,10 +93,15 @@ def make_rule(effect: Effect, *, tools: str = "files.*", id_: str = "test/rule",
 
 
 def make_policy(
-    default: Effect = Effect.ALLOW, *, rules: Sequence[Rule] = (), mode: Mode = Mode.ENFORCE, name: str = "test"
+    default: Effect = Effect.ALLOW,
+    *,
+    rules: Sequence[Rule] = (),
+    mode: Mode = Mode.ENFORCE,
+    local: bool = False,
 ) -> Policy:
-    """A policy of one scope; its digest follows from what is said here."""
-    said = f"{name} {default} {mode} {[(rule.id, rule.effect, rule.limit) for rule in rules]}"
+    """A policy of one scope; its digest follows from what is said here. With `local`, links of paths are looked up."""
+    name = "test"
+    said = f"{name} {default} {mode} {local} {rules}"
     scope = Scope(
         kind=ScopeKind.USER,
         name=name,
@@ -109,7 +114,7 @@ def make_policy(
         scopes=(scope,),
         digest=digest(said.encode()),
         lab=LAB,
-        place=Place(root="/work", home="/home/tester"),
+        place=Place(root="/work", home="/home/tester", local=local),
         places={},
         pins=Pins(),
         arguments=ArgumentLimits(undeclared=Effect.ALLOW, no_schema=Effect.ALLOW),

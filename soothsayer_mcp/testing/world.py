@@ -36,6 +36,8 @@ class World:
         self.notes: list[Note] = []
         self.forwarded: list[RecordedStep] = []
         """What reached the tools."""
+        self.outcomes: list[VerifiedStep] = []
+        """Every outcome that became durable."""
         self.run = Run(id=RUN_ID, principal=PRINCIPAL, state=RunState.OPEN, version=1)
         self.facts: Facts = NO_FACTS
         self.answer = Returned(raw=ANSWER, result={"content": [{"type": "text", "text": "done"}]})
@@ -99,7 +101,11 @@ class World:
         await self._begin("record_outcome")
         withheld = Kind.STEP_INTENT not in self.kinds(step.id)
         closing = close(self.run, step)
-        receipt = step.intent if withheld else self._record(Kind.STEP_OUTCOME, step.id)
+        if withheld:
+            receipt = step.intent
+        else:
+            receipt = self._record(Kind.STEP_OUTCOME, step.id)
+            self.outcomes.append(step)
         await self._end("record_outcome")
         return step.closed(receipt, closing.next_step, closing.why)
 

@@ -14,13 +14,14 @@ from soothsayer_mcp.governor import Governor, Unrecorded
 from soothsayer_mcp.model.call import ArgumentFault
 from soothsayer_mcp.model.decision import Effect, Mode
 from soothsayer_mcp.model.entry import Kind
+from soothsayer_mcp.model.facts import Facts
 from soothsayer_mcp.model.failure import Acted, Failure, FailureClass, Reason
 from soothsayer_mcp.model.finding import Answer
 from soothsayer_mcp.model.outcome import Refused, Returned, Unknown
 from soothsayer_mcp.model.run import NextStep, RunState
-from soothsayer_mcp.model.step import ClosedStep, ProposedStep
+from soothsayer_mcp.model.step import ClosedStep, ProposedStep, RecordedStep, SupportedStep, WithheldStep
 from soothsayer_mcp.policy.rules import Limit, Policy, Rule
-from soothsayer_mcp.ports import Call, PortError, Store, Tools
+from soothsayer_mcp.ports import Admit, Call, PortError, Store, Tools
 from soothsayer_mcp.testing.factories import make_policy, make_rule, make_step, make_tool
 from soothsayer_mcp.testing.world import World
 
@@ -356,8 +357,7 @@ def test_a_policy_that_denies_by_the_time_of_the_record_refuses_the_call() -> No
 
     governed.world.before["record_intent"] = reload
     closed = run(governed.govern)
-    assert closed.failure is not None
-    assert closed.failure.reason is Reason.STATE_CHANGED
+    assert closed.failure == Failure(reason=Reason.STATE_CHANGED, summary="the policy")
     assert governed.world.forwarded == []
 
 
@@ -383,6 +383,23 @@ def test_a_new_policy_that_gives_less_time_refuses_the_call() -> None:
     closed = run(governed.govern)
     assert closed.failure is not None
     assert closed.failure.reason is Reason.STATE_CHANGED
+
+
+def test_a_link_that_leads_elsewhere_by_the_time_of_the_record_refuses_the_call() -> None:
+    rule = make_rule(Effect.ALLOW)
+    under = Rule(id=rule.id, effect=rule.effect, text="", tools=rule.tools, args={"path": {"under": "/work"}})
+    governed = Governed(make_policy(Effect.DENY, rules=[under], local=True))
+    step = make_step(arguments={"path": "/work/notes/a"})
+    governed.world.facts = Facts(links={"/work/notes/a": "/work/notes/a"})
+
+    def swap() -> None:
+        governed.world.facts = Facts(links={"/work/notes/a": "/etc/a"})
+
+    governed.world.before["record_intent"] = swap
+    closed = run(lambda: governed.govern(step))
+    assert closed.failure == Failure(reason=Reason.STATE_CHANGED, summary="what the decision rested on")
+    assert governed.world.forwarded == []
+    assert governed.world.log == ["read_run", "look", "record_intent", "look", "record_outcome"]
 
 
 def test_a_policy_that_now_allows_does_not_rescue_a_call_that_was_denied() -> None:
@@ -411,18 +428,42 @@ def test_a_call_withdrawn_before_its_intent_is_durable_is_refused_in_the_hosts_w
     assert governed.world.forwarded == []
 
 
-def test_a_caller_that_is_cancelled_during_the_forward_leaves_a_recorded_unknown() -> None:
+@pytest.mark.parametrize(
+    ("when", "outcome", "reason"),
+    [("after", Unknown, Reason.OUTCOME_LOST), ("before", Refused, Reason.WITHDRAWN)],
+    ids=["sent", "not sent"],
+)
+def test_a_caller_that_is_cancelled_during_the_forward_leaves_a_recorded_outcome(
+    when: str, outcome: type[Unknown | Refused], reason: Reason
+) -> None:
+    governed = Governed()
+
+    async def scene() -> bool:
+        with anyio.CancelScope() as scope:
+            getattr(governed.world, when)["forward"] = _cancel_and_wait(scope)
+            await governed.govern()
+        return scope.cancelled_caught
+
+    assert run(scene) is True
+    assert governed.world.log == ALL_STAGES
+    assert governed.kinds == [Kind.STEP_INTENT, Kind.STEP_OUTCOME]
+    ended = governed.world.outcomes[0]
+    assert type(ended.outcome) is outcome
+    assert ended.failure is not None
+    assert ended.failure.reason is reason
+
+
+def test_a_store_that_is_away_when_a_caller_is_cancelled_does_not_hide_the_cancel() -> None:
     governed = Governed()
 
     async def scene() -> bool:
         with anyio.CancelScope() as scope:
             governed.world.after["forward"] = _cancel_and_wait(scope)
+            governed.world.before["record_outcome"] = failing(Reason.OUTCOME_LOST, acted=Acted.MAYBE)
             await governed.govern()
         return scope.cancelled_caught
 
     assert run(scene) is True
-    assert governed.kinds == [Kind.STEP_INTENT, Kind.STEP_OUTCOME]
-    assert governed.world.log == ALL_STAGES
 
 
 def test_a_record_that_hangs_after_a_cancel_holds_the_end_of_the_program_for_a_bounded_time() -> None:
@@ -498,6 +539,24 @@ def test_a_step_abandoned_while_the_store_is_away_is_told_so() -> None:
     ended = run(lambda: governed.governor.abandon(make_step(), governed.call))
     assert isinstance(ended, Unrecorded)
     assert ended.failure.acted is Acted.NO
+
+
+class Yielding(World):
+    """A store that records an intent whatever `admit` says: what a store must never do."""
+
+    async def record_intent(self, step: SupportedStep, admit: Admit) -> RecordedStep | WithheldStep:
+        del admit
+        return await super().record_intent(step, lambda _standing, _step: None)
+
+
+def test_a_store_that_overrules_a_refusal_is_a_fault_and_nothing_is_sent() -> None:
+    governed = Governed()
+    world = Yielding()
+    governor = Governor(policy=make_policy, store=world, tools=world, look=world.look, call_timeout_s=TIMEOUT_S)
+    ended = run(lambda: governor.abandon(make_step(), governed.call))
+    assert isinstance(ended, Unrecorded)
+    assert ended.failure.reason is Reason.INTERNAL_ERROR
+    assert world.forwarded == []
 
 
 def test_the_sentence_runs_on_asyncio_as_it_does_on_trio() -> None:
