@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from soothsayer_mcp.model.call import RunId
+from soothsayer_mcp.model.run import NextStep
 
 
 class Kind(StrEnum):
@@ -73,6 +74,10 @@ class Receipt:
     no: int
     """The number of the step in its run."""
     took_us: int = 0
+    next_step: NextStep | None = None
+    """What follows, where this entry also ended its step: a withheld step is one commit."""
+    why: str = ""
+    """Why that is not `continue`; empty when it is."""
 
     @property
     def step(self) -> str:

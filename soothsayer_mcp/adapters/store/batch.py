@@ -1,0 +1,339 @@
+"""One transaction of the writer: state rows read once, changed in memory by each item in turn, written once."""
+
+import sqlite3
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+from soothsayer_mcp.adapters.store.payloads import Payload
+from soothsayer_mcp.model.call import Principal, RunId
+from soothsayer_mcp.model.entry import Kind
+from soothsayer_mcp.model.json import Digest
+from soothsayer_mcp.model.run import DeclaredBy, Intent, Run, RunState
+from soothsayer_mcp.trace import entries
+from soothsayer_mcp.trace.chain import START, leaf_hash
+
+_INSERT_ENTRY = "INSERT INTO entries(pos, writer, seq, at, kind, run, no, leaf, body) VALUES(?,?,?,?,?,?,?,?,?)"
+_INSERT_PAYLOAD = "INSERT INTO payloads(writer, seq, part, at, salt, text, file) VALUES(?,?,?,?,?,?,?)"
+_INSERT_STEP = (
+    "INSERT INTO steps(run, no, span, writer, at, cause, continues, server, tool, does, policy, effect, would, rule,"
+    " asked, outcome, acted, failure, reason, next, dur_us) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+)
+_END_STEP = (
+    "UPDATE steps SET outcome=?, acted=?, failure=?, reason=?, next=?, dur_us=?, tool_us=?"
+    " WHERE run=? AND no=? AND outcome IS NULL"
+)
+_RUN_COLUMNS = (
+    "id, state, principal, how, host, workspace, automatic, policy, version, why, steps, failed, unknown, asked,"
+    " opened_at, last_at, closed_at, intent_by"
+)
+_SELECT_RUN = f"SELECT {_RUN_COLUMNS} FROM runs WHERE id = ?"  # noqa: S608 - column names of ours
+_INSERT_RUN = f"INSERT INTO runs({_RUN_COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+_UPDATE_RUN = (
+    "UPDATE runs SET state=?, version=?, why=?, steps=?, failed=?, unknown=?, asked=?, last_at=?, closed_at=?"
+    " WHERE id=?"
+)
+_SELECT_INTENT = (
+    "SELECT p.text FROM payloads p JOIN entries e ON e.writer = p.writer AND e.seq = p.seq"
+    " WHERE e.run = ? AND e.kind = 'run.opened' AND p.part = 'intent'"
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class RunRow:
+    """A run as it stands in the transaction that holds it."""
+
+    id: RunId
+    state: RunState
+    principal: str
+    how: str
+    host: str
+    workspace: str
+    automatic: bool
+    policy: int
+    version: int
+    why: str
+    steps: int
+    failed: int
+    unknown: int
+    asked: int
+    opened_at: int
+    last_at: int
+    closed_at: int | None
+    intent: Intent | None
+
+    def as_run(self) -> Run:
+        """The run as pure code may see it."""
+        return Run(
+            id=self.id,
+            principal=Principal(id=self.principal, how=self.how),
+            state=self.state,
+            version=self.version,
+            why=self.why,
+            steps=self.steps,
+            intent=self.intent,
+        )
+
+
+def load_run(db: sqlite3.Connection, run_id: str) -> RunRow | None:
+    """Read one run."""
+    row = cast("tuple[object, ...] | None", db.execute(_SELECT_RUN, (run_id,)).fetchone())
+    if row is None:
+        return None
+    intent = None
+    if row[17] is not None:
+        said = cast("tuple[object] | None", db.execute(_SELECT_INTENT, (run_id,)).fetchone())
+        text = said[0] if said is not None and isinstance(said[0], str) else ""
+        intent = Intent(text=text, declared_by=DeclaredBy(str(row[17])))
+    return RunRow(
+        id=RunId(str(row[0])),
+        state=RunState(str(row[1])),
+        principal=str(row[2]),
+        how=str(row[3]),
+        host=str(row[4] or ""),
+        workspace=str(row[5]),
+        automatic=bool(row[6]),
+        policy=_int(row[7]),
+        version=_int(row[8]),
+        why=str(row[9]),
+        steps=_int(row[10]),
+        failed=_int(row[11]),
+        unknown=_int(row[12]),
+        asked=_int(row[13]),
+        opened_at=_int(row[14]),
+        last_at=_int(row[15]),
+        closed_at=None if row[16] is None else _int(row[16]),
+        intent=intent,
+    )
+
+
+def load_key(db: sqlite3.Connection, run_id: str) -> bytes:
+    """Read the key of a run, under which its calls are compared."""
+    row = cast("tuple[bytes] | None", db.execute("SELECT match_key FROM run_keys WHERE run = ?", (run_id,)).fetchone())
+    return b"" if row is None else row[0]
+
+
+@dataclass(slots=True)
+class Chain:
+    """Where a writer's chain ends, and what the writer knows while nobody else has written."""
+
+    writer: str
+    seq: int = 0
+    prev: str = START
+    pos: int = 0
+    data_version: int = -1
+    """Of the connection, when `pos` and `runs` were true; -1 when they have to be read anew."""
+    runs: dict[RunId, RunRow] = field(default_factory=dict[RunId, RunRow])
+    policies: dict[str, int] = field(default_factory=dict[str, int])
+
+    def forget(self) -> None:
+        """Read everything anew in the next transaction: this one may have left memory ahead of the file."""
+        self.data_version = -1
+        self.runs.clear()
+        self.policies.clear()
+
+
+class Batch:
+    """The open transaction. Items add to it; `flush` writes what they added."""
+
+    def __init__(self, db: sqlite3.Connection, chain: Chain) -> None:
+        """Begin from where the chain stands, reading the file again only when somebody else wrote to it."""
+        self.db = db
+        self.writer = chain.writer
+        self.seq = chain.seq
+        self.prev = chain.prev
+        self.pos = chain.pos
+        self._chain = chain
+        self._entries: list[tuple[object, ...]] = []
+        self._payloads: list[tuple[object, ...]] = []
+        self._steps: list[tuple[object, ...]] = []
+        self._ended: list[tuple[object, ...]] = []
+        self._later: list[tuple[str, tuple[object, ...]]] = []
+        self._changed: dict[RunId, RunRow] = {}
+        self._opened: list[tuple[object, ...]] = []
+        self._second = -1
+        self._second_text = ""
+        self.size = 0
+        self.wrote = False
+        if chain.data_version < 0:
+            self._read_chain()
+
+    def _read_chain(self) -> None:
+        sql = "SELECT coalesce((SELECT max(pos) + 1 FROM entries), (SELECT value FROM meta WHERE key = 'first_pos'))"
+        self.pos = int(cast("tuple[int | str]", self.db.execute(sql).fetchone())[0])
+        sql = "SELECT seq, leaf FROM entries WHERE writer = ? ORDER BY seq DESC LIMIT 1"
+        last = cast("tuple[int, bytes] | None", self.db.execute(sql, (self.writer,)).fetchone())
+        self.seq, self.prev = (0, START) if last is None else (last[0] + 1, last[1].hex())
+
+    def mark(self) -> tuple[object, ...]:
+        """Where the batch stands, for `back_to`."""
+        counts = tuple(map(len, (self._entries, self._payloads, self._steps, self._ended, self._later, self._opened)))
+        return self.seq, self.prev, self.pos, counts
+
+    def back_to(self, mark: tuple[object, ...]) -> None:
+        """Leave the batch as it was at a mark."""
+        self.seq, self.prev, self.pos, counts = cast("tuple[int, str, int, tuple[int, ...]]", mark)
+        lists: tuple[list[tuple[object, ...]], ...] = (
+            self._entries,
+            self._payloads,
+            self._steps,
+            self._ended,
+            cast("list[tuple[object, ...]]", self._later),
+            self._opened,
+        )
+        for rows, count in zip(lists, counts, strict=True):
+            del rows[count:]
+
+    def now(self) -> int:
+        """Microseconds since 1970, as the wall clock has it."""
+        return time.time_ns() // 1000
+
+    def append(
+        self,
+        kind: Kind,
+        tail: str,
+        at: int,
+        *,
+        run: str | None = None,
+        no: int | None = None,
+        parts: Sequence[tuple[str, Payload]] = (),
+    ) -> tuple[int, bytes]:
+        """Add the next entry and the payloads beside it; returns its number in the chain and its leaf."""
+        seq = self.seq
+        text = entries.head(self.writer, seq, self.prev, self._at_text(at), kind)
+        if run is not None:
+            text += f',"run":"{run}"' if no is None else f',"run":"{run}","no":{no}'
+        body = f"{text}{tail}}}"
+        leaf = leaf_hash(body.encode())
+        self._entries.append((self.pos, self.writer, seq, at, kind, run, no, leaf, body))
+        for part, said in parts:
+            self._payloads.append((self.writer, seq, part, at, said.salt, said.text, said.file))
+            self.size += said.size
+        self.size += len(body)
+        self.pos += 1
+        self.seq = seq + 1
+        self.prev = leaf.hex()
+        return seq, leaf
+
+    def run(self, run_id: RunId) -> RunRow | None:
+        """A run as it stands, with what earlier items of this batch did to it."""
+        row = self._chain.runs.get(run_id)
+        if row is None:
+            row = load_run(self.db, run_id)
+            if row is not None:
+                self._chain.runs[run_id] = row
+        return row
+
+    def changed(self, row: RunRow) -> None:
+        """Write a run's row with this batch."""
+        self._changed[row.id] = row
+
+    def open_run(self, row: RunRow, key: bytes) -> None:
+        """Add a run and its key."""
+        by = None if row.intent is None else row.intent.declared_by
+        self._opened.append(
+            (
+                row.id,
+                row.state,
+                row.principal,
+                row.how,
+                row.host,
+                row.workspace,
+                int(row.automatic),
+                row.policy,
+                row.version,
+                row.why,
+                row.steps,
+                row.failed,
+                row.unknown,
+                row.asked,
+                row.opened_at,
+                row.last_at,
+                row.closed_at,
+                by,
+            )
+        )
+        self.later("INSERT INTO run_keys(run, match_key) VALUES(?, ?)", row.id, key)
+        self._chain.runs[row.id] = row
+
+    def add_step(self, row: tuple[object, ...]) -> None:
+        """Add a row of `steps`."""
+        self._steps.append(row)
+
+    def end_step(self, row: tuple[object, ...]) -> None:
+        """End a row of `steps` that is in flight."""
+        self._ended.append(row)
+
+    def later(self, sql: str, *values: object) -> None:
+        """Run a statement with this batch, after what is in it so far."""
+        self._later.append((sql, values))
+
+    def policy(self, digest: Digest, at: int, name: str = "") -> int:
+        """The number of a policy, given to it here if it has none."""
+        number = self._chain.policies.get(digest)
+        if number is None:
+            found = cast(
+                "tuple[int] | None", self.db.execute("SELECT n FROM policies WHERE digest = ?", (digest,)).fetchone()
+            )
+            if found is None:
+                sql = "INSERT INTO policies(digest, name, at) VALUES(?, ?, ?)"
+                number = cast("int", self.db.execute(sql, (digest, name, at)).lastrowid)
+            else:
+                number = found[0]
+            self._chain.policies[digest] = number
+        return number
+
+    def flush(self) -> None:
+        """Write what was added, in an order in which every row finds what it refers to."""
+        db = self.db
+        if self._entries:
+            db.executemany(_INSERT_ENTRY, self._entries)
+            self.wrote = True
+        if self._payloads:
+            db.executemany(_INSERT_PAYLOAD, self._payloads)
+        if self._opened:
+            db.executemany(_INSERT_RUN, self._opened)
+        if self._steps:
+            db.executemany(_INSERT_STEP, self._steps)
+        if self._ended:
+            db.executemany(_END_STEP, self._ended)
+        if self._changed:
+            db.executemany(_UPDATE_RUN, [_run_update(row) for row in self._changed.values()])
+        for sql, values in self._later:
+            db.execute(sql, values)
+            self.wrote = True
+        for rows in (self._entries, self._payloads, self._opened, self._steps, self._ended, self._later):
+            rows.clear()
+        self._changed.clear()
+
+    def committed(self, data_version: int) -> None:
+        """Tell the chain where it stands now."""
+        chain = self._chain
+        chain.seq, chain.prev, chain.pos, chain.data_version = self.seq, self.prev, self.pos, data_version
+
+    def _at_text(self, at: int) -> str:
+        second, micro = divmod(at, 1_000_000)
+        if second != self._second:
+            self._second = second
+            self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._second_text}.{micro:06d}Z"
+
+
+def _run_update(row: RunRow) -> tuple[object, ...]:
+    return (
+        row.state,
+        row.version,
+        row.why,
+        row.steps,
+        row.failed,
+        row.unknown,
+        row.asked,
+        row.last_at,
+        row.closed_at,
+        row.id,
+    )
+
+
+def _int(value: object) -> int:
+    return value if isinstance(value, int) else 0

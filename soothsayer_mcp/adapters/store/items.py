@@ -1,0 +1,536 @@
+"""What the writer is asked to write: one class each, applied inside the writer's transaction."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Generic, TypeVar
+
+from soothsayer_mcp.adapters.store.batch import Batch, RunRow
+from soothsayer_mcp.adapters.store.payloads import Payload, Payloads
+from soothsayer_mcp.model.call import RunId
+from soothsayer_mcp.model.decision import Effect
+from soothsayer_mcp.model.entry import Kind
+from soothsayer_mcp.model.failure import Acted, Failure, Reason
+from soothsayer_mcp.model.json import Digest
+from soothsayer_mcp.model.outcome import Asked, Refused
+from soothsayer_mcp.model.run import TRANSITIONS, Closing, NextStep, Run, RunBinding, RunState
+from soothsayer_mcp.model.step import SupportedStep, VerifiedStep
+from soothsayer_mcp.ports import Admit, Close, Note, PortError, Standing
+from soothsayer_mcp.trace import entries
+
+Result = TypeVar("Result")
+
+PROXY = "soothsayer"
+"""Who did what nobody asked for: by whom a run was completed for idleness, or stopped for a lost outcome."""
+
+
+class Item(Generic[Result]):
+    """Something to write, and who waits for it.
+
+    Whoever claims an item decides its fate: the writer writes it, or the one who waited gives it up and it is never
+    written.
+    """
+
+    reads = False
+    """Whether applying it reads rows that other items of the batch may have written."""
+    hard = True
+    """Whether it is synced at once where outcomes need not be."""
+    owed = False
+    """Whether it is tried again when a commit fails."""
+
+    def __init__(self) -> None:
+        self._claim = threading.Lock()
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.future: asyncio.Future[Result] | None = None
+        self.done: threading.Event | None = None
+        """Set when there is a result or an error, for threads without a loop."""
+        self.result: Result | None = None
+        self.error: PortError | None = None
+        self.gave_up = Reason.TRACE_UNAVAILABLE
+        """Why nobody waits any more, where nobody does."""
+        self.size = 0
+
+    def claim(self) -> bool:
+        """Take the item; false when somebody else has it."""
+        return self._claim.acquire(blocking=False)
+
+    def release(self) -> None:
+        """Give a claimed item back, to be tried again."""
+        self._claim.release()
+
+    def apply(self, batch: Batch) -> Result:
+        """Add it to the transaction. Raises `PortError`, and then has added nothing that counts."""
+        raise NotImplementedError
+
+    def refusal(self, why: str) -> PortError:
+        """What the one who waits is told when it cannot be written."""
+        return PortError(Reason.TRACE_UNAVAILABLE, why, acted=Acted.NO)
+
+    def orphaned(self) -> "Item[None] | None":
+        """What has to be written instead when it became durable and nobody waits for it."""
+        return None
+
+    def committed(self) -> None:
+        """Called by the writer after the commit."""
+
+    def settled(self) -> None:
+        """Called by the writer when the commit came or failed."""
+
+
+class Recorded:
+    """What commit A gave: where the entry stands and, for a withheld step, how it ended."""
+
+    __slots__ = ("leaf", "next_step", "no", "outcome", "run", "seq", "why")
+
+    def __init__(
+        self,
+        *,
+        seq: int,
+        leaf: bytes,
+        no: int,
+        run: Run,
+        outcome: Refused | Asked | None,
+        next_step: NextStep | None,
+        why: str,
+    ) -> None:
+        self.seq = seq
+        self.leaf = leaf
+        self.no = no
+        self.run = run
+        self.outcome = outcome
+        self.next_step = next_step
+        self.why = why
+
+
+class IntentItem(Item[Recorded]):
+    """Commit A."""
+
+    def __init__(
+        self,
+        step: SupportedStep,
+        admit: Admit,
+        payloads: Payloads,
+        *,
+        match: str,
+        args: Payload | None,
+        context: Payload,
+    ) -> None:
+        super().__init__()
+        self._step = step
+        self._admit = admit
+        self._payloads = payloads
+        self._parts = [("context", context)] if args is None else [("args", args), ("context", context)]
+        self.size = sum(part.size for _, part in self._parts)
+        self._tail = entries.proposal(step, "" if args is None else args.field, match) + entries.decision(
+            step.decision, context.field
+        )
+
+    def apply(self, batch: Batch) -> Recorded:
+        """Admit the step on things as they stand, and write its intent or its refusal."""
+        step = self._step
+        row = _known(batch, step.run_id)
+        run = row.as_run()
+        outcome = self._admit(Standing(run=run), step)
+        at, no = batch.now(), row.steps + 1
+        tail, trace = self._tail, entries.trace_context(step, run.id)
+        if outcome is None:
+            tail += entries.deadline(step.decision.timeout_s) + trace
+            seq, leaf = batch.append(Kind.STEP_INTENT, tail, at, run=run.id, no=no, parts=self._parts)
+            ending, failure, next_step, why, dur_us = (None, None), None, None, "", None
+        else:
+            failure = outcome.failure
+            next_step, why = following(row)
+            kind, ask = (Kind.STEP_ASKED, outcome.ask) if isinstance(outcome, Asked) else (Kind.STEP_REFUSED, "")
+            said = self._payloads.ready(failure.agent_text(f"{run.id[:4]}.{no}").encode(errors="replace"))
+            dur_us = _since(step.began_ns)
+            tail += entries.withheld(
+                failure, said=said.field, next_step=next_step, why=why, dur_us=dur_us, ask=ask, trace=trace
+            )
+            seq, leaf = batch.append(kind, tail, at, run=run.id, no=no, parts=[*self._parts, ("said", said)])
+            ending = ("failed", Acted.NO)
+            row.failed += 1
+            row.asked += kind is Kind.STEP_ASKED
+        decision, proposal = step.decision, step.proposal
+        batch.add_step(
+            (
+                run.id,
+                no,
+                step.id,
+                batch.writer,
+                at,
+                step.cause,
+                step.continues or None,
+                proposal.server,
+                proposal.tool,
+                ",".join(decision.does),
+                batch.policy(decision.policy_digest, at),
+                decision.effect,
+                decision.would,
+                decision.rules[0].id if decision.rules else None,
+                int(decision.effect is Effect.ASK),
+                *ending,
+                None if failure is None else failure.failure,
+                None if failure is None else failure.reason,
+                next_step,
+                dur_us,
+            )
+        )
+        row.steps = no
+        row.last_at = at
+        batch.changed(row)
+        return Recorded(seq=seq, leaf=leaf, no=no, run=run, outcome=outcome, next_step=next_step, why=why)
+
+    def orphaned(self) -> "Item[None] | None":
+        """An intent that nobody forwards is closed: nothing was sent."""
+        if self.error is not None or self.result is None or self.result.outcome is not None:
+            return None
+        summary = "its receipt came too late" if self.gave_up is Reason.TRACE_UNAVAILABLE else "by the host"
+        failure = Failure(reason=self.gave_up, summary=summary, certainly_not_acted=True)
+        return EndItem(self._step.run_id, self.result.no, failure, began_ns=self._step.began_ns)
+
+
+class Closed:
+    """What commit B gave."""
+
+    __slots__ = ("closing", "leaf", "run", "seq")
+
+    def __init__(self, *, seq: int, leaf: bytes, closing: Closing, run: Run) -> None:
+        self.seq = seq
+        self.leaf = leaf
+        self.closing = closing
+        self.run = run
+
+
+class OutcomeItem(Item[Closed]):
+    """Commit B."""
+
+    hard = False
+    owed = True
+
+    def __init__(self, step: VerifiedStep, close: Close, *, result: Payload | None, said: Payload | None) -> None:
+        super().__init__()
+        self._step = step
+        self._close = close
+        self._result = "" if result is None else result.field
+        self._said = "" if said is None else said.field
+        parts = (("result", result), ("said", said))
+        self._parts = [(name, part) for name, part in parts if part is not None]
+        self.size = sum(part.size for _, part in self._parts)
+        self.gave_up = Reason.OUTCOME_LOST
+
+    def apply(self, batch: Batch) -> Closed:
+        """Write the findings and the outcome, and close on the run as it stands."""
+        step = self._step
+        row = _known(batch, step.run_id)
+        run = row.as_run()
+        closing = self._close(run, step)
+        at, no = batch.now(), step.intent.no
+        ending = entries.ending(step)
+        dur_us = _since(step.began_ns)
+        for found in step.findings:
+            batch.append(Kind.STEP_FINDING, entries.finding(found), at, run=run.id, no=no)
+        tail = entries.outcome(
+            step,
+            result=self._result,
+            said=self._said,
+            next_step=closing.next_step,
+            why=closing.why,
+            dur_us=dur_us,
+            ending=ending,
+        )
+        seq, leaf = batch.append(Kind.STEP_OUTCOME, tail, at, run=run.id, no=no, parts=self._parts)
+        tool_us = getattr(step.outcome, "tool_us", None)
+        _end(batch, row, no, ending, closing.next_step, dur_us=dur_us, tool_us=tool_us)
+        row.last_at = at
+        if closing.run_state is not row.state:
+            change_state(batch, row, closing.run_state, reason=closing.why, by=PROXY, at=at)
+        batch.changed(row)
+        return Closed(seq=seq, leaf=leaf, closing=closing, run=run)
+
+    def refusal(self, why: str) -> PortError:
+        """The outcome is not on record; whether the tool acted, only the step knows."""
+        return PortError(Reason.OUTCOME_LOST, why, acted=Acted.NO if self._step.acted is Acted.NO else Acted.MAYBE)
+
+    def orphaned(self) -> "Item[None] | None":
+        """Nobody was told of this outcome: its run takes no further step."""
+        if self.gave_up is Reason.CANCELLED:
+            return None  # Recorded as it should be; only its caller went away.
+        return self.lost()
+
+    def lost(self) -> "EndItem":
+        """What is written instead once it can be: the outcome is lost and the run stops."""
+        failure = Failure(reason=Reason.OUTCOME_LOST, summary="", certainly_not_acted=self._step.acted is Acted.NO)
+        step = self._step
+        return EndItem(step.run_id, step.intent.no, failure, began_ns=step.began_ns, stop=True)
+
+
+class EndItem(Item[None]):
+    """Ends a step whose own outcome cannot be written any more, if it is still open."""
+
+    owed = True
+    reads = True
+
+    def __init__(self, run: RunId, no: int, failure: Failure, *, began_ns: int, stop: bool = False) -> None:
+        super().__init__()
+        self.run = run
+        self._no = no
+        self._failure = failure
+        self._began_ns = began_ns
+        self._stop = stop
+
+    def apply(self, batch: Batch) -> None:
+        """Write the end, if nobody wrote one, and stop the run where that is due."""
+        row = _known(batch, self.run)
+        at = batch.now()
+        sql = "SELECT 1 FROM steps WHERE run = ? AND no = ? AND outcome IS NULL"
+        if batch.db.execute(sql, (self.run, self._no)).fetchone() is not None:
+            failure = self._failure
+            unknown = failure.acted is Acted.MAYBE
+            ending = entries.Ending(outcome="unknown" if unknown else "failed", failure=failure, acted=failure.acted)
+            next_step = NextStep.STOP if self._stop else following(row)[0]
+            batch.append(Kind.STEP_OUTCOME, entries.lost_outcome(ending, next_step), at, run=self.run, no=self._no)
+            _end(batch, row, self._no, ending, next_step, dur_us=_since(self._began_ns), tool_us=None)
+        if self._stop and RunState.STOPPED in TRANSITIONS[row.state]:
+            change_state(batch, row, RunState.STOPPED, reason=Reason.OUTCOME_LOST, by=PROXY, at=at)
+        batch.changed(row)
+
+
+class NoteItem(Item[None]):
+    """An entry that is no step."""
+
+    hard = False
+
+    def __init__(self, note: Note, payloads: Payloads) -> None:
+        super().__init__()
+        self._note = note
+        self._parts = [
+            (name, payloads.ready(raw, always_full=name in entries.ALWAYS_FULL)) for name, raw in note.payloads.items()
+        ]
+        self._tail = entries.note(note.kind, note.fields, {name: part.field for name, part in self._parts})
+        self.size = sum(part.size for _, part in self._parts)
+
+    def apply(self, batch: Batch) -> None:
+        """Write the entry."""
+        note, at = self._note, batch.now()
+        batch.append(note.kind, self._tail, at, run=note.run, parts=self._parts)
+        if note.kind is Kind.POLICY_LOADED:
+            name = str(note.fields.get("name", ""))
+            number = batch.policy(Digest(str(note.fields["policy"])), at, name)
+            batch.later("UPDATE policies SET name = ? WHERE n = ? AND name = ''", name, number)
+
+
+class Bound:
+    """The run that a call belongs to."""
+
+    __slots__ = ("failure", "key", "run")
+
+    def __init__(self, run: Run, key: bytes, failure: Failure | None) -> None:
+        self.run = run
+        self.key = key
+        self.failure = failure
+
+
+class BindItem(Item[Bound]):
+    """Finds the run of a call, or opens one."""
+
+    reads = True
+    hard = False
+
+    def __init__(
+        self,
+        binding: RunBinding,
+        policy: Digest,
+        *,
+        idle_us: int,
+        fresh: tuple[RunId, bytes],
+        intent: Payload | None,
+        load_key: Callable[[Batch, RunId], bytes],
+    ) -> None:
+        super().__init__()
+        self._binding = binding
+        self._policy = policy
+        self._idle_us = idle_us
+        self._fresh = fresh
+        self._intent = intent
+        self._load_key = load_key
+
+    def apply(self, batch: Batch) -> Bound:
+        """Find the run, or open it."""
+        binding, failure = self._binding, None
+        if binding.named:
+            row = batch.run(RunId(binding.named))
+            if row is not None and row.principal == binding.principal.id:
+                return Bound(row.as_run(), self._load_key(batch, row.id), None)
+            failure = Failure(reason=Reason.RUN_UNKNOWN, summary=ascii(binding.named[:40])[1:-1])
+        row = self._automatic(batch)
+        if row is not None:
+            return Bound(row.as_run(), self._load_key(batch, row.id), failure)
+        return Bound(self._open(batch).as_run(), self._fresh[1], failure)
+
+    def _automatic(self, batch: Batch) -> RunRow | None:
+        binding = self._binding
+        sql = (
+            "SELECT id FROM runs WHERE principal = ? AND workspace = ? AND host = ? AND automatic = 1"
+            " ORDER BY opened_at DESC LIMIT 1"
+        )
+        found = batch.db.execute(sql, (binding.principal.id, binding.workspace, binding.client.name)).fetchone()
+        row = None if found is None else batch.run(RunId(found[0]))
+        if row is None:
+            return None
+        at = batch.now()
+        match row.state:
+            case RunState.COMPLETED:
+                return None
+            case RunState.PAUSED:
+                return row
+            case RunState.STOPPED | RunState.FAILED:
+                # A stop that the next call could shed by opening a fresh run would be none.
+                return row if at - (row.closed_at or row.last_at) < self._idle_us else None
+            case RunState.OPEN:
+                if at - row.last_at < self._idle_us:
+                    return row
+                change_state(batch, row, RunState.COMPLETED, reason="idle", by=PROXY, at=at)
+                batch.changed(row)
+                return None
+
+    def _open(self, batch: Batch) -> RunRow:
+        binding, at = self._binding, batch.now()
+        run_id, key = self._fresh
+        intent = ""
+        parts: list[tuple[str, Payload]] = []
+        if binding.intent is not None and self._intent is not None:
+            intent = f'{{"by":"{binding.intent.declared_by}","text":{self._intent.field}}}'
+            parts.append(("intent", self._intent))
+        tail = entries.run_opened(
+            principal=(binding.principal.id, binding.principal.how),
+            host=(binding.client.name, binding.client.version),
+            workspace=binding.workspace,
+            automatic=True,
+            intent=intent,
+            policy=self._policy,
+        )
+        batch.append(Kind.RUN_OPENED, tail, at, run=run_id, parts=parts)
+        row = RunRow(
+            id=run_id,
+            state=RunState.OPEN,
+            principal=binding.principal.id,
+            how=binding.principal.how,
+            host=binding.client.name,
+            workspace=binding.workspace,
+            automatic=True,
+            policy=batch.policy(self._policy, at),
+            version=0,
+            why="",
+            steps=0,
+            failed=0,
+            unknown=0,
+            asked=0,
+            opened_at=at,
+            last_at=at,
+            closed_at=None,
+            intent=binding.intent,
+        )
+        batch.open_run(row, key)
+        return row
+
+
+class ChangeRunItem(Item[Run]):
+    """Changes the state of a run, by a legal transition."""
+
+    reads = True
+
+    def __init__(self, run: RunId, to: RunState, *, by: str, reason: str) -> None:
+        super().__init__()
+        self._run = run
+        self._to = to
+        self._by = by
+        self._reason = reason
+
+    def apply(self, batch: Batch) -> Run:
+        """Write the change, if it is legal."""
+        row = _known(batch, self._run)
+        if self._to not in TRANSITIONS[row.state]:
+            raise PortError(Reason.RUN_CLOSED, f"{row.id[:4]} is {row.state}", acted=Acted.NO)
+        change_state(batch, row, self._to, reason=self._reason, by=self._by, at=batch.now())
+        batch.changed(row)
+        return row.as_run()
+
+
+def change_state(batch: Batch, row: RunRow, to: RunState, *, reason: str, by: str, at: int) -> None:
+    """Move a run to another state, with the entry that says so."""
+    if to not in TRANSITIONS[row.state]:
+        raise PortError(Reason.INTERNAL_ERROR, f"no run goes from {row.state} to {to}", acted=Acted.NO)
+    fields: Mapping[str, str] = {"what": "state", "from": row.state, "to": to, "reason": reason, "by": by}
+    batch.append(Kind.RUN_CHANGED, entries.note(Kind.RUN_CHANGED, fields, {}), at, run=row.id)
+    row.state = to
+    row.why = "" if to is RunState.OPEN else reason
+    row.version += 1
+    row.closed_at = None if TRANSITIONS[to] else at
+
+
+def following(row: RunRow) -> tuple[NextStep, str]:
+    """What follows a step that did nothing, and why."""
+    if row.state is RunState.OPEN:
+        return NextStep.CONTINUE, ""
+    return NextStep.STOP, f"run is {row.state}"
+
+
+def end_open_steps(batch: Batch, writer: str) -> list[str]:
+    """End what a writer left in flight: nobody knows what became of it. Returns the steps, as `RUN.NO`."""
+    found = batch.db.execute(
+        "SELECT run, no, does FROM steps WHERE writer = ? AND outcome IS NULL ORDER BY n", (writer,)
+    ).fetchall()
+    ended: list[str] = []
+    for run_id, no, does in found:
+        row = _known(batch, RunId(run_id))
+        reads = entries.only_reads(does.split(","))
+        failure = Failure(reason=Reason.OUTCOME_LOST, summary="", certainly_not_acted=reads)
+        ending = entries.Ending(outcome="unknown", failure=failure, acted=failure.acted)
+        next_step = following(row)[0]
+        batch.append(Kind.STEP_OUTCOME, entries.lost_outcome(ending, next_step), batch.now(), run=run_id, no=no)
+        _end(batch, row, no, ending, next_step, dur_us=None, tool_us=None)
+        batch.changed(row)
+        ended.append(f"{run_id}.{no}")
+    return ended
+
+
+def _end(
+    batch: Batch,
+    row: RunRow,
+    no: int,
+    ending: entries.Ending,
+    next_step: NextStep,
+    *,
+    dur_us: int | None,
+    tool_us: int | None,
+) -> None:
+    failure = ending.failure
+    batch.end_step(
+        (
+            ending.outcome,
+            ending.acted,
+            None if failure is None else failure.failure,
+            None if failure is None else failure.reason,
+            next_step,
+            dur_us,
+            tool_us,
+            row.id,
+            no,
+        )
+    )
+    if ending.outcome == "unknown":
+        row.unknown += 1
+    elif ending.outcome == "failed":
+        row.failed += 1
+
+
+def _known(batch: Batch, run_id: RunId) -> RunRow:
+    row = batch.run(run_id)
+    if row is None:
+        raise PortError(Reason.RUN_UNKNOWN, run_id[:4], acted=Acted.NO)
+    return row
+
+
+def _since(began_ns: int) -> int:
+    return max(0, (time.monotonic_ns() - began_ns) // 1000)

@@ -1,0 +1,111 @@
+"""What was said, made ready to be kept: salted digests, modes, masks, and files for what is large."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from soothsayer_mcp.adapters.store.masking import MaskingError, mask
+from soothsayer_mcp.model.entry import PayloadMode
+from soothsayer_mcp.trace import entries
+
+ROW_BYTES = 64 * 1024
+"""Up to this size a payload is stored in its row; above, in a file, prepared off the event loop."""
+
+BLOB_BYTES = 8 * 1024 * 1024
+"""Up to this size a payload is kept at all; above, only its first 4 KiB are."""
+
+CUT_BYTES = 4096
+
+_sha256 = hashlib.sha256
+
+
+@dataclass(slots=True, kw_only=True)
+class Payload:
+    """One payload, ready to be stored beside its entry. Not frozen: one is made for every call, several times."""
+
+    field: str
+    """The JSON object that stands in the entry."""
+    salt: bytes
+    text: str | bytes | None = None
+    """What is kept in the row; bytes where they are no UTF-8."""
+    file: str | None = None
+    """The name of the file that keeps it, in `blobs/`."""
+    size: int = 0
+    """How much of it goes through the queue."""
+
+
+class Payloads:
+    """Makes payloads ready, by the mode in force at each moment. Any thread may use it."""
+
+    def __init__(self, mode: Callable[[], PayloadMode], blobs: Path, writer: str) -> None:
+        """Large ones go to files in `blobs`, named after `writer`."""
+        self._mode = mode
+        self._blobs = blobs
+        self._writer = writer
+
+    def ready(self, raw: bytes, *, always_full: bool = False) -> Payload:
+        """Make a payload ready. Above 64 KiB this writes and syncs a file: not for the event loop.
+
+        Raises `OSError` when the file cannot be written.
+        """
+        mode = PayloadMode.FULL if always_full else self._mode()
+        salt = os.urandom(16)
+        digest = _sha256(salt + raw).hexdigest()
+        size = len(raw)
+        if mode is PayloadMode.DIGEST:
+            return Payload(field=entries.payload(digest=digest, size=size, mode="digest"), salt=salt)
+        kept, cut, masked = raw, False, 0
+        if size > BLOB_BYTES:
+            kept, cut = raw[:CUT_BYTES], True
+        if mode is PayloadMode.REDACTED:
+            try:
+                kept, masked = mask(kept)
+            except MaskingError:
+                return Payload(field=entries.payload(digest=digest, size=size, mode="digest"), salt=salt)
+        same = kept is raw
+        field = entries.payload(
+            digest=digest,
+            size=size,
+            mode=mode,
+            kept="" if same else _sha256(salt + kept).hexdigest(),
+            masked=masked,
+            cut=cut,
+        )
+        if len(kept) > ROW_BYTES:
+            return Payload(field=field, salt=salt, file=self._write(kept))
+        return Payload(field=field, salt=salt, text=_as_text(kept), size=len(kept))
+
+    def _write(self, kept: bytes) -> str:
+        name = f"{self._writer}-{os.urandom(8).hex()}"
+        path = self._blobs / name
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(kept)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+        sync_folder(self._blobs)
+        return name
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable, where the system lets one."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _as_text(kept: bytes) -> str | bytes:
+    try:
+        return kept.decode()
+    except UnicodeDecodeError:
+        return kept

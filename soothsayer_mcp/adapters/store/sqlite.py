@@ -1,0 +1,581 @@
+"""The store over one SQLite file: the trace and the state, for one process among several."""
+
+import asyncio
+import contextlib
+import hashlib
+import hmac
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self, TypeVar, cast
+
+from soothsayer_mcp.adapters.store import schema
+from soothsayer_mcp.adapters.store.batch import Chain, load_key, load_run
+from soothsayer_mcp.adapters.store.definitions import SELECT_PINS, AcceptItem, CompareItem, Pin, read_pins
+from soothsayer_mcp.adapters.store.folder import StoreError, first_segment, live_segment, prepare
+from soothsayer_mcp.adapters.store.items import (
+    BindItem,
+    Bound,
+    ChangeRunItem,
+    IntentItem,
+    Item,
+    NoteItem,
+    OutcomeItem,
+)
+from soothsayer_mcp.adapters.store.lock import FileLock, Turnstile
+from soothsayer_mcp.adapters.store.payloads import ROW_BYTES, Payload, Payloads, sync_folder
+from soothsayer_mcp.adapters.store.recovery import OpenWriterItem, RecoverItem, alive_lock
+from soothsayer_mcp.adapters.store.writer import Ballast, Unavailable, Writer, connect, why
+from soothsayer_mcp.model.call import PinState, RunId
+from soothsayer_mcp.model.entry import Durability, PayloadMode, Receipt
+from soothsayer_mcp.model.failure import Acted, Failure, Reason
+from soothsayer_mcp.model.json import Digest, canonical, compact
+from soothsayer_mcp.model.outcome import Returned
+from soothsayer_mcp.model.run import Run, RunBinding, RunState
+from soothsayer_mcp.model.step import ClosedStep, RecordedStep, SupportedStep, VerifiedStep, WithheldStep
+from soothsayer_mcp.ports import Admit, Close, Note, PortError, SeenTool, ServerIdentity
+from soothsayer_mcp.trace import entries
+from soothsayer_mcp.trace.chain import Stored, find_break
+
+Result = TypeVar("Result")
+
+TIMEOUT_S = 2.0
+"""How long a call waits for the receipt of its intent."""
+OUTCOME_TIMEOUT_S = 10.0
+"""How long an outcome is tried before the agent is told that it is not on record."""
+IDLE_S = 30 * 60.0
+"""How long an automatic run may be idle and still take the next call."""
+BALLAST_BYTES = 8 * 1024 * 1024
+CLOSE_S = 5.0
+
+_LOOK_S = 0.15
+_TAIL = 256
+_MOST_KNOWN = 1024
+_SELECT_STATE = "SELECT version, state, why, steps FROM runs WHERE id = ?"
+
+
+class _Known:
+    """What this process remembers of a run, so that a call costs no query."""
+
+    __slots__ = ("key", "lost", "run", "used_at")
+
+    def __init__(self, run: Run, key: bytes) -> None:
+        self.run = run
+        self.key = key
+        self.used_at = time.monotonic()
+        self.lost = False
+        """Whether an outcome of it is not on record, so that it takes no further step."""
+
+
+class SqliteStore:
+    """Implements `ports.Store`. Used from one event loop at a time."""
+
+    def __init__(
+        self,
+        *,
+        folder: Path,
+        writer: Writer,
+        chain: Chain,
+        reader: sqlite3.Connection,
+        payloads: Payloads,
+        turnstile: Turnstile,
+        alive: FileLock,
+        warnings: tuple[str, ...],
+        timeout_s: float,
+        outcome_timeout_s: float,
+    ) -> None:
+        """For `open` only."""
+        self.writer_id = chain.writer
+        self.warnings = warnings
+        """What a person should know about the state folder."""
+        self._folder = folder
+        self._writer = writer
+        self._reader = reader
+        self._payloads = payloads
+        self._turnstile = turnstile
+        self._alive = alive
+        self._timeout_s = timeout_s
+        self._outcome_timeout_s = outcome_timeout_s
+        self._runs: dict[RunId, _Known] = {}
+        self._bound: dict[tuple[str, str, str, str], RunId] = {}
+        self._looked_at = 0.0
+        self._data_version = -1
+        self._closed = False
+
+    @classmethod
+    def open(
+        cls,
+        state_dir: Path,
+        *,
+        durability: Durability = Durability.STRICT,
+        payload_mode: Callable[[], PayloadMode] = lambda: PayloadMode.REDACTED,
+        about: str = "",
+        timeout_s: float = TIMEOUT_S,
+        outcome_timeout_s: float = OUTCOME_TIMEOUT_S,
+        ballast_bytes: int = BALLAST_BYTES,
+    ) -> Self:
+        """Open the trace of a state folder, making it if need be; closes what dead writers left open.
+
+        `payload_mode` is asked for every payload; `about` says in the record who writes. Raises `StoreError`.
+        """
+        warnings = prepare(state_dir)
+        opened = _Opening(state_dir)
+        try:
+            return cls._open(
+                opened,
+                durability=durability,
+                payload_mode=payload_mode,
+                about=about,
+                warnings=warnings,
+                timeout_s=timeout_s,
+                outcome_timeout_s=outcome_timeout_s,
+                ballast=Ballast(state_dir / "ballast", ballast_bytes),
+            )
+        except StoreError:
+            opened.undo()
+            raise
+        except (sqlite3.Error, OSError, Unavailable, PortError) as error:
+            opened.undo()
+            msg = f"{opened.path or state_dir}: the trace cannot be opened: {why(error)}; {_remedy(error)}"
+            raise StoreError(msg) from error
+
+    @classmethod
+    def _open(
+        cls,
+        opened: "_Opening",
+        *,
+        durability: Durability,
+        payload_mode: Callable[[], PayloadMode],
+        about: str,
+        warnings: tuple[str, ...],
+        timeout_s: float,
+        outcome_timeout_s: float,
+        ballast: Ballast,
+    ) -> Self:
+        folder = opened.folder
+        opened.turnstile = turnstile = Turnstile(folder)
+        with turnstile:
+            ballast.stand()
+            opened.path = path = live_segment(folder) or first_segment(folder)
+            _touch(path)
+            opened.db = db = connect(path)
+            if _is_blank(db):
+                _create(db, folder)
+            _check(db, path)
+        chain = Chain(os.urandom(8).hex())
+        opened.alive = alive = FileLock(alive_lock(folder, chain.writer))
+        alive.try_acquire()
+        writer = Writer(
+            folder=folder,
+            path=path,
+            chain=chain,
+            durability=durability,
+            turnstile=turnstile,
+            db=db,
+            ballast=ballast,
+        )
+        writer.write_now([OpenWriterItem(durability, about), RecoverItem(folder)])
+        opened.reader = reader = _connect_reader(path)
+        writer.start()
+        return cls(
+            folder=folder,
+            writer=writer,
+            chain=chain,
+            reader=reader,
+            payloads=Payloads(payload_mode, folder / "blobs", chain.writer),
+            turnstile=turnstile,
+            alive=alive,
+            warnings=warnings,
+            timeout_s=timeout_s,
+            outcome_timeout_s=outcome_timeout_s,
+        )
+
+    @property
+    def notes_lost(self) -> int:
+        """How many notes could not be recorded."""
+        return self._writer.notes_lost
+
+    def close(self) -> None:
+        """Write what is waiting, end what is in flight, close the chain and the file. Blocks, in bounded time."""
+        if self._closed:
+            return
+        self._closed = True
+        self._reader.close()
+        if self._writer.stop(CLOSE_S):
+            self._turnstile.close()
+            self._alive.path.unlink(missing_ok=True)
+            self._alive.close()
+
+    async def bind_run(self, binding: RunBinding, policy_digest: Digest) -> tuple[RunId, Failure | None]:
+        """Find the run of a call, or open the automatic one; a failure when a named run is unknown or foreign."""
+        who = (binding.principal.id, binding.workspace, binding.client.name, binding.named)
+        run_id = self._bound.get(who)
+        if run_id is not None:
+            self._look_if_due()
+            known = self._runs.get(run_id)
+            if known is not None and (binding.named or self._is_current(known)):
+                return run_id, None
+        intent = None if binding.intent is None else self._payloads.ready(binding.intent.text.encode(errors="replace"))
+        item = BindItem(
+            binding,
+            policy_digest,
+            idle_us=round(IDLE_S * 1_000_000),
+            fresh=(RunId(os.urandom(16).hex()), os.urandom(32)),
+            intent=intent,
+            load_key=lambda batch, found: load_key(batch.db, found),
+        )
+        bound: Bound = await self._submit(item, self._timeout_s)
+        self._remember(bound.run, bound.key)
+        if bound.failure is None:
+            self._bound[who] = bound.run.id
+        return bound.run.id, bound.failure
+
+    async def read_run(self, run_id: RunId) -> Run:
+        """Tell a run as of at most 150 ms ago; commit A looks again."""
+        self._look_if_due()
+        return self._known(run_id).run
+
+    async def record_intent(self, step: SupportedStep, admit: Admit) -> RecordedStep | WithheldStep:
+        """Commit A. Raises `PortError` (`trace_unavailable`, acted no) when it is not durable in time."""
+        began_ns = time.monotonic_ns()
+        known = self._known(step.run_id)
+        if len(step.proposal.raw_arguments) <= ROW_BYTES:
+            item = self._intent_item(step, admit, known.key)
+        else:
+            item = await asyncio.to_thread(self._intent_item, step, admit, known.key)
+        done = await self._submit(item, self._timeout_s)
+        known.used_at = time.monotonic()
+        if not known.lost and done.run.version >= known.run.version:
+            known.run = done.run
+        withheld = done.outcome
+        receipt = Receipt(
+            writer=self.writer_id,
+            seq=done.seq,
+            leaf=done.leaf,
+            run=step.run_id,
+            no=done.no,
+            took_us=(time.monotonic_ns() - began_ns) // 1000,
+            next_step=done.next_step,
+            why=done.why,
+        )
+        return step.recorded(receipt) if withheld is None else step.withheld(receipt, withheld)
+
+    async def record_outcome(self, step: VerifiedStep, close: Close) -> ClosedStep:
+        """Commit B; a withheld step is only handed on. Raises `PortError` (`outcome_lost`) when it is not recorded."""
+        if step.intent.next_step is not None:
+            return step.closed(step.intent, step.intent.next_step, step.intent.why)
+        began_ns = time.monotonic_ns()
+        raw = step.outcome.raw if isinstance(step.outcome, Returned) else None
+        if raw is None or len(raw) <= ROW_BYTES:
+            item = self._outcome_item(step, close, raw)
+        else:
+            item = await asyncio.to_thread(self._outcome_item, step, close, raw)
+        try:
+            done = await self._submit(item, self._outcome_timeout_s)
+        except PortError:
+            self._stop_lost(step.run_id)
+            raise
+        known = self._known(step.run_id)
+        known.used_at = time.monotonic()
+        if not known.lost and done.run.version >= known.run.version:
+            known.run = done.run
+        receipt = Receipt(
+            writer=self.writer_id,
+            seq=done.seq,
+            leaf=done.leaf,
+            run=step.run_id,
+            no=step.intent.no,
+            took_us=(time.monotonic_ns() - began_ns) // 1000,
+        )
+        return step.closed(receipt, done.closing.next_step, done.closing.why)
+
+    async def note(self, note: Note) -> None:
+        """Record an entry that is no step; durable when this returns."""
+        await self._submit(await self._note_item(note), self._timeout_s)
+
+    def note_soon(self, note: Note) -> None:
+        """Record an entry that is no step with one of the next commits; what cannot be recorded is counted."""
+        self._writer.put(NoteItem(note, self._payloads))
+
+    async def compare_definitions(
+        self, server: ServerIdentity, tools: Sequence[SeenTool], *, trust_first: bool
+    ) -> Mapping[str, PinState]:
+        """Compare what a server lists now with its pins: tool name -> `pinned`, `new` or `changed`.
+
+        With `trust_first`, a server without any pin gets all its tools pinned. A difference seen for the first time is
+        an entry.
+        """
+        item = CompareItem(server, tools, self._payloads, trust_first=trust_first)
+        return await self._submit(item, self._timeout_s)
+
+    def change_run(self, run_id: RunId, to: RunState, *, by: str, reason: str) -> Run:
+        """Move a run to another state. Blocks; raises `PortError` when that is no legal transition."""
+        run = self._wait(ChangeRunItem(run_id, to, by=by, reason=reason))
+        known = self._runs.get(run_id)
+        if known is not None:
+            known.run = run
+        return run
+
+    def list_pins(self) -> list[Pin]:
+        """Every pinned, new and changed tool, by server and name."""
+        return read_pins(self._reader.execute(SELECT_PINS).fetchall())
+
+    def accept_definitions(self, server: str, tools: Sequence[str] | None = None, *, by: str) -> list[str]:
+        """Pin what was last seen of a server's new and changed tools; of all of them, or of those named.
+
+        Returns the names of the tools that were pinned. Blocks; raises `PortError`.
+        """
+        chosen = None if tools is None else frozenset(tools)
+        return self._wait(AcceptItem(server, chosen, self._payloads, by=by))
+
+    def _intent_item(self, step: SupportedStep, admit: Admit, key: bytes) -> IntentItem:
+        proposal = step.proposal
+        said = b"\0".join((proposal.server.encode(errors="replace"), proposal.tool.encode(errors="replace")))
+        match = hmac.digest(key, said + b"\0" + canonical(proposal.arguments), "sha256").hex()
+        try:
+            args = self._payloads.ready(proposal.raw_arguments) if proposal.raw_arguments else None
+            context = self._payloads.ready(compact(entries.context(step)))
+        except OSError as error:
+            raise PortError(Reason.TRACE_UNAVAILABLE, why(error), acted=Acted.NO) from error
+        return IntentItem(step, admit, self._payloads, match=match, args=args, context=context)
+
+    def _outcome_item(self, step: VerifiedStep, close: Close, raw: bytes | None) -> OutcomeItem:
+        result = None if raw is None else self._ready_or_digest(raw)
+        said = None
+        failure = step.failure
+        if failure is not None and entries.answer_is_ours(step):
+            said = self._ready_or_digest(failure.agent_text(step.intent.step).encode(errors="replace"))
+        return OutcomeItem(step, close, result=result, said=said)
+
+    def _ready_or_digest(self, raw: bytes) -> Payload:
+        """An outcome is recorded even where its content cannot be kept."""
+        try:
+            return self._payloads.ready(raw)
+        except OSError:
+            salt = os.urandom(16)
+            digest = hashlib.sha256(salt + raw).hexdigest()
+            return Payload(field=entries.payload(digest=digest, size=len(raw), mode="digest"), salt=salt)
+
+    async def _note_item(self, note: Note) -> NoteItem:
+        if sum(map(len, note.payloads.values())) <= ROW_BYTES:
+            return NoteItem(note, self._payloads)
+        try:
+            return await asyncio.to_thread(NoteItem, note, self._payloads)
+        except OSError as error:
+            raise PortError(Reason.TRACE_UNAVAILABLE, why(error), acted=Acted.NO) from error
+
+    async def _submit(self, item: Item[Result], timeout_s: float) -> Result:
+        """Have an item written and wait for its receipt, no longer than `timeout_s`."""
+        if self._closed:
+            raise item.refusal("the store is closed")
+        loop = asyncio.get_running_loop()
+        item.loop = loop
+        item.future = future = loop.create_future()
+        timer = loop.call_later(timeout_s, self._give_up, item)
+        self._writer.put(item)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._leave(item, future)
+            raise
+        finally:
+            timer.cancel()
+
+    def _give_up(self, item: Item[Any]) -> None:
+        """Stop waiting. An item that the writer has not begun is never written; one that it has is closed by it."""
+        future = item.future
+        if future is None or future.done():
+            return
+        future.set_exception(item.refusal(f"no receipt within {self._patience_of(item):g} s"))
+        if isinstance(item, OutcomeItem) and item.claim():
+            self._writer.put(item.lost())
+        elif not isinstance(item, OutcomeItem):
+            item.claim()
+
+    def _leave(self, item: Item[Any], future: "asyncio.Future[Any]") -> None:
+        """The caller was cancelled. An outcome is recorded all the same; an intent is withdrawn."""
+        if isinstance(item, OutcomeItem):
+            item.gave_up = Reason.CANCELLED
+            return
+        item.gave_up = Reason.WITHDRAWN
+        if not item.claim() and future.done() and not future.cancelled():
+            orphan = item.orphaned()
+            if orphan is not None:
+                self._writer.put(orphan)
+
+    def _patience_of(self, item: Item[Any]) -> float:
+        return self._outcome_timeout_s if isinstance(item, OutcomeItem) else self._timeout_s
+
+    def _wait(self, item: Item[Result]) -> Result:
+        item.done = threading.Event()
+        self._writer.put(item)
+        if not item.done.wait(self._timeout_s) and item.claim():
+            raise item.refusal(f"no receipt within {self._timeout_s:g} s")
+        item.done.wait()
+        if item.error is not None:
+            raise item.error
+        return cast("Result", item.result)
+
+    def _known(self, run_id: RunId) -> _Known:
+        known = self._runs.get(run_id)
+        if known is not None:
+            return known
+        try:
+            row = load_run(self._reader, run_id)
+            key = load_key(self._reader, run_id)
+        except sqlite3.Error as error:
+            raise PortError(Reason.TRACE_UNAVAILABLE, why(error), acted=Acted.NO) from error
+        if row is None:
+            raise PortError(Reason.RUN_UNKNOWN, run_id[:8], acted=Acted.NO)
+        return self._remember(row.as_run(), key)
+
+    def _remember(self, run: Run, key: bytes) -> _Known:
+        known = self._runs.get(run.id)
+        if known is None:
+            if len(self._runs) >= _MOST_KNOWN:
+                self._forget_idle()
+            known = self._runs[run.id] = _Known(run, key)
+        elif not known.lost and run.version >= known.run.version:
+            known.run = run
+        known.used_at = time.monotonic()
+        return known
+
+    def _forget_idle(self) -> None:
+        by_use = sorted(self._runs, key=lambda run_id: self._runs[run_id].used_at)
+        for run_id in by_use[: _MOST_KNOWN // 2]:
+            if not self._runs[run_id].lost:
+                del self._runs[run_id]
+        self._bound = {who: run_id for who, run_id in self._bound.items() if run_id in self._runs}
+
+    def _is_current(self, known: _Known) -> bool:
+        """Whether an automatic run still takes the calls of its principal, workspace and client."""
+        if known.run.state is RunState.COMPLETED:
+            return False
+        return known.run.state is not RunState.OPEN or time.monotonic() - known.used_at < IDLE_S
+
+    def _look_if_due(self) -> None:
+        """See what other processes did to the runs we know."""
+        now = time.monotonic()
+        if now - self._looked_at < _LOOK_S or self._closed:
+            return
+        self._looked_at = now
+        with contextlib.suppress(sqlite3.Error):
+            version = self._reader.execute("PRAGMA data_version").fetchone()[0]
+            if version == self._data_version:
+                return
+            for known in self._runs.values():
+                if not known.lost and now - known.used_at < IDLE_S:
+                    self._look_at(known)
+            self._data_version = version
+
+    def _look_at(self, known: _Known) -> None:
+        run = known.run
+        row = self._reader.execute(_SELECT_STATE, (run.id,)).fetchone()
+        if row is not None and row[0] > run.version:
+            known.run = Run(
+                id=run.id,
+                principal=run.principal,
+                state=RunState(row[1]),
+                version=row[0],
+                why=row[2],
+                steps=row[3],
+                intent=run.intent,
+            )
+
+    def _stop_lost(self, run_id: RunId) -> None:
+        """A run with an outcome that is not on record takes no further step."""
+        known = self._known(run_id)
+        known.lost = True
+        run = known.run
+        known.run = Run(
+            id=run.id,
+            principal=run.principal,
+            state=RunState.STOPPED,
+            version=run.version + 1,
+            why="an outcome is not on record",
+            steps=run.steps,
+            intent=run.intent,
+        )
+
+
+class _Opening:
+    """What is open so far, to be closed again when opening fails."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path: Path | None = None
+        self.turnstile: Turnstile | None = None
+        self.alive: FileLock | None = None
+        self.db: sqlite3.Connection | None = None
+        self.reader: sqlite3.Connection | None = None
+
+    def undo(self) -> None:
+        for opened in (self.reader, self.db, self.turnstile, self.alive):
+            if opened is not None:
+                opened.close()
+        if self.alive is not None:
+            self.alive.path.unlink(missing_ok=True)
+
+
+def _touch(path: Path) -> None:
+    """Make the file before SQLite does: its log and index take their mode from it."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+
+
+def _is_blank(db: sqlite3.Connection) -> bool:
+    """Whether the file is new, or its making was cut short."""
+    application = db.execute("PRAGMA application_id").fetchone()[0]
+    return application == 0 and db.execute("SELECT 1 FROM sqlite_master").fetchone() is None
+
+
+def _create(db: sqlite3.Connection, folder: Path) -> None:
+    db.execute("PRAGMA journal_mode=WAL")
+    db.executescript(
+        f"BEGIN IMMEDIATE; PRAGMA application_id={schema.APPLICATION_ID}; PRAGMA user_version={schema.FORMAT};"
+        f"{schema.TABLES}"
+    )
+    meta = {"store": os.urandom(16).hex(), "segment": 1, "first_pos": 0, "read_from": schema.READ_FROM}
+    db.executemany("INSERT INTO meta(key, value) VALUES(?, ?)", [(key, str(value)) for key, value in meta.items()])
+    db.execute("COMMIT")
+    sync_folder(folder)
+
+
+def _check(db: sqlite3.Connection, path: Path) -> None:
+    """Refuse what is not ours, newer, closed or damaged."""
+    application = db.execute("PRAGMA application_id").fetchone()[0]
+    if application != schema.APPLICATION_ID:
+        msg = f"{path}: this file is no trace of ours; move it away or name another folder with --state DIR"
+        raise StoreError(msg)
+    found = db.execute("PRAGMA user_version").fetchone()[0]
+    if found > schema.FORMAT:
+        msg = f"{path}: the trace has format {found} and this version writes {schema.FORMAT}; update soothsayer-mcp"
+        raise StoreError(msg)
+    sql = "SELECT pos, writer, seq, leaf, body FROM entries ORDER BY pos DESC LIMIT ?"
+    rows = db.execute(sql, (_TAIL,)).fetchall()
+    tail = [Stored(pos=row[0], writer=row[1], seq=row[2], leaf=row[3], body=row[4]) for row in reversed(rows)]
+    broken = find_break(tail)
+    if broken:
+        msg = f"{path}: the trace is damaged: {broken}; see `soothsayer trace verify`, then name a fresh --state DIR"
+        raise StoreError(msg)
+
+
+def _connect_reader(path: Path) -> sqlite3.Connection:
+    reader = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False, timeout=0
+    )
+    reader.execute("PRAGMA query_only=1")
+    reader.execute("PRAGMA mmap_size=0")
+    return reader
+
+
+def _remedy(error: Exception) -> str:
+    if isinstance(error, sqlite3.Error):
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+            return "keep the file for inspection and name a fresh folder with --state DIR"
+        if code == sqlite3.SQLITE_BUSY:
+            return "end the program that holds it, then start again"
+    return "check free space and permissions, or name another folder with --state DIR"
