@@ -1,0 +1,799 @@
+"""Reads the trace: read-only, without a running proxy, and never holding a snapshot for long."""
+# ruff: noqa: S608 - the text of each query is ours: columns, conditions from `trace/query.py`, and a `?` per value
+
+import json
+import os
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from statistics import median_low
+from typing import Self, cast
+from urllib.parse import quote
+
+from soothsayer_mcp.adapters.store.schema import APPLICATION_ID, FORMAT, SEGMENT_NAME
+from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.trace.query import Filter, Moment, Scope, Where, where
+from soothsayer_mcp.trace.rows import (
+    Approval,
+    AskTally,
+    Budget,
+    EntryRow,
+    FailureTally,
+    Figures,
+    Payload,
+    RunRow,
+    RunStory,
+    Spread,
+    StepRow,
+    Story,
+    Table,
+    Tally,
+)
+
+SNAPSHOT_S = 10.0
+"""How long one question may take: a longer one keeps the store from copying its log back."""
+
+POLL_S = 0.15
+"""How often a follower looks whether something was written; a look takes microseconds."""
+
+PAGE = 500
+"""How many rows one question of a long answer takes."""
+
+SHORTEST = 4
+"""How many digits of a run id are shown at least."""
+
+
+class ReadError(Exception):
+    """The trace cannot be read, or does not hold what was asked for."""
+
+    id = "state"
+
+    def __init__(self, text: str, *, fix: str = "") -> None:
+        """Say what is wrong, and what to do about it."""
+        super().__init__(text)
+        self.text = text
+        self.fix = fix
+
+
+class NoTraceError(ReadError):
+    """The state folder holds no trace yet."""
+
+    id = "state-empty"
+
+
+class UnreadableError(ReadError):
+    """There is a trace, and it cannot be read: not ours, damaged, of a newer format, or locked away."""
+
+    id = "state-unreadable"
+
+
+class NotFoundError(ReadError):
+    """The trace has no such step or run."""
+
+    id = "not-found"
+
+
+class AmbiguousError(ReadError):
+    """Several runs begin with what was typed."""
+
+    id = "ambiguous"
+
+
+class QueryError(ReadError):
+    """A question in SQL that cannot be answered, or may not."""
+
+    id = "query-sql"
+
+
+_STEP = (
+    "s.n, s.run, s.no, s.span, s.at_us, s.principal, s.host, s.server, s.tool, s.does, s.cause, s.of_step, s.continues,"
+    " s.effect, s.would, s.rule, s.risk, s.policy, s.asked, s.outcome, s.acted, s.failure, s.reason, s.next,"
+    " CAST(round(s.dur_ms * 1000) AS INTEGER), CAST(round(s.tool_ms * 1000) AS INTEGER)"
+)
+_RUN = (
+    "r.run, r.state, r.why, r.principal, r.host, r.workspace, r.policy, r.steps, r.failed, r.unknown, r.asked,"
+    " r.opened_us, r.last_us, r.closed_us"
+)
+_ENTRY = "e.pos, e.writer, e.seq, e.at, e.kind, e.run, e.no, e.leaf, e.body"
+
+_ENDS = "('step.outcome', 'step.refused', 'step.asked', 'step.settled')"
+"""Kinds that end a step, or end not knowing how it ended."""
+
+Cell = str | int | float | bytes | None
+
+
+class Reader:
+    """Answers questions about one state folder. Every method raises `ReadError`."""
+
+    def __init__(self, state_dir: Path) -> None:
+        """Open the live segment of a state folder for reading. Raises `NoTraceError` or `UnreadableError`."""
+        self.state_dir = state_dir
+        self.path = _live_segment(state_dir)
+        self._db = _open(self.path)
+        self._deadline = 0.0
+        self._version = -1
+        self._db.set_progress_handler(self._late, 10_000)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def now(self) -> Moment:
+        """The present moment, by the machine's clock and zone."""
+        now_us = time.time_ns() // 1000
+        return Moment(now_us=now_us, offset_s=time.localtime(now_us // 1_000_000).tm_gmtoff)
+
+    # Steps.
+
+    def steps(self, wanted: Filter, moment: Moment, *, limit: int | None, payloads: bool = False) -> Iterator[StepRow]:
+        """Tell steps, newest first, at most `limit`; page by page, so that nothing is held meanwhile."""
+        condition = where(wanted, Scope.STEPS, moment, payloads=payloads)
+        left = limit
+        before: tuple[int, int] | None = None
+        while left is None or left > 0:
+            page = PAGE if left is None else min(left, PAGE)
+            after = Where(sql="(s.at_us, s.n) < (?, ?)", params=before) if before else Where()
+            rows = self._steps(_both(condition, after), f"ORDER BY s.at_us DESC, s.n DESC LIMIT {page}")
+            yield from rows
+            if len(rows) < page:
+                return
+            before = (rows[-1].at_us, rows[-1].n)
+            left = None if left is None else left - page
+
+    def ended_after(self, pos: int, wanted: Filter, moment: Moment) -> tuple[list[StepRow], int]:
+        """Tell the steps that ended after a position, in the order in which they did, and how far that reaches."""
+        last = self.last_pos()
+        condition = where(wanted, Scope.STEPS, moment)
+        rows = self._all(
+            f"SELECT {_STEP} FROM entries w JOIN v_steps s ON s.run = w.run AND s.no = w.no"
+            f" WHERE w.pos > ? AND w.pos <= ? AND w.kind IN {_ENDS}"
+            f"{' AND ' + condition.sql if condition.sql else ''} ORDER BY w.pos",
+            (pos, last, *condition.params),
+        )
+        return self._with_findings(list(map(_step_row, rows))), last
+
+    def last_pos(self) -> int:
+        """The position of the newest entry; -1 when there is none."""
+        return cast("int", self._one("SELECT coalesce(max(pos), -1) FROM entries", ())[0])
+
+    def wait_for_change(self, timeout_s: float) -> bool:
+        """Wait until another process has written since the last time this was true; false when none has in time."""
+        ends = time.monotonic() + timeout_s
+        while True:
+            version = cast("int", self._one("PRAGMA data_version", ())[0])
+            if version != self._version:
+                self._version = version
+                return True
+            if time.monotonic() >= ends:
+                return False
+            time.sleep(POLL_S)
+
+    def story(self, step: StepRow) -> Story:
+        """Tell all that is known about one step."""
+        entries = self._entries(Where(sql="e.run = ? AND e.no = ?", params=(step.run, step.no)), "ORDER BY e.pos")
+        covered = self._one("SELECT min(size) FROM checkpoints WHERE size > ?", (entries[-1].pos if entries else -1,))
+        return Story(
+            step=step,
+            policy_name=self.policy_name(step.policy),
+            entries=entries,
+            payloads=self.payloads(entries),
+            approvals=self._approvals(step),
+            checkpoint=cast("int | None", covered[0]),
+        )
+
+    def find_step(self, name: str) -> StepRow:
+        """Find a step by its name (`4bf92f.7`) or its span id. Raises `NotFoundError` or `AmbiguousError`."""
+        run, dot, no = name.partition(".")
+        if dot:
+            if not (no.isascii() and no.isdigit()):
+                text = f'"{name}" is no step'
+                raise NotFoundError(text, fix="a step is a run and a number, such as 4bf92f.7")
+            condition = Where(sql="s.run = ? AND s.no = ?", params=(self.find_run(run), int(no)))
+        else:
+            condition = Where(sql="s.span = ?", params=(name,))
+        found = self._steps(condition, "LIMIT 1")
+        if not found:
+            text = f'no step "{name}" on record'
+            raise NotFoundError(text)
+        return found[0]
+
+    def payloads(self, entries: Sequence[EntryRow]) -> list[Payload]:
+        """Tell what was said in these entries, as far as it is kept."""
+        found: list[Payload] = []
+        for entry in entries:
+            rows = {
+                cast("str", part): (cast("str | None", text), cast("str | None", file))
+                for part, text, file in self._all(
+                    "SELECT part, text, file FROM payloads WHERE writer = ? AND seq = ?", (entry.writer, entry.seq)
+                )
+            }
+            for part, meta in _payload_fields(entry.fields, ""):
+                text, file = rows.get(part, (None, None))
+                found.append(_payload(entry.pos, part, meta, text=text, file=file, there=part in rows))
+        return found
+
+    def blob(self, name: str) -> bytes:
+        """Read a payload that is too large for a row. Raises `NotFoundError`."""
+        path = self.state_dir / "blobs" / Path(name).name
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            text = f"the payload {path.name} cannot be read: {error.strerror}"
+            raise NotFoundError(text) from error
+
+    # Runs.
+
+    def runs(self, wanted: Filter, moment: Moment, *, limit: int | None) -> list[RunRow]:
+        """Tell runs, the one with the newest step first."""
+        condition = where(wanted, Scope.RUNS, moment)
+        most = "" if limit is None else f" LIMIT {limit}"
+        rows = self._all(
+            f"SELECT {_RUN} FROM v_runs r{condition.clause} ORDER BY r.last_us DESC, r.run{most}", condition.params
+        )
+        return list(map(_run_row, rows))
+
+    def find_run(self, prefix: str) -> str:
+        """The one run whose id begins so. Raises `NotFoundError` or `AmbiguousError`."""
+        text = prefix.lower()
+        if not text or not set(text) <= set("0123456789abcdef"):
+            message = f'"{prefix}" is no run id'
+            raise NotFoundError(message, fix="soothsayer run list shows them")
+        rows = self._all("SELECT id FROM runs WHERE id >= ? AND id < ? ORDER BY id LIMIT 3", (text, f"{text}g"))
+        match [cast("str", row[0]) for row in rows]:
+            case [only]:
+                return only
+            case []:
+                message = f'no run "{prefix}" on record'
+                raise NotFoundError(message, fix="soothsayer run list shows those there are")
+            case [first, second, *more]:
+                shown = f"{self.short_runs([first])[first]}, {self.short_runs([second])[second]}{', …' if more else ''}"
+                message = f'"{prefix}" is the beginning of several runs: {shown}'
+                raise AmbiguousError(message, fix="type one more digit")
+            case _:
+                raise AssertionError
+
+    def run(self, run: str) -> RunStory:
+        """Tell about one run, given its full id. Raises `NotFoundError`."""
+        rows = self._all(f"SELECT {_RUN} FROM v_runs r WHERE r.run = ?", (run,))
+        if not rows:
+            text = f'no run "{run}" on record'
+            raise NotFoundError(text)
+        row = _run_row(rows[0])
+        entries = self._entries(Where(sql="e.run = ? AND e.no IS NULL", params=(run,)), "ORDER BY e.pos")
+        said = [payload for payload in self.payloads(entries) if payload.part.startswith("intent")]
+        by = next((entry.fields["intent"] for entry in entries if "intent" in entry.fields), None)
+        budgets = self._all("SELECT name, unit, cap, used, reserved FROM budgets WHERE scope = ? ORDER BY name", (run,))
+        return RunStory(
+            run=row,
+            policy_name=self.policy_name(row.policy),
+            intent=said[0].text or "" if said else "",
+            intent_by=_text(by.get("by")) if isinstance(by, Mapping) else "",
+            budgets=[
+                Budget(
+                    name=_text(name),
+                    unit=_text(unit),
+                    cap=cast("int", cap),
+                    used=cast("int", used),
+                    reserved=cast("int", reserved),
+                )
+                for name, unit, cap, used, reserved in budgets
+            ],
+            entries=entries,
+        )
+
+    def short_runs(self, runs: Iterable[str]) -> dict[str, str]:
+        """Each run id cut to its shortest prefix that no other run has, four digits at least."""
+        short: dict[str, str] = {}
+        for run in runs:
+            if run in short:
+                continue
+            neighbours = [
+                cast("str", row[0])
+                for sql in (
+                    "SELECT max(id) FROM runs WHERE id < ?",
+                    "SELECT min(id) FROM runs WHERE id > ?",
+                )
+                for row in self._all(sql, (run,))
+                if row[0] is not None
+            ]
+            shared = max((_shared(run, other) for other in neighbours), default=0)
+            short[run] = run[: max(SHORTEST, shared + 1)]
+        return short
+
+    def policy_name(self, digest: str) -> str:
+        """What a policy called itself; empty when it is not known."""
+        rows = self._all("SELECT name FROM policies WHERE digest = ?", (digest,))
+        return _text(rows[0][0]) if rows else ""
+
+    # Entries.
+
+    def entries(
+        self, wanted: Filter, moment: Moment, *, limit: int | None, payloads: bool = False
+    ) -> Iterator[EntryRow]:
+        """Tell raw entries, newest first, at most `limit`."""
+        condition = where(wanted, Scope.ENTRIES, moment, payloads=payloads)
+        left = limit
+        before: int | None = None
+        while left is None or left > 0:
+            page = PAGE if left is None else min(left, PAGE)
+            after = Where() if before is None else Where(sql="e.pos < ?", params=(before,))
+            rows = self._entries(_both(condition, after), f"ORDER BY e.pos DESC LIMIT {page}")
+            yield from rows
+            if len(rows) < page:
+                return
+            before = rows[-1].pos
+            left = None if left is None else left - page
+
+    def entries_after(self, pos: int, wanted: Filter, moment: Moment) -> tuple[list[EntryRow], int]:
+        """Tell the entries after a position, in order, and how far that reaches."""
+        last = self.last_pos()
+        condition = _both(
+            Where(sql="e.pos > ? AND e.pos <= ?", params=(pos, last)), where(wanted, Scope.ENTRIES, moment)
+        )
+        return self._entries(condition, "ORDER BY e.pos"), last
+
+    # Figures.
+
+    def figures(self, wanted: Filter, moment: Moment, *, by: str) -> Figures:
+        """Count and measure the steps of a filter, in groups by `tool`, `rule`, `run`, `policy` or `day`, if any."""
+        condition = where(wanted, Scope.STEPS, moment)
+        group = {
+            "": "''",
+            "tool": "s.server || '.' || s.tool",
+            "rule": "coalesce(s.rule, 'default')",
+            "run": "s.run",
+            "policy": "coalesce(s.policy, '')",
+            "day": f"strftime('%Y-%m-%d', s.at_us / 1000000 + {moment.offset_s}, 'unixepoch')",
+        }[by]
+        groups: dict[str, _Gathering] = {}
+        all_steps = _Gathering()
+        failures: Counter[tuple[str, str, str, str]] = Counter()
+        runs: set[str] = set()
+        sql = (
+            f"SELECT {group}, s.run, s.effect, s.outcome, s.failure, s.reason, s.server || '.' || s.tool, s.rule,"
+            f" s.dur_ms, s.tool_ms, s.asked FROM v_steps s{condition.clause}"
+        )
+        for row in self._all(sql, condition.params):
+            key, run, effect, outcome, failure, reason, call, rule, dur_ms, tool_ms, asked = row
+            took = _Took(
+                dur_ms=cast("float | None", dur_ms),
+                tool_ms=cast("float | None", tool_ms),
+                asked=bool(asked),
+                outcome=_text(outcome),
+            )
+            for gathering in (all_steps, groups.setdefault(_text(key), _Gathering())):
+                gathering.take(_text(effect), _text(outcome), took)
+            runs.add(_text(run))
+            if failure is not None:
+                failures[_text(failure), _text(reason), _text(call), _text(rule) or "default"] += 1
+        rows = [gathering.tally(key) for key, gathering in groups.items()] if by else []
+        rows.sort(key=(lambda row: row.key) if by == "day" else (lambda row: (-row.steps, row.key)))
+        return Figures(
+            all=all_steps.tally(""),
+            runs=len(runs),
+            tool=_spread(all_steps.tool_us),
+            own=_spread(all_steps.own_us),
+            groups=rows,
+            failures=[
+                FailureTally(failure=failure, reason=reason, call=call, rule=rule, steps=steps)
+                for (failure, reason, call, rule), steps in failures.most_common()
+            ],
+            asks=self._asks(condition),
+            export_dropped=self._export_dropped(),
+        )
+
+    def sql(self, text: str, *, limit: int, payloads: bool = False) -> Table:
+        """Answer a SELECT on the views. Raises `QueryError` when it may not, cannot, or takes too long."""
+        db = _open(self.path)
+        ends = time.monotonic() + SNAPSHOT_S
+        db.set_authorizer(_Guard(payloads=payloads))
+        db.set_progress_handler(lambda: int(time.monotonic() > ends), 10_000)
+        db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 64 << 20)
+        try:
+            cursor = db.execute(text)
+            columns = [cast("str", column[0]) for column in cursor.description or ()]
+            rows = cast("list[tuple[Cell, ...]]", cursor.fetchmany(limit + 1))
+        except (sqlite3.Error, sqlite3.Warning) as error:
+            fix = ""
+            if "interrupted" in str(error):
+                message = f"it took longer than {SNAPSHOT_S:g} s"
+                fix = "narrow it with a WHERE on at_us or run"
+            elif "prohibited" in str(error) or "not authorized" in str(error):
+                message = f"refused: {error}"
+                fix = "only SELECT on v_steps, v_runs, v_findings, v_approvals and their tables"
+            else:
+                message = str(error)
+            raise QueryError(message, fix=fix) from error
+        finally:
+            db.close()
+        return Table(columns=columns, rows=rows[:limit], more=len(rows) > limit)
+
+    # What the questions are made of.
+
+    def _late(self) -> int:
+        return int(time.monotonic() > self._deadline)
+
+    @contextmanager
+    def _asking(self) -> Generator[None]:
+        self._deadline = time.monotonic() + SNAPSHOT_S
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if "interrupted" in str(error):
+                text = f"that took longer than {SNAPSHOT_S:g} s"
+                raise UnreadableError(text, fix="narrow it with since: or run:") from error
+            raise _unreadable(self.path, error) from error
+        except sqlite3.DatabaseError as error:
+            raise _unreadable(self.path, error) from error
+
+    def _all(self, sql: str, params: Sequence[Cell]) -> list[tuple[Cell, ...]]:
+        with self._asking():
+            return self._db.execute(sql, params).fetchall()
+
+    def _one(self, sql: str, params: Sequence[Cell]) -> tuple[Cell, ...]:
+        return self._all(sql, params)[0]
+
+    def _steps(self, condition: Where, tail: str) -> list[StepRow]:
+        rows = self._all(f"SELECT {_STEP} FROM v_steps s{condition.clause} {tail}", condition.params)
+        return self._with_findings(list(map(_step_row, rows)))
+
+    def _entries(self, condition: Where, tail: str) -> list[EntryRow]:
+        rows = self._all(f"SELECT {_ENTRY} FROM entries e{condition.clause} {tail}", condition.params)
+        return list(map(_entry_row, rows))
+
+    def _with_findings(self, steps: list[StepRow]) -> list[StepRow]:
+        """Add what the checks of steps that acted said."""
+        names = [(step.run, step.no) for step in steps if step.outcome and step.acted != "no"]
+        levels: dict[tuple[str, int], list[str]] = {}
+        checks: dict[tuple[str, int], list[str]] = {}
+        for begin in range(0, len(names), 200):
+            part = names[begin : begin + 200]
+            rows = self._all(
+                f"SELECT e.run, e.no, json_extract(e.body, '$.check'), json_extract(e.body, '$.finding'),"
+                f" json_extract(e.body, '$.level') FROM (VALUES {', '.join('(?, ?)' for _name in part)}) AS w"
+                f" CROSS JOIN entries e WHERE e.run = w.column1 AND e.no = w.column2 AND e.kind = 'step.finding'"
+                f" ORDER BY e.pos",
+                [cell for name in part for cell in name],
+            )
+            for run, no, check, answer, level in rows:
+                key = (cast("str", run), cast("int", no))
+                if answer == "kept":
+                    levels.setdefault(key, []).append(_text(level))
+                else:
+                    checks.setdefault(key, []).append(f"{_text(check)} {_text(answer)}")
+        return [
+            replace(
+                step,
+                levels=sorted(levels.get((step.run, step.no), [])),
+                checks=checks.get((step.run, step.no), []),
+            )
+            if (step.run, step.no) in levels or (step.run, step.no) in checks
+            else step
+            for step in steps
+        ]
+
+    def _approvals(self, step: StepRow) -> list[Approval]:
+        rows = self._all(
+            "SELECT id, rule, state, asked_at, answered_at, answered_by, channel FROM approvals"
+            " WHERE run = ? AND no = ? ORDER BY asked_at",
+            (step.run, step.no),
+        )
+        return [
+            Approval(
+                id=_text(id_),
+                rule=_text(rule),
+                state=_text(state),
+                asked_us=cast("int", asked),
+                answered_us=cast("int | None", answered),
+                answered_by=_text(by),
+                channel=_text(channel),
+            )
+            for id_, rule, state, asked, answered, by, channel in rows
+        ]
+
+    def _asks(self, condition: Where) -> list[AskTally]:
+        rows = self._all(
+            "SELECT a.rule, a.state, a.answered_at - a.asked_at FROM approvals a"
+            f" JOIN v_steps s ON s.run = a.run AND s.no = a.no{condition.clause}",
+            condition.params,
+        )
+        states: dict[str, Counter[str]] = {}
+        waits: dict[str, list[int]] = {}
+        for rule, state, wait_us in rows:
+            states.setdefault(_text(rule), Counter())[_text(state)] += 1
+            if isinstance(wait_us, int):
+                waits.setdefault(_text(rule), []).append(wait_us)
+        tallies = [
+            AskTally(
+                rule=rule,
+                asks=seen.total(),
+                yes=seen["yes"],
+                no=seen["no"],
+                open=seen["open"],
+                median_wait_us=median_low(waits[rule]) if rule in waits else None,
+            )
+            for rule, seen in states.items()
+        ]
+        return sorted(tallies, key=lambda tally: (-tally.asks, tally.rule))
+
+    def _export_dropped(self) -> int:
+        rows = self._all(
+            "SELECT coalesce(sum(json_extract(body, '$.export_dropped')), 0) FROM entries WHERE kind = 'writer.closed'"
+            " AND kind NOT IN ('step.intent', 'step.refused', 'step.outcome')",
+            (),
+        )
+        return cast("int", rows[0][0])
+
+
+class _Took:
+    """How long one step took."""
+
+    __slots__ = ("dur_us", "own_us", "tool_us")
+
+    def __init__(self, *, dur_ms: float | None, tool_ms: float | None, asked: bool, outcome: str) -> None:
+        self.dur_us = None if dur_ms is None else round(dur_ms * 1000)
+        self.tool_us = round(tool_ms * 1000) if tool_ms else None
+        # A step that waited for a person, or for an answer that never came, says nothing about the proxy's share.
+        waited = asked or self.dur_us is None or outcome == "unknown"
+        self.own_us = None if waited or self.dur_us is None else max(0, self.dur_us - (self.tool_us or 0))
+
+
+class _Gathering:
+    """Counts and times of a group of steps while they are read."""
+
+    def __init__(self) -> None:
+        self.effects: Counter[str] = Counter()
+        self.outcomes: Counter[str] = Counter()
+        self.dur_us: list[int] = []
+        self.tool_us: list[int] = []
+        self.own_us: list[int] = []
+
+    def take(self, effect: str, outcome: str, took: _Took) -> None:
+        self.effects[effect] += 1
+        self.outcomes[outcome] += 1
+        for each, where_to in ((took.dur_us, self.dur_us), (took.tool_us, self.tool_us), (took.own_us, self.own_us)):
+            if each is not None:
+                where_to.append(each)
+
+    def tally(self, key: str) -> Tally:
+        return Tally(
+            key=key,
+            steps=self.effects.total(),
+            allowed=self.effects["allow"],
+            asked=self.effects["ask"],
+            denied=self.effects["deny"],
+            failed=self.outcomes["failed"],
+            unknown=self.outcomes["unknown"],
+            open=self.outcomes[""],
+            took=_spread(self.dur_us),
+        )
+
+
+class _Guard:
+    """Passes what only reads and refuses the rest. Called by SQLite for every access while it prepares a statement."""
+
+    def __init__(self, *, payloads: bool) -> None:
+        self._closed = {"run_keys", *(() if payloads else ("payloads",))}
+
+    def __call__(self, action: int, first: str | None, second: str | None, *_rest: object) -> int:
+        match action:
+            case sqlite3.SQLITE_SELECT | sqlite3.SQLITE_RECURSIVE:
+                return sqlite3.SQLITE_OK
+            case sqlite3.SQLITE_READ if first not in self._closed:
+                return sqlite3.SQLITE_OK
+            case sqlite3.SQLITE_FUNCTION if second != "load_extension":
+                return sqlite3.SQLITE_OK
+            case _:
+                return sqlite3.SQLITE_DENY
+
+
+def wait_for_trace(state_dir: Path) -> None:
+    """Wait until a state folder holds a trace that can be read. Raises `UnreadableError` when it never can."""
+    while True:
+        try:
+            Reader(state_dir).close()
+        except NoTraceError:
+            time.sleep(POLL_S)
+        else:
+            return
+
+
+def _live_segment(state_dir: Path) -> Path:
+    try:
+        names = [path.name for path in state_dir.iterdir() if SEGMENT_NAME.fullmatch(path.name)]
+    except FileNotFoundError:
+        names = []
+    except OSError as error:
+        text = f"the state folder {state_dir} cannot be read: {error.strerror}"
+        raise UnreadableError(text, fix="check its owner and permissions, or name another with --state") from error
+    if not names:
+        text = f"nothing is recorded in {state_dir} yet"
+        raise NoTraceError(text)
+    return state_dir / max(names)
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """Open a segment for reading only. Raises `UnreadableError`."""
+    uri = f"file:{quote(str(path))}?mode=ro"
+    try:
+        return _prepared(uri)
+    except sqlite3.OperationalError as error:
+        # A closed trace in a folder that cannot be written to, such as an archive: it has no log beside it, and
+        # nobody writes to it.
+        log = path.with_name(f"{path.name}-wal")
+        if log.exists() or os.access(path.parent, os.W_OK):
+            raise _unreadable(path, error) from error
+    except sqlite3.DatabaseError as error:
+        raise _unreadable(path, error) from error
+    try:
+        return _prepared(f"{uri}&immutable=1")
+    except sqlite3.DatabaseError as error:
+        raise _unreadable(path, error) from error
+
+
+def _prepared(uri: str) -> sqlite3.Connection:
+    db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=2.0)
+    try:
+        db.execute("PRAGMA query_only = 1")
+        db.execute("PRAGMA trusted_schema = 0")
+        ours = db.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID
+        newest = db.execute("PRAGMA user_version").fetchone()[0]
+        read_from = db.execute("SELECT value FROM meta WHERE key = 'read_from'").fetchone() if ours else None
+    except sqlite3.DatabaseError:
+        db.close()
+        raise
+    if ours and (newest <= FORMAT or (read_from is not None and int(read_from[0]) <= FORMAT)):
+        return db
+    db.close()
+    if not ours:
+        text = "it is not a trace of Soothsayer's"
+        raise sqlite3.DatabaseError(text)
+    text = f"its format {newest} is newer than this version reads ({FORMAT}); update soothsayer-mcp"
+    raise sqlite3.DatabaseError(text)
+
+
+def _unreadable(path: Path, error: sqlite3.Error) -> UnreadableError:
+    return UnreadableError(f"the trace {path} cannot be read: {error}")
+
+
+def _shared(one: str, other: str) -> int:
+    """How many digits two ids have in common at their beginning."""
+    pairs = zip(one, other, strict=False)
+    return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+
+
+def _both(one: Where, other: Where) -> Where:
+    if not one.sql or not other.sql:
+        return other if not one.sql else one
+    return Where(sql=f"{one.sql} AND {other.sql}", params=(*one.params, *other.params))
+
+
+def _text(cell: object) -> str:
+    return "" if cell is None else str(cell)
+
+
+def _step_row(row: tuple[Cell, ...]) -> StepRow:
+    (n, run, no, span, at_us, principal, host, server, tool, does, cause, of_step, continues) = row[:13]
+    (effect, would, rule, risk, policy, asked, outcome, acted, failure, reason, next_, dur_us, tool_us) = row[13:]
+    return StepRow(
+        n=cast("int", n),
+        run=_text(run),
+        no=cast("int", no),
+        span=_text(span),
+        at_us=cast("int", at_us),
+        principal=_text(principal),
+        host=_text(host),
+        server=_text(server),
+        tool=_text(tool),
+        does=_text(does),
+        cause=_text(cause),
+        of_step=_text(of_step),
+        continues=_text(continues),
+        effect=_text(effect),
+        would=_text(would),
+        rule=_text(rule),
+        risk=cast("int | None", risk),
+        policy=_text(policy),
+        asked=bool(asked),
+        outcome=_text(outcome),
+        acted=_text(acted),
+        failure=_text(failure),
+        reason=_text(reason),
+        next=_text(next_),
+        dur_us=cast("int | None", dur_us),
+        tool_us=cast("int | None", tool_us),
+    )
+
+
+def _run_row(row: tuple[Cell, ...]) -> RunRow:
+    (run, state, why, principal, host, workspace, policy, steps, failed, unknown, asked, opened, last, closed) = row
+    return RunRow(
+        run=_text(run),
+        state=_text(state),
+        why=_text(why),
+        principal=_text(principal),
+        host=_text(host),
+        workspace=_text(workspace),
+        policy=_text(policy),
+        steps=cast("int", steps),
+        failed=cast("int", failed),
+        unknown=cast("int", unknown),
+        asked=cast("int", asked),
+        opened_us=cast("int", opened),
+        last_us=cast("int", last),
+        closed_us=cast("int | None", closed),
+    )
+
+
+def _entry_row(row: tuple[Cell, ...]) -> EntryRow:
+    pos, writer, seq, at_us, kind, run, no, leaf, body = row
+    return EntryRow(
+        pos=cast("int", pos),
+        writer=_text(writer),
+        seq=cast("int", seq),
+        at_us=cast("int", at_us),
+        kind=_text(kind),
+        run=_text(run),
+        no=cast("int | None", no),
+        leaf=cast("bytes", leaf),
+        body=_text(body),
+        fields=_read(_text(body)),
+    )
+
+
+def _read(body: str) -> Mapping[str, Json]:
+    try:
+        value = cast("Json", json.loads(body))
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _payload_fields(fields: Mapping[str, Json], path: str) -> Iterator[tuple[str, Mapping[str, Json]]]:
+    """The payload fields of an entry: those that have a digest, a length and a mode."""
+    for name, value in fields.items():
+        if isinstance(value, Mapping):
+            if {"digest", "bytes", "mode"} <= value.keys():
+                yield f"{path}{name}", value
+            else:
+                yield from _payload_fields(value, f"{path}{name}.")
+
+
+def _payload(
+    pos: int, part: str, meta: Mapping[str, Json], *, text: str | None, file: str | None, there: bool
+) -> Payload:
+    size, masked = meta.get("bytes"), meta.get("masked")
+    return Payload(
+        pos=pos,
+        part=part,
+        text=text,
+        file=file or "",
+        size_bytes=size if isinstance(size, int) else 0,
+        kept=_text(meta.get("mode")) if there else "erased",
+        masked=masked if isinstance(masked, int) else 0,
+        cut=meta.get("cut") is True,
+    )
+
+
+def _spread(values: list[int]) -> Spread | None:
+    if not values:
+        return None
+    values.sort()
+    last = len(values) - 1
+    return Spread(
+        count=len(values),
+        p50=values[last * 50 // 100],
+        p95=values[last * 95 // 100],
+        p99=values[last * 99 // 100],
+        most=values[last],
+    )

@@ -1,0 +1,64 @@
+"""Every command: where it stands in the help, what it does in a line, and the code that runs it, named as text.
+
+Help and completion read this table; a module is imported when its command runs.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One command."""
+
+    words: str
+    """What is typed: `log`, `run list`."""
+    section: str
+    help: str
+    runs: str
+    """`module:name` of its `click.Command`."""
+
+
+_CLI = "soothsayer_mcp.cli"
+
+COMMANDS: tuple[Row, ...] = (
+    Row(
+        words="proxy",
+        section="start",
+        help="Stand between a host and its tool servers; hosts start this.",
+        runs=f"{_CLI}.start:proxy",
+    ),
+    Row(words="log", section="look", help="Steps, newest first, one line each.", runs=f"{_CLI}.look:log"),
+    Row(
+        words="show",
+        section="look",
+        help="All that is known about a step, a run, or what a reason means.",
+        runs=f"{_CLI}.look:show",
+    ),
+    Row(
+        words="stats",
+        section="look",
+        help="Figures: failures, asks, how long steps took.",
+        runs=f"{_CLI}.look:stats",
+    ),
+    Row(words="run list", section="runs", help="Runs, newest first.", runs=f"{_CLI}.runs:run_list"),
+    Row(words="run show", section="runs", help="One run and its steps.", runs=f"{_CLI}.runs:run_show"),
+    Row(
+        words="trace query",
+        section="trace",
+        help="A filter, or read-only SQL on the views.",
+        runs=f"{_CLI}.trace:trace_query",
+    ),
+    Row(
+        words="completion",
+        section="other",
+        help="Shell completion for bash, zsh or fish.",
+        runs=f"{_CLI}.other:completion",
+    ),
+    Row(words="version", section="other", help="Versions of what takes part.", runs=f"{_CLI}.other:version"),
+)
+
+GROUPS: dict[str, str] = {
+    "run": "Runs: pieces of work, each with its steps.",
+    "trace": "The record: check it, question it.",
+}
+"""What the first word of a two-word command stands for."""

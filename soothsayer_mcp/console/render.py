@@ -1,0 +1,704 @@
+"""Tables and pages for people: values in, styled lines out. Pure: width, time and zone are arguments.
+
+Every text that comes from outside goes through `escape`, and none is ever read as markup.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import tzinfo
+
+from rich.cells import cell_len
+from rich.text import Text
+
+from soothsayer_mcp.console import views
+from soothsayer_mcp.console.text import ago, clock_time, count, duration, full_time, size
+from soothsayer_mcp.console.visible import cut, escape, escape_lines
+from soothsayer_mcp.model.failure import REASONS, FixBy, Reason
+from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.trace.query import KEYS
+from soothsayer_mcp.trace.rows import (
+    EntryRow,
+    Figures,
+    Payload,
+    RunRow,
+    RunStory,
+    Spread,
+    StepRow,
+    Story,
+    Table,
+)
+
+ROOM = 44
+"""With less room than this for reasons that need more, they stand on lines of their own."""
+
+_GAP = "  "
+
+_EFFECT = {"allow": "green", "ask": "yellow", "deny": "red"}
+_STATE = {"open": "green", "paused": "yellow", "stopped": "red", "failed": "red", "completed": ""}
+_DIM, _BAD, _ODD, _BOLD = "dim", "red", "bold magenta", "bold"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What a page is laid out for."""
+
+    width: int
+    now_us: int
+    short: Mapping[str, str]
+    """Run id -> the prefix it is shown by."""
+    zone: tzinfo | None = None
+    """`None`: the zone of the machine."""
+    full: bool = False
+    """Ids in full."""
+
+    def run(self, run: str) -> str:
+        """A run as it is shown."""
+        return run if self.full else self.short.get(run, run[:4])
+
+    def step(self, step: StepRow) -> str:
+        """A step as it is shown."""
+        return f"{self.run(step.run)}.{step.no}"
+
+
+def _text(text: str, style: str = "") -> Text:
+    return Text(escape(text), style=style)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column of a table."""
+
+    title: str
+    right: bool = False
+    least: int = 0
+    """How narrow it may become when the table does not fit; 0: never narrower than its content."""
+
+
+def table(
+    columns: Sequence[Column], rows: Sequence[Sequence[Text]], width: int, below: Mapping[int, tuple[int, Text]]
+) -> list[Text]:
+    """Lay out a table without lines; `below` gives for a row number an indent in columns and a line to stand under it.
+
+    The last columns that may shrink shrink first; what does not fit is cut with an ellipsis.
+    """
+    header = [Text(column.title, style=_BOLD) for column in columns]
+    widths = [max(cell_len(cells[n].plain) for cells in [header, *rows]) for n in range(len(columns))]
+    excess = sum(widths) + len(_GAP) * (len(columns) - 1) - width
+    for n in reversed(range(len(columns))):
+        if excess > 0 and columns[n].least:
+            give = min(excess, max(0, widths[n] - columns[n].least))
+            widths[n] -= give
+            excess -= give
+    lines = [_line(columns, header, widths)]
+    for n, cells in enumerate(rows):
+        lines.append(_line(columns, cells, widths))
+        if n in below:
+            before, text = below[n]
+            indent = sum(widths[:before]) + len(_GAP) * before
+            lines.append(Text(" " * indent) + _cut(text, max(20, width - indent)))
+    return lines
+
+
+def _cut(cell: Text, width: int) -> Text:
+    made = cell.copy()
+    made.truncate(max(width, 1), overflow="ellipsis")
+    return made
+
+
+def _line(columns: Sequence[Column], cells: Sequence[Text], widths: Sequence[int]) -> Text:
+    line = Text()
+    for n, (column, cell, width) in enumerate(zip(columns, cells, widths, strict=True)):
+        shown = _cut(cell, width)
+        blank = " " * (width - cell_len(shown.plain))
+        last = n == len(columns) - 1
+        if column.right:
+            line.append(blank).append_text(shown)
+        else:
+            line.append_text(shown).append("" if last else blank)
+        if not last:
+            line.append(_GAP)
+    line.rstrip()
+    return line
+
+
+def steps(rows: Sequence[StepRow], look: Look, *, titles: bool = True) -> list[Text]:
+    """The log: a line per step, two where the terminal is narrow and there is something to explain."""
+    columns = [
+        Column(title="TIME"),
+        Column(title="STEP"),
+        Column(title="CALL", least=14),
+        Column(title="EFFECT"),
+        Column(title="ENDED AS"),
+        Column(title="TOOK", right=True),
+        Column(title="BECAUSE", least=20),
+    ]
+    cells = [
+        [
+            _text(clock_time(row.at_us, look.now_us, look.zone), _DIM),
+            _text(look.step(row)),
+            _text(row.call),
+            _effect(row),
+            _ended(row),
+            _text(duration(row.dur_us), _DIM),
+            _text(views.because(row)),
+        ]
+        for row in rows
+    ]
+    below: dict[int, tuple[int, Text]] = {}
+    others = sum(max(cell_len(line[n].plain) for line in [*cells, []] if line) for n in range(6)) if cells else 0
+    longest = max((cell_len(line[6].plain) for line in cells), default=0)
+    if look.width - others - 6 * len(_GAP) < min(ROOM, longest):
+        columns = columns[:-1]
+        for n, row in enumerate(rows):
+            because = cells[n].pop()
+            if row.failure or row.would or row.next in {"stop", "compact"}:
+                below[n] = (2, Text(because.plain, style=_DIM))
+    lines = table(columns, cells, look.width, below)
+    return lines if titles else lines[1:]
+
+
+def one_line(row: StepRow, look: Look) -> Text:
+    """One step in the fewest words: `d3a0.8 bank.pay allow timeout_or_budget_exceeded call_timeout`."""
+    parts = [look.step(row), row.call, row.effect or "-", views.ended_as(row).replace(", ", " ")]
+    return _text(" ".join([*parts, *([row.reason] if row.reason else [])]))
+
+
+def following(row: StepRow, look: Look) -> Text:
+    """One step as `log --follow` prints it: columns of fixed width, since what comes next is not known."""
+    widths = ((8, 0), (8, 0), (24, 0), (6, 0), (26, 0), (7, 1))
+    cells = (
+        _text(clock_time(row.at_us, look.now_us, look.zone), _DIM),
+        _text(look.step(row)),
+        _text(row.call),
+        _effect(row),
+        _ended(row),
+        _text(duration(row.dur_us), _DIM),
+    )
+    line = Text()
+    for cell, (width, right) in zip(cells, widths, strict=True):
+        blank = " " * max(0, width - cell_len(cell.plain))
+        line.append(blank if right else "").append_text(cell).append("" if right else blank).append(_GAP)
+    return line.append_text(_text(views.because(row)))
+
+
+def _effect(row: StepRow) -> Text:
+    if row.would and row.would != row.effect:
+        return Text(f"({row.would})", style=_EFFECT.get(row.would, ""))
+    return _text(row.effect or "-", _EFFECT.get(row.effect, ""))
+
+
+def _ended(row: StepRow) -> Text:
+    style = _ODD if row.outcome == "unknown" else _BAD if row.failure else "" if row.outcome else "cyan"
+    return _text(views.ended_as(row), style)
+
+
+def entries(rows: Sequence[EntryRow], look: Look) -> list[Text]:
+    """Raw entries: where each stands, its kind, and its own fields cut to the line."""
+    columns = [
+        Column(title="POS", right=True),
+        Column(title="TIME"),
+        Column(title="KIND"),
+        Column(title="STEP"),
+        Column(title="FIELDS", least=20),
+    ]
+    cells = [
+        [
+            Text(str(row.pos)),
+            _text(clock_time(row.at_us, look.now_us, look.zone), _DIM),
+            _text(row.kind),
+            _text(_entry_name(row, look)),
+            _text(own_fields(row)),
+        ]
+        for row in rows
+    ]
+    return table(columns, cells, look.width, {})
+
+
+def entry_line(row: EntryRow, look: Look) -> Text:
+    """One entry as `log --entries --follow` prints it."""
+    return _text(
+        f"{row.pos:>6}  {clock_time(row.at_us, look.now_us, look.zone)}  {row.kind:<18}"
+        f"  {_entry_name(row, look):<8}  {own_fields(row)}"
+    )
+
+
+def _entry_name(row: EntryRow, look: Look) -> str:
+    if not row.run:
+        return ""
+    return look.run(row.run) if row.no is None else f"{look.run(row.run)}.{row.no}"
+
+
+_FIRST_FIELDS = frozenset({"v", "writer", "seq", "prev", "at", "kind", "run", "no"})
+
+
+def own_fields(row: EntryRow) -> str:
+    """What an entry says beyond what every entry says."""
+    if not row.fields:
+        return row.body
+    shown = {name: value for name, value in row.fields.items() if name not in _FIRST_FIELDS}
+    return " ".join(f"{name}={_brief(value)}" for name, value in shown.items())
+
+
+def _brief(value: Json) -> str:
+    if isinstance(value, Mapping):
+        if {"digest", "bytes", "mode"} <= value.keys():
+            length = value["bytes"]
+            return f"<{size(length)}>" if isinstance(length, int) else "<?>"
+        return "{" + " ".join(f"{name}={_brief(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, str):
+        return f"{value[:18]}…" if value.startswith(("sha256:", "hmac:")) else value
+    if isinstance(value, Sequence):
+        return "[" + " ".join(map(_brief, value)) + "]"
+    return views.summary(value)
+
+
+def runs(rows: Sequence[RunRow], look: Look) -> list[Text]:
+    """Runs, one line each."""
+    columns = [
+        Column(title="LAST STEP"),
+        Column(title="RUN"),
+        Column(title="STATE"),
+        Column(title="STEPS", right=True),
+        Column(title="FAILED", right=True),
+        Column(title="UNKNOWN", right=True),
+        Column(title="ASKED", right=True),
+        Column(title="PRINCIPAL", least=10),
+        Column(title="HOST", least=10),
+    ]
+    cells = [
+        [
+            _text(clock_time(row.last_us, look.now_us, look.zone), _DIM),
+            _text(look.run(row.run)),
+            _text(row.state, _STATE.get(row.state, "")),
+            Text(f"{row.steps:,}"),
+            Text(f"{row.failed:,}", style=_BAD if row.failed else _DIM),
+            Text(f"{row.unknown:,}", style=_ODD if row.unknown else _DIM),
+            Text(f"{row.asked:,}", style="" if row.asked else _DIM),
+            _text(row.principal),
+            _text(row.host),
+        ]
+        for row in rows
+    ]
+    return table(columns, cells, look.width, {})
+
+
+class _Page:
+    """A page of labelled lines: a word at the left, what it is about beside it."""
+
+    def __init__(self, width: int) -> None:
+        self.lines: list[Text] = []
+        self._width = width
+
+    def add(self, label: str, *parts: Text | str) -> None:
+        line = Text(f"{label:<10}", style=_BOLD)
+        body = Text()
+        for part in parts:
+            body.append_text(part if isinstance(part, Text) else _text(part))
+        for n, piece in enumerate(_wrapped(body, max(30, self._width - 10))):
+            self.lines.append(line + piece if n == 0 else Text(" " * 10) + piece)
+
+
+def _wrapped(text: Text, width: int) -> list[Text]:
+    """Break a line at blanks, and a word that is too long anywhere."""
+    plain = text.plain
+    if cell_len(plain) <= width:
+        return [text]
+    breaks: list[int] = []
+    begin = at = used = 0
+    blank = -1
+    while at < len(plain):
+        step = cell_len(plain[at])
+        if used + step > width:
+            end = blank + 1 if blank >= begin else at
+            breaks.append(end)
+            used = cell_len(plain[end:at])
+            begin, blank = end, -1
+        if plain[at] == " ":
+            blank = at
+        used += step
+        at += 1
+    pieces = list(text.divide(breaks))
+    for piece in pieces:
+        piece.rstrip()
+    return pieces
+
+
+def story(told: Story, look: Look, *, with_payloads: bool, with_entries: bool) -> list[Text]:
+    """One step: what was proposed, decided, sent and found, and how it ended, as recorded."""
+    page = _Page(look.width)
+    step = told.step
+    page.add("step", _text(look.step(step), _BOLD), f"  {step.run}.{step.no}" if not look.full else "")
+    _proposed(page, told, look)
+    _decided(page, told)
+    _evidence(page, told, look)
+    _intent(page, told)
+    for finding in views.findings_of(told):
+        _finding(page, finding)
+    _outcome(page, told)
+    _settled(page, told)
+    _guidance(page, step)
+    _record(page, told)
+    lines = page.lines
+    if with_payloads:
+        for payload in told.payloads:
+            lines += [Text(), *_payload(payload)]
+    if with_entries:
+        lines += [Text(), *entries(told.entries, look)]
+    return lines
+
+
+def _proposed(page: _Page, told: Story, look: Look) -> None:
+    step = told.step
+    args = told.payload("args")
+    if args is None:
+        shown = "no arguments"
+    elif args.text is None:
+        shown = f"{size(args.size_bytes)} of arguments"
+    else:
+        shown = views.arguments_line(views.parsed(args.text))
+    note = views.kept_note(args) if args is not None else ""
+    page.add("proposed", _text(step.call, _BOLD), f" {shown}", f" ({note})" if note else "")
+    who = f"{step.host or 'an unnamed host'} for {step.principal or 'nobody known'}"
+    page.add("", Text(full_time(step.at_us, look.zone), style=_DIM), _text(f", {who}", _DIM))
+    if step.cause != "agent" or step.continues:
+        origin = [f"cause {step.cause}"] if step.cause != "agent" else []
+        origin += [f"of step {step.of_step}"] if step.of_step else []
+        origin += [f"continues {step.continues}"] if step.continues else []
+        page.add("", "; ".join(origin))
+
+
+def _decided(page: _Page, told: Story) -> None:
+    step = told.step
+    rules = views.rules_of(told)
+    named = ", ".join(_rule(rule) for rule in rules) or step.rule or "the default; no rule matched"
+    policy = step.policy.removeprefix("sha256:")[:6]
+    name = f"{told.policy_name}@{policy}" if told.policy_name else policy
+    risk = "" if step.risk is None else f"; risk {step.risk}"
+    first = Text(step.effect or "-", style=_EFFECT.get(step.effect, ""))
+    page.add("decided", first, f" by {named}{risk}; policy {name}")
+    if step.would:
+        page.add("", f"observed only: enforcing would have said {step.would}")
+    entry = told.entry("step.intent", "step.refused", "step.asked")
+    owed = views.texts(entry.fields.get("obligations")) if entry is not None else []
+    if owed:
+        page.add("", f"owes {', '.join(owed)}")
+    if step.does:
+        page.add("", f"the tool {_does(step.does)}")
+
+
+def _does(does: str) -> str:
+    words = does.replace(",", " ").split()
+    if words == ["unlabelled"]:
+        return "has no label: what it does is not known"
+    return f"is labelled {', '.join(words)}"
+
+
+def _rule(rule: Mapping[str, Json]) -> str:
+    name, unknown = rule.get("id"), rule.get("unknown")
+    text = name if isinstance(name, str) else "?"
+    return f"{text} (could not be evaluated: {unknown})" if isinstance(unknown, str) and unknown else text
+
+
+def _evidence(page: _Page, told: Story, look: Look) -> None:
+    entry = told.entry("step.intent")
+    cited = views.texts(entry.fields.get("cites")) if entry is not None else []
+    if cited:
+        page.add("evidence", ", ".join(cited))
+    for approval in told.approvals:
+        waited = "" if approval.answered_us is None else f" after {duration(approval.answered_us - approval.asked_us)}"
+        by = f" by {approval.answered_by}" if approval.answered_by else ""
+        when = f", asked {ago(approval.asked_us, look.now_us)}" if approval.answered_us is None else ""
+        page.add("asked", f"{approval.id[:6]} for rule {approval.rule}: {approval.state}{by}{waited}{when}")
+
+
+def _intent(page: _Page, told: Story) -> None:
+    outcome = told.entry("step.outcome")
+    if told.entry("step.intent") is None:
+        return
+    store = views.number(outcome.fields, "store_us") if outcome is not None else None
+    tool = views.number(outcome.fields, "tool_us") if outcome is not None else None
+    durable = f"durable in {duration(store)}" if store else "durable"
+    if outcome is None:
+        page.add("intent", f"{durable}; its outcome is not on record yet")
+    elif tool:
+        page.add("intent", f"{durable}; the server took {duration(tool)}")
+    else:
+        page.add("intent", durable)
+
+
+def _finding(page: _Page, finding: Mapping[str, Json]) -> None:
+    words = {name: value for name, value in finding.items() if isinstance(value, str)}
+    answer = words.get("finding", "")
+    style = {"kept": "green", "broken": _BAD, "unknown": _ODD}.get(answer, "")
+    subject = f", {words['subject']}" if "subject" in words else ""
+    reason = f": {words['reason']}" if "reason" in words else ""
+    page.add(
+        "check", Text(answer, style=style), f" {words.get('check', '?')} ({words.get('level', '?')}){subject}{reason}"
+    )
+
+
+def _outcome(page: _Page, told: Story) -> None:
+    step = told.step
+    if not step.outcome:
+        page.add("outcome", Text("in flight", style="cyan"), "; nothing more is on record")
+        return
+    parts = [f"; {views.because(step)}" if step.failure else ""]
+    ended = told.entry("step.outcome", "step.refused", "step.asked")
+    why = views.field(ended, "why")
+    if step.next:
+        parts.append(f"; {step.next}{f' ({why})' if why else ''}" if step.next == "continue" or why else "")
+    style = _ODD if step.outcome == "unknown" else _BAD if step.failure else "green"
+    page.add("outcome", _text(views.ended_as(step), style), *parts)
+    said = told.payload("said")
+    if said is not None and said.text is not None:
+        lines = escape_lines(_as_text(said.text))
+        page.add("told", Text(f"the agent read: {lines[0]}"))
+        for line in lines[1:]:
+            page.add("", Text(line))
+    result = told.payload("result")
+    if result is not None:
+        note = views.kept_note(result)
+        page.add("result", f"{size(result.size_bytes)}{f' ({note})' if note else ''}")
+
+
+def _as_text(stored: str) -> str:
+    """What was said, whether it was stored as text or as a JSON string."""
+    value = views.parsed(stored)
+    return value if isinstance(value, str) else stored
+
+
+def _settled(page: _Page, told: Story) -> None:
+    settled = told.entry("step.settled")
+    if settled is not None:
+        by = views.field(settled, "by")
+        page.add(
+            "settled",
+            f"acted: {views.field(settled, 'acted')}, by {views.field(settled, 'how')}{f' ({by})' if by else ''}",
+        )
+
+
+def _guidance(page: _Page, step: StepRow) -> None:
+    row = views.guidance(step.reason)
+    if row is not None:
+        page.add("means", f"{row.meaning} Whoever can mend it: {_FIX_BY[row.fix_by]}.")
+        page.add("to do", row.remedy)
+
+
+_FIX_BY = {
+    FixBy.POLICY: "who writes the policy",
+    FixBy.PROMPT: "who directs the agent",
+    FixBy.TOOL: "who runs the tool server",
+}
+
+
+def _record(page: _Page, told: Story) -> None:
+    positions = ", ".join(str(entry.pos) for entry in told.entries)
+    covered = f"in checkpoint {told.checkpoint}" if told.checkpoint is not None else "not covered by a checkpoint yet"
+    noun = "entry" if len(told.entries) == 1 else "entries"
+    page.add("record", _text(f"{noun} {positions or 'none'}, {covered}; span {told.step.span}", _DIM))
+
+
+def _payload(payload: Payload) -> list[Text]:
+    note = views.kept_note(payload)
+    head = _text(f"{payload.part} ({size(payload.size_bytes)}{f', {note}' if note else ''})", _BOLD)
+    if payload.text is None:
+        return [head]
+    return [head, *(Text(f"  {line}") for line in escape_lines(payload.text))]
+
+
+def run_story(told: RunStory, rows: Sequence[StepRow], look: Look, *, more: int) -> list[Text]:
+    """One run and its newest steps."""
+    page = _Page(look.width)
+    run = told.run
+    page.add("run", _text(look.run(run.run), _BOLD), f"  {run.run}" if not look.full else "")
+    if told.intent or told.intent_by:
+        page.add(
+            "intent", f'"{told.intent}"' if told.intent else "kept as a digest only", f", said by {told.intent_by}"
+        )
+    page.add("state", _text(run.state, _STATE.get(run.state, "")), f": {run.why}" if run.why else "")
+    page.add("principal", f"{run.principal}, {run.host or 'an unnamed host'}")
+    if run.workspace:
+        page.add("workspace", run.workspace)
+    policy = run.policy.removeprefix("sha256:")[:6]
+    page.add("policy", f"{told.policy_name}@{policy}" if told.policy_name else policy or "not known")
+    opened = f"opened {full_time(run.opened_us, look.zone)}, last step {ago(run.last_us, look.now_us)}"
+    page.add("time", _text(opened, _DIM))
+    counts = [count(run.steps, "step"), f"{run.failed:,} failed", f"{run.unknown:,} unknown", f"{run.asked:,} asked"]
+    page.add("steps", ", ".join(counts))
+    for budget in told.budgets:
+        left = budget.cap - budget.used - budget.reserved
+        page.add("budget", f"{budget.name}: {left:,} of {budget.cap:,} {budget.unit} left")
+    lines = page.lines
+    if rows:
+        lines += [Text(), *steps(rows, look)]
+    if more > 0:
+        lines.append(
+            Text(f"{count(more, 'earlier step')} not shown: soothsayer log run:{look.run(run.run)} -n 0", _DIM)
+        )
+    return lines
+
+
+def reason(name: Reason, width: int) -> list[Text]:
+    """What a reason means, who can mend it, and what the agent reads."""
+    row = REASONS[name]
+    page = _Page(width)
+    page.add("reason", Text(name, style=_BOLD), f", one of the class {row.failure}")
+    page.add("means", row.meaning)
+    acted = {"no": "no", "yes": "yes", "maybe": "maybe: look before it is called again"}[row.acted]
+    page.add("acted", f"whether the tool had its effect: {acted}")
+    page.add("agent", f"reads: {row.first_line}")
+    if row.do:
+        page.add("", f"is told to: {row.do}")
+    page.add("mended by", _FIX_BY[row.fix_by])
+    page.add("to do", row.remedy)
+    return page.lines
+
+
+def figures(told: Figures, look: Look, *, by: str) -> list[Text]:
+    """What `stats` shows: everything at once, then groups, failures and asks where there are any."""
+    page = _Page(look.width)
+    total = told.all
+    page.add("steps", f"{count(total.steps, 'step')} in {count(told.runs, 'run')}")
+    page.add("effects", f"{total.allowed:,} allowed, {total.asked:,} asked about, {total.denied:,} denied")
+    page.add(
+        "ended", f"{total.failed:,} failed, ", Text(f"{total.unknown:,} unknown", style=_ODD if total.unknown else "")
+    )
+    if total.open:
+        page.add("", f"{total.open:,} in flight")
+    lines = page.lines
+    timings = [("whole step", total.took), ("tool server", told.tool), ("added by Soothsayer", told.own)]
+    if any(spread for _name, spread in timings):
+        lines += [Text(), *_timings(timings, look.width)]
+    if by:
+        lines += [Text(), *_groups(told, look, by)]
+    if told.failures:
+        columns = [
+            Column(title="STEPS", right=True),
+            Column(title="FAILED AS"),
+            Column(title="REASON"),
+            Column(title="CALL", least=12),
+            Column(title="RULE", least=10),
+        ]
+        cells = [
+            [Text(f"{row.steps:,}"), _text(row.failure, _BAD), _text(row.reason), _text(row.call), _text(row.rule)]
+            for row in told.failures
+        ]
+        lines += [Text(), *table(columns, cells, look.width, {})]
+    if told.asks:
+        columns = [
+            Column(title="ASKS", right=True),
+            Column(title="YES", right=True),
+            Column(title="NO", right=True),
+            Column(title="OPEN", right=True),
+            Column(title="MEDIAN WAIT", right=True),
+            Column(title="RULE", least=10),
+        ]
+        cells = [
+            [
+                Text(f"{row.asks:,}"),
+                Text(f"{row.yes / row.asks:.0%}"),
+                Text(f"{row.no / row.asks:.0%}"),
+                Text(f"{row.open:,}"),
+                Text(duration(row.median_wait_us)),
+                _text(row.rule),
+            ]
+            for row in told.asks
+        ]
+        lines += [Text(), *table(columns, cells, look.width, {})]
+    if told.export_dropped:
+        lines += [Text(), Text(f"{count(told.export_dropped, 'span')} dropped by a slow collector; the trace has them")]
+    return lines
+
+
+def _timings(rows: Sequence[tuple[str, Spread | None]], width: int) -> list[Text]:
+    columns = [
+        Column(title="TOOK"),
+        *(Column(title=title, right=True) for title in ("MEDIAN", "95 %", "99 %", "MOST", "STEPS")),
+    ]
+    cells = [
+        [
+            Text(name),
+            *(Text(duration(each)) for each in (spread.p50, spread.p95, spread.p99, spread.most)),
+            Text(f"{spread.count:,}"),
+        ]
+        for name, spread in rows
+        if spread is not None
+    ]
+    return table(columns, cells, width, {})
+
+
+def _groups(told: Figures, look: Look, by: str) -> list[Text]:
+    columns = [
+        Column(title=by.upper(), least=12),
+        *(
+            Column(title=title, right=True)
+            for title in ("STEPS", "ALLOWED", "ASKED", "DENIED", "FAILED", "UNKNOWN", "MEDIAN", "95 %")
+        ),
+    ]
+    cells = [
+        [
+            _text(_group_name(row.key, look, by)),
+            *(Text(f"{each:,}") for each in (row.steps, row.allowed, row.asked, row.denied, row.failed, row.unknown)),
+            *(Text(duration(None if row.took is None else each)) for each in _ends(row.took)),
+        ]
+        for row in told.groups
+    ]
+    return table(columns, cells, look.width, {})
+
+
+def _ends(spread: Spread | None) -> tuple[int | None, int | None]:
+    return (None, None) if spread is None else (spread.p50, spread.p95)
+
+
+def _group_name(key: str, look: Look, by: str) -> str:
+    if by == "run":
+        return look.run(key)
+    if by == "policy" and not look.full:
+        return key.removeprefix("sha256:")[:12] or "not known"
+    return key
+
+
+def keys(width: int) -> list[Text]:
+    """The keys of the filter, and how its terms are written."""
+    columns = [Column(title="KEY"), Column(title="WHAT", least=20), Column(title="VALUES", least=20)]
+    rows = [
+        [Text(f"{name}:", style=_BOLD), Text(row.help), Text(", ".join(row.words), style=_DIM)]
+        for name, row in KEYS.items()
+    ]
+    return [
+        Text("All terms must hold. A comma is or, a leading - is not, * and ? stand for anything, < and > compare."),
+        Text('A bare word, or "quoted text", is looked for in the record.'),
+        Text(),
+        *table(columns, rows, width, {}),
+    ]
+
+
+def cells(answer: Table, width: int) -> list[Text]:
+    """The answer of a SQL query."""
+    columns = [
+        Column(title=escape(name), right=_is_numeric(answer, n), least=8) for n, name in enumerate(answer.columns)
+    ]
+    rows = [[_text(_cell(cell)) for cell in row] for row in answer.rows]
+    return table(columns, rows, width, {})
+
+
+def _is_numeric(answer: Table, n: int) -> bool:
+    return bool(answer.rows) and all(isinstance(row[n], int | float) or row[n] is None for row in answer.rows)
+
+
+def _cell(cell: str | float | bytes | None) -> str:
+    match cell:
+        case None:
+            return "-"
+        case bytes():
+            return cut(cell.hex(), 66)
+        case float():
+            return f"{cell:g}"
+        case _:
+            return str(cell)
+
+
+def diff(lines: Iterable[str]) -> list[Text]:
+    """A unified diff."""
+    styles = {"+": "green", "-": "red", "@": "cyan"}
+    return [_text(line, styles.get(line[:1], "")) for line in lines]

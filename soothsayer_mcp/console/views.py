@@ -1,0 +1,144 @@
+"""The words for what the trace says: how a step ended, and because of what. Pure; read from the record, never guessed.
+
+Words only. How they are laid out is `render.py`; what programs get is `documents.py`.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+from soothsayer_mcp.console.text import count, size
+from soothsayer_mcp.model.failure import REASONS, Guidance, Reason
+from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.trace.rows import EntryRow, Payload, StepRow, Story
+
+NOTHING_SENT = "nothing was sent"
+
+
+def ended_as(step: StepRow) -> str:
+    """How a step ended: `succeeded, kept E3`, a failure class, or that it has not."""
+    if not step.outcome:
+        return "in flight"
+    if step.failure:
+        return step.failure
+    return f"succeeded, kept {step.levels[-1]}" if step.levels else "succeeded"
+
+
+def because(step: StepRow) -> str:
+    """Why a step ended so: the rule for a success or a denial, else the reason, and whether the tool acted."""
+    rule = step.rule or "no rule; default"
+    parts: list[str] = []
+    if step.failure:
+        by_rule = step.reason in _BY_RULE and bool(step.rule)
+        parts.append(step.rule if by_rule else step.reason)
+        if step.checks:
+            parts[0] += f": {', '.join(step.checks)}"
+        parts += _acted(step)
+    else:
+        parts.append(rule)
+    if step.would and step.would != step.effect:
+        parts.append(f"observed only: enforcing would {_WOULD[step.would]}")
+    if step.next in {"stop", "compact"}:
+        parts.append(step.next)
+    return "; ".join(parts)
+
+
+_BY_RULE = frozenset({Reason.RULE_DENIED, Reason.DECLINED, Reason.APPROVAL_PENDING})
+_WOULD = {"deny": "deny it", "ask": "ask", "allow": "allow it"}
+
+
+def _acted(step: StepRow) -> list[str]:
+    if step.outcome == "unknown":
+        return ["unknown, not settled"]
+    match step.acted:
+        case "no":
+            return [NOTHING_SENT] if step.failure != "tool_error" else ["it did not act"]
+        case "yes":
+            return ["it acted"]
+        case _:
+            return []
+
+
+def guidance(reason: str) -> Guidance | None:
+    """What is known about a reason; `None` for one that this version does not know."""
+    return REASONS.get(Reason(reason)) if reason in _REASONS else None
+
+
+_REASONS = frozenset(Reason)
+
+
+def summary(value: Json, *, most: int = 60) -> str:
+    """A value in a few words: short ones in full, long ones by their size."""
+    match value:
+        case str():
+            return f'"{value}"' if len(value) <= most else size(len(value.encode(errors="replace")))
+        case bool() | None | int() | float():
+            return json.dumps(value)
+        case Mapping():
+            return "{}" if not value else count(len(value), "field")
+        case Sequence():
+            return "[]" if not value else count(len(value), "item")
+
+
+def parsed(text: str) -> Json:
+    """A kept payload as a value; the text itself when it is no JSON."""
+    try:
+        return cast("Json", json.loads(text))
+    except (ValueError, RecursionError):
+        return text
+
+
+def arguments_line(arguments: Json) -> str:
+    """Arguments in one line: `path "src/app.py", content 1.2 kB`."""
+    if not isinstance(arguments, Mapping):
+        return summary(arguments)
+    return ", ".join(f"{name} {summary(value)}" for name, value in arguments.items()) or "no arguments"
+
+
+def kept_note(payload: Payload) -> str:
+    """What has to be said about how a payload was kept; empty when it is there in full."""
+    notes: list[str] = []
+    if payload.masked:
+        notes.append(f"{count(payload.masked, 'value')} masked")
+    if payload.cut:
+        notes.append("cut")
+    if payload.kept == "erased":
+        notes.append("erased")
+    elif payload.kept == "digest":
+        notes.append("only its digest was kept")
+    elif payload.file:
+        notes.append("kept in a file")
+    return ", ".join(notes)
+
+
+def rules_of(story: Story) -> list[Mapping[str, Json]]:
+    """The rules that decided, as recorded."""
+    entry = story.entry("step.intent", "step.refused", "step.asked")
+    rules = None if entry is None else entry.fields.get("rules")
+    return [rule for rule in _items(rules) if isinstance(rule, Mapping)]
+
+
+def findings_of(story: Story) -> list[Mapping[str, Json]]:
+    """What the checks said, as recorded."""
+    return [entry.fields for entry in story.entries if entry.kind == "step.finding"]
+
+
+def texts(value: Json) -> list[str]:
+    """The strings of a list; empty for anything else."""
+    return [item for item in _items(value) if isinstance(item, str)]
+
+
+def number(fields: Mapping[str, Json], name: str) -> int | None:
+    """An integer field, if it is there."""
+    value = fields.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def field(entry: EntryRow | None, name: str) -> str:
+    """A text field, empty when it is not there."""
+    value = None if entry is None else entry.fields.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _items(value: Json) -> Sequence[Json]:
+    return value if isinstance(value, Sequence) and not isinstance(value, str) else ()
