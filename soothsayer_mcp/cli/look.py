@@ -16,7 +16,7 @@ from soothsayer_mcp.cli.output import Output
 from soothsayer_mcp.cli.problems import Problem
 from soothsayer_mcp.cli.state import complete_filter, complete_target, empty_state, open_reader, wait_for_reader
 from soothsayer_mcp.console import documents, render
-from soothsayer_mcp.console.visible import escape
+from soothsayer_mcp.console.text import escape
 from soothsayer_mcp.model.failure import Reason
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.trace.query import Filter, parse, term

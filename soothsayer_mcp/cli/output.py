@@ -14,7 +14,7 @@ from rich.text import Text
 
 from soothsayer_mcp.cli.options import Settings
 from soothsayer_mcp.console.documents import SCHEMA
-from soothsayer_mcp.console.visible import escape
+from soothsayer_mcp.console.text import escape
 from soothsayer_mcp.model.json import Json
 
 UNLIMITED = 10_000

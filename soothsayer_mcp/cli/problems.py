@@ -11,7 +11,7 @@ from traceback import print_exception
 from typing import TextIO
 
 from soothsayer_mcp.cli.exits import Exit
-from soothsayer_mcp.console.visible import escape
+from soothsayer_mcp.console.text import escape
 
 
 class Problem(Exception):  # noqa: N818 - it is what people read; "Error" would say less

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from soothsayer_mcp.console import views
-from soothsayer_mcp.console.text import rfc3339
+from soothsayer_mcp.console.measures import rfc3339
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.trace.rows import (
     Budget,

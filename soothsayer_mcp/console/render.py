@@ -11,8 +11,8 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from soothsayer_mcp.console import views
-from soothsayer_mcp.console.text import ago, clock_time, count, duration, full_time, size
-from soothsayer_mcp.console.visible import cut, escape, escape_lines
+from soothsayer_mcp.console.measures import ago, clock_time, count, duration, full_time, size
+from soothsayer_mcp.console.text import cut, escape, escape_lines
 from soothsayer_mcp.model.failure import REASONS, FixBy, Reason
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.trace.query import KEYS

@@ -1,71 +1,50 @@
-"""Times, durations, sizes and counts as people read them."""
-# ruff: noqa: PLR2004 - the numbers are those of the formats: thousands, digits shown
+"""What came from servers and models, made harmless to show: no control, hidden or direction-changing character is left.
 
-from datetime import UTC, datetime, timedelta, tzinfo
+Imports nothing, since whatever reports an error needs it.
+"""
 
-_MINUTE_US, _HOUR_US, _DAY_US = 60_000_000, 3_600_000_000, 86_400_000_000
+_ONE_BYTE, _TWO_BYTES = 0xFF, 0xFFFF
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
-
-def duration(us: float | None) -> str:
-    """A duration at three digits at most: `0.3 ms`, `2.5 ms`, `41 s`, `3 min`, `2 h`, `5 d`; `-` when unknown."""
-    if us is None:
-        return "-"
-    if us < 1_000_000:
-        ms = us / 1000
-        return f"{ms:.1f} ms" if ms < 9.95 else f"{ms:.0f} ms"
-    if us < 2 * _MINUTE_US:
-        s = us / 1_000_000
-        return f"{s:.1f} s" if s < 9.95 else f"{s:.0f} s"
-    if us < 2 * _HOUR_US:
-        return f"{us / _MINUTE_US:.0f} min"
-    if us < 2 * _DAY_US:
-        return f"{us / _HOUR_US:.0f} h"
-    return f"{us / _DAY_US:.0f} d"
+_BLANK = frozenset(
+    "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
+    + "".join(map(chr, range(0xFE00, 0xFE10)))
+    + "".join(map(chr, range(0xE0100, 0xE01F0)))
+)
+"""Characters that show as nothing although their category says letter, mark or symbol."""
 
 
-def size(count: int) -> str:
-    """A number of bytes: `812 B`, `1.3 kB`, `8.4 MB`."""
-    amount = float(count)
-    if amount < 1000:
-        return f"{count} B"
-    for unit in ("kB", "MB", "GB"):
-        amount /= 1000
-        if amount < 999.5:
-            return f"{amount:.1f} {unit}" if amount < 9.95 else f"{amount:.0f} {unit}"
-    return f"{amount / 1000:.1f} TB"
+def escape(text: str) -> str:
+    r"""Spell text so that it can only be read: one line, no control, no hidden and no direction-changing character.
+
+    What is not shown as itself becomes `\x1b`, `\u202e` or `\U000e0041`.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(map(_escape_one, text))
 
 
-def count(number: int, noun: str, plural: str = "") -> str:
-    """A number and its noun: `1 step`, `12,480 steps`."""
-    word = noun if number == 1 else plural or f"{noun}s"
-    return f"{number:,} {word}"
+def escape_lines(text: str) -> list[str]:
+    """The same for text of several lines: real line ends stay line ends."""
+    return [escape(line) for line in text.replace("\r\n", "\n").split("\n")]
 
 
-def _moment(at_us: int) -> datetime:
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at_us)
+def _escape_one(char: str) -> str:
+    if char in _SHORT:
+        return _SHORT[char]
+    if char.isprintable() and char not in _BLANK:
+        return char
+    code = ord(char)
+    if code <= _ONE_BYTE:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code <= _TWO_BYTES else f"\\U{code:08x}"
 
 
-def rfc3339(at_us: int | None) -> str | None:
-    """A moment for programs: RFC 3339, UTC, six decimals."""
-    return None if at_us is None else _moment(at_us).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def clock_time(at_us: int, now_us: int, zone: tzinfo | None = None) -> str:
-    """A moment for people, local: the time alone for today, with the date before."""
-    at, now = _moment(at_us).astimezone(zone), _moment(now_us).astimezone(zone)
-    if at.date() == now.date():
-        return at.strftime("%H:%M:%S")
-    if at.year == now.year:
-        return at.strftime("%m-%d %H:%M")
-    return at.strftime("%Y-%m-%d")
-
-
-def full_time(at_us: int, zone: tzinfo | None = None) -> str:
-    """A moment for people, local, with date and offset."""
-    text = _moment(at_us).astimezone(zone).strftime("%Y-%m-%d %H:%M:%S %z")
-    return f"{text[:-2]}:{text[-2:]}"
-
-
-def ago(at_us: int, now_us: int) -> str:
-    """How long ago a moment was."""
-    return "now" if now_us - at_us < 1_000_000 else f"{duration(now_us - at_us)} ago"
+def cut(text: str, most: int) -> str:
+    """Escape text and shorten it in the middle to at most `most` characters."""
+    whole = escape(text)
+    if len(whole) <= most:
+        return whole
+    head = (most - 1) * 2 // 3
+    tail = most - 1 - head
+    return f"{whole[:head]}…{whole[len(whole) - tail :]}" if tail else f"{whole[:head]}…"

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from soothsayer_mcp.console.text import count, size
+from soothsayer_mcp.console.measures import count, size
 from soothsayer_mcp.model.failure import REASONS, Guidance, Reason
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.trace.rows import EntryRow, Payload, StepRow, Story
