@@ -1,0 +1,283 @@
+"""Writes the pages of docs/reference/ from the tables in the code; with `--check`, tells which ones are out of date."""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import click
+from pydantic import BaseModel
+
+from soothsayer_mcp.adapters.lazy import resolve
+from soothsayer_mcp.adapters.policy_files.documents import (
+    ArgumentsDocument,
+    DefaultDocument,
+    LabelDocument,
+    LimitDocument,
+    Matchers,
+    MethodsDocument,
+    PinsDocument,
+    PolicyDocument,
+    RuleDocument,
+    ServerDocument,
+    TraceDocument,
+    UseDocument,
+    WhoMatcher,
+)
+from soothsayer_mcp.cli.exits import Exit
+from soothsayer_mcp.cli.options import GLOBAL, Option
+from soothsayer_mcp.cli.table import COMMANDS
+from soothsayer_mcp.model.failure import REASONS, FailureClass
+from soothsayer_mcp.proxy.routes import ROUTES, Act, Way
+from soothsayer_mcp.wire.eras import Era
+
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "docs" / "reference"
+
+NOTE = "<!-- Made by scripts/generate.py (make docs). Change the code, not this page. -->"
+
+
+def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Render a table; `|` in a cell is escaped."""
+    heads = list(heads)
+    lines = [f"| {' | '.join(heads)} |", f"| {' | '.join('---' for _ in heads)} |"]
+    lines += [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
+    return "\n".join(lines)
+
+
+def _paragraph(*lines: str) -> str:
+    return " ".join(lines)
+
+
+def reasons() -> str:
+    """Every reason for which a step fails, by class."""
+    parts = [
+        "# Why a step failed",
+        _paragraph(
+            "A failed step has exactly one class and one reason; a step that succeeded has none. *Acted* says whether",
+            "the tool had its effect, unless the facts of a step are better than this table.",
+            "`soothsayer show REASON` prints a row.",
+        ),
+    ]
+    for failure in FailureClass:
+        rows = [(reason, guidance) for reason, guidance in REASONS.items() if guidance.failure is failure]
+        parts.append(f"## `{failure}`")
+        parts.append(
+            table(
+                ("reason", "what it means", "acted", "who can mend it", "how"),
+                (
+                    (f"`{reason}`", guidance.meaning, guidance.acted, guidance.fix_by, guidance.remedy)
+                    for reason, guidance in rows
+                ),
+            )
+        )
+        parts.append("What the agent reads first, and what it is told to do:")
+        parts.append(
+            table(
+                ("reason", "first line", "do"),
+                ((f"`{reason}`", guidance.first_line, guidance.do) for reason, guidance in rows),
+            )
+        )
+    return "\n\n".join(parts)
+
+
+def exits() -> str:
+    """Exit codes."""
+    rows = ((str(int(exit_)), exit_.meaning) for exit_ in Exit)
+    return "\n\n".join(
+        ["# Exit codes", "One table for every command; meanings never change.", table(("code", "meaning"), rows)]
+    )
+
+
+def commands() -> str:
+    """Commands with their options."""
+    parts = ["# Commands", "`soothsayer` and `soothsayer-mcp` are the same program."]
+    parts.append(table(("command", "does"), ((f"`soothsayer {row.words}`", row.help) for row in COMMANDS)))
+    parts.append("## Options that every command takes, before or after its name")
+    parts.append(table(("option", "variable", "means"), (_option(option) for option in GLOBAL)))
+    everywhere = {name for option in GLOBAL for name in option.names} | {"--help"}
+    for row in COMMANDS:
+        command = resolve(row.runs)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{row.runs} is no command")
+        parts.append(f"## `soothsayer {row.words}`")
+        parts.append(" ".join((command.help or row.help).split("\n\n")))
+        own = [_parameter(param) for param in command.params if everywhere.isdisjoint(param.opts)]
+        if own:
+            parts.append(table(("argument or option", "means"), own))
+    return "\n\n".join(parts)
+
+
+def _option(option: Option) -> tuple[str, str, str]:
+    names = ", ".join(option.names)
+    return f"`{names} {option.metavar}`".replace(" `", "`"), f"`{option.variable}`", option.help
+
+
+def _parameter(param: click.Parameter) -> tuple[str, str]:
+    context = click.Context(click.Command("soothsayer"))
+    if isinstance(param, click.Option):
+        record = param.get_help_record(context)
+        return (f"`{record[0]}`", record[1]) if record else (f"`{', '.join(param.opts)}`", "")
+    return f"`{param.make_metavar(context)}`", "may be repeated" if param.nargs == -1 else ""
+
+
+_ACTS: dict[Act, str] = {
+    Act.GOVERNED: "a step: decided, recorded, forwarded, verified, recorded",
+    Act.CHECKED: "decided and recorded",
+    Act.ROUTED: "read to find its owner, or merged over servers",
+    Act.PASSED: "the same bytes, sent on",
+    Act.ANSWERED: "answered by the proxy",
+    Act.REFUSED: "answered by the proxy with an error",
+    Act.DROPPED: "recorded, not sent on",
+}
+
+
+def methods() -> str:
+    """What happens to every MCP message."""
+    parts = [
+        "# What happens to every MCP message",
+        _paragraph(
+            "The handshake era is 2024-11-05 to 2025-11-25, the stateless era 2026-07-28. A request without a row is",
+            "refused, a notification without one is dropped, unless the policy's `methods` lets it pass.",
+        ),
+        table(("word", "what is done"), ((act.value, _ACTS[act]) for act in Act)),
+    ]
+    for way, title in ((Way.TO_SERVER, "From the host"), (Way.TO_HOST, "From a server")):
+        names = list(dict.fromkeys(method for towards, _, method in ROUTES if towards is way))
+        parts.append(f"## {title}")
+        parts.append(
+            table(
+                ("method", "handshake", "stateless"),
+                ((f"`{name}`", _act(way, Era.HANDSHAKE, name), _act(way, Era.STATELESS, name)) for name in names),
+            )
+        )
+    return "\n\n".join(parts)
+
+
+def _act(way: Way, era: Era, method: str) -> str:
+    row = ROUTES.get((way, era, method))
+    return "no row" if row is None else row.act.value
+
+
+_DOCUMENTS: dict[type[BaseModel], str] = {
+    PolicyDocument: "The file",
+    DefaultDocument: "`default`",
+    UseDocument: "`use`, an item",
+    ServerDocument: "`servers`, a server",
+    LabelDocument: "`labels`, an item",
+    RuleDocument: "`rules`, an item",
+    WhoMatcher: "`who`",
+    Matchers: "`args`, the matchers of one argument",
+    LimitDocument: "`limit`",
+    PinsDocument: "`pins`",
+    ArgumentsDocument: "`arguments`",
+    MethodsDocument: "`methods`",
+    TraceDocument: "`trace`",
+}
+
+_READ_BY = {
+    "_milliseconds": "a duration: `30s`, `15m`, `2h`",
+    "_size": "a size: `500`, `64kB`, `20MB`",
+    "_end_of_day": 'a day, quoted: `"2027-01-31"`',
+    "_tools": "`server.tool` globs, one or a list",
+    "_number": "a number",
+    "_scalar": "a text, a number, true, false or null",
+    "_reason": "one line of 1 to 200 characters",
+}
+
+_TYPES: dict[Any, str] = {str: "a text", int: "a whole number", bool: "true or false", object: "any value"}
+
+
+def policy() -> str:
+    """The keys of a policy file."""
+    parts = [
+        "# Keys of a policy file",
+        _paragraph(
+            "YAML, read strictly: unknown and doubled keys, and plain words that versions of YAML read differently,",
+            "are errors with a line and a column. `soothsayer policy check FILE` says what it would load.",
+        ),
+    ]
+    for model, title in _DOCUMENTS.items():
+        parts.append(f"## {title}")
+        parts.append((model.__doc__ or "").strip())
+        parts.append(table(("key", "value", ""), _keys(model)))
+        later = sorted(getattr(model, "later", ()))
+        if later:
+            words = ", ".join(f"`{word}`" for word in later)
+            parts.append(f"Part of the language, and not in this version (an error when used): {words}.")
+    return "\n\n".join(parts)
+
+
+def _keys(model: type[BaseModel]) -> Iterable[tuple[str, str, str]]:
+    for name, field in model.model_fields.items():
+        yield (
+            f"`{field.alias or name}`",
+            _value(field.annotation, field.metadata),
+            "required" if field.is_required() else "",
+        )
+
+
+def _value(annotation: Any, metadata: Sequence[object]) -> str:
+    """Say in words what a key takes, from its type and the validators that read it."""
+    if get_origin(annotation) is Annotated:
+        inner, *more = get_args(annotation)
+        return _value(inner, [*metadata, *more])
+    read_by = [getattr(getattr(part, "func", None), "__name__", "") for part in metadata]
+    for name in read_by:
+        if name in _READ_BY:
+            return _READ_BY[name]
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is list:
+        item = _value(arguments[0], ())
+        return f"{item}; or a list" if "_listed" in read_by else f"a list of: {item}"
+    if origin is dict:
+        return f"name → {_value(arguments[1], ())}"
+    if origin is Literal:
+        return ", ".join(f"`{str(value).lower() if isinstance(value, bool) else value}`" for value in arguments)
+    if annotation in _DOCUMENTS:
+        return f"see {_DOCUMENTS[annotation]}"
+    return _TYPES.get(annotation, "a text")
+
+
+PAGES: Mapping[str, Callable[[], str]] = {
+    "reasons.md": reasons,
+    "exit-codes.md": exits,
+    "commands.md": commands,
+    "methods.md": methods,
+    "policy.md": policy,
+}
+
+
+def render(page: str) -> str:
+    """Make a page."""
+    return f"{NOTE}\n\n{PAGES[page]()}\n"
+
+
+def stale() -> list[str]:
+    """Tell which pages are missing, out of date, or made by nothing."""
+    wrong = [
+        page
+        for page in PAGES
+        if not (FOLDER / page).is_file() or (FOLDER / page).read_text(encoding="utf-8") != render(page)
+    ]
+    return wrong + sorted(path.name for path in FOLDER.glob("*.md") if path.name not in PAGES)
+
+
+def main() -> int:
+    """Write every page, or check them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; 1 when a page is out of date")
+    if parser.parse_args().check:
+        wrong = stale()
+        for page in wrong:
+            print(f"docs/reference/{page} is out of date: run `make docs`", file=sys.stderr)
+        return 1 if wrong else 0
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for page in PAGES:
+        (FOLDER / page).write_text(render(page), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
