@@ -15,8 +15,8 @@ from soothsayer_mcp.proxy import answers
 from soothsayer_mcp.proxy.checked import Gate
 from soothsayer_mcp.proxy.connection import SHOWN, HostConnection, quoted
 from soothsayer_mcp.proxy.downstream import Downstream
-from soothsayer_mcp.proxy.lists import Books
 from soothsayer_mcp.proxy.owed import HostRequest
+from soothsayer_mcp.proxy.pins import Books
 from soothsayer_mcp.wire.frame import Frame, Replace
 from soothsayer_mcp.wire.strict import folded_property
 

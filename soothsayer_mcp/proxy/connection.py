@@ -1,9 +1,10 @@
 """What the parts of a relay share: host, servers, policy and store, and how something is answered or noted."""
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
+import anyio
 from anyio.abc import TaskGroup
 
 from soothsayer_mcp import __version__
@@ -11,18 +12,24 @@ from soothsayer_mcp.model.call import Client, Principal
 from soothsayer_mcp.model.decision import Decision
 from soothsayer_mcp.model.entry import Kind
 from soothsayer_mcp.model.failure import REASONS, Reason
-from soothsayer_mcp.model.json import Json, JsonObject
+from soothsayer_mcp.model.json import Json, JsonObject, compact
 from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.ports import Clock, Ids, Leg, Look, Note, PortError, Store
 from soothsayer_mcp.proxy.downstream import Downstream, Limits
 from soothsayer_mcp.proxy.fleet import Fleet
 from soothsayer_mcp.proxy.owed import HostRequest, Owed
-from soothsayer_mcp.proxy.pins import Envelope
+from soothsayer_mcp.proxy.paging import Envelope
+from soothsayer_mcp.proxy.resources import Owners
 from soothsayer_mcp.wire import replies
 from soothsayer_mcp.wire.codes import Code
 from soothsayer_mcp.wire.eras import META_CLIENT_CAPABILITIES, META_CLIENT_INFO, META_PROTOCOL_VERSION
 from soothsayer_mcp.wire.frame import Frame, FrameKind, Insert
 from soothsayer_mcp.wire.ids import Mint
+
+T = TypeVar("T")
+
+SERVER_INFO: Final = compact({"name": "soothsayer", "title": "Soothsayer MCP", "version": __version__})
+"""What hosts of several servers are told of who serves them."""
 
 HOST_UNKNOWN = Client(name="")
 SHOWN = 80
@@ -76,6 +83,8 @@ class HostConnection:
         self.limits = around.limits
         self.mint = Mint(around.ids.token())
         self.owed = Owed()
+        self.owners = Owners([server.name for server in fleet])
+        """Which server a resource belongs to, where there are several."""
         self.client = HOST_UNKNOWN
         """What the host said of itself in its `initialize`."""
         self.version = ""
@@ -162,6 +171,40 @@ class HostConnection:
                 request.answer(edited)
 
         server.request(request.key, request.frame.raw if raw is None else raw, answered, standing=request.standing)
+
+    async def ask_all(
+        self,
+        servers: Collection[Downstream],
+        ask: Callable[[Downstream], Coroutine[Any, Any, T]],
+        *,
+        within_s: float,
+        about: str,
+    ) -> dict[str, T]:
+        """Ask servers at once: what each found, by name. Who takes longer goes on without being waited for.
+
+        A server that fails is left out and named in the log: its trouble is not the others'.
+        """
+        found: dict[str, T] = {}
+        waiting = {server.name for server in servers}
+        done = anyio.Event()
+
+        async def one(server: Downstream) -> None:
+            try:
+                found[server.name] = await ask(server)
+            except PortError as error:
+                self.log(f"{server.name}: {about}: {error.summary}")
+            waiting.discard(server.name)
+            if not waiting:
+                done.set()
+
+        for server in servers:
+            self.spawn(one, server)
+        with anyio.move_on_after(within_s):
+            if waiting:
+                await done.wait()
+        if waiting:
+            self.log(f"{about}: not waited for any longer: {', '.join(sorted(waiting))}")
+        return dict(found)
 
     # -- on record ----------------------------------------------------------------------------------------------------
 

@@ -1,18 +1,20 @@
 """One downstream server: started, spoken to, matched by id, declared dead, started again."""
 
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 import anyio
 
 from soothsayer_mcp.model.failure import Acted, Reason
-from soothsayer_mcp.model.json import JsonObject
+from soothsayer_mcp.model.json import Json, JsonObject
 from soothsayer_mcp.model.outcome import Returned
 from soothsayer_mcp.model.step import RecordedStep
 from soothsayer_mcp.ports import Call, Clock, Connect, Leg, LegEnd, OversizedLine, PortError, ServerIdentity
+from soothsayer_mcp.proxy.bridge import BridgedLeg
 from soothsayer_mcp.wire import replies
 from soothsayer_mcp.wire.eras import Era
 from soothsayer_mcp.wire.frame import Frame, FrameKind
@@ -75,6 +77,10 @@ class ServerSide(Protocol):
         """A line that is no message."""
         ...
 
+    def misplaced_from(self, server: "Downstream", raw: bytes) -> None:
+        """A message that has no place in the era its server speaks."""
+        ...
+
     def read_from(self, server: "Downstream") -> None:
         """All that came at once from a server was handed on."""
         ...
@@ -126,13 +132,16 @@ class _Wait:
             return self._found
         if self._found is None:
             raise PortError(Reason.INTERNAL_ERROR, "", acted=Acted.MAYBE)
-        raise self._found
+        # One death fails many waits, and an exception that is raised twice mixes up its tracebacks.
+        raise PortError(self._found.reason, self._found.summary, acted=self._found.acted)
 
 
 class Downstream:
     """One server, as one host connection sees it."""
 
-    def __init__(self, entry: ServerEntry, *, clock: Clock, mint: Mint, limits: Limits) -> None:
+    def __init__(
+        self, entry: ServerEntry, *, clock: Clock, mint: Mint, bridge_mint: Callable[[], Mint], limits: Limits
+    ) -> None:
         """A server that is not started yet."""
         self.name = entry.name
         self.identity = entry.identity
@@ -142,6 +151,8 @@ class Downstream:
         """Whether it has answered an `initialize` with a result on its present connection."""
         self.discovered = False
         """Whether it has answered a stateless request with a result on its present connection."""
+        self.capabilities: Mapping[str, Json] = {}
+        """What it declared in the opening that counts."""
         self.batches = False
         """Whether the version agreed with it has arrays."""
         self.times_started = 0
@@ -149,6 +160,7 @@ class Downstream:
         self._connect = entry.connect
         self._clock = clock
         self._mint = mint
+        self._bridge_mint = bridge_mint
         self._side: ServerSide | None = None
         self._leg: Leg | None = None
         self._pending: dict[IdKey, _Pending] = {}
@@ -168,6 +180,10 @@ class Downstream:
     def era(self) -> Era:
         """The era of its own messages: stateless only if it never was initialized and has shown that it is."""
         return Era.STATELESS if self.discovered and not self.initialized else Era.HANDSHAKE
+
+    def can(self, capability: str) -> bool:
+        """Whether it declared a capability; `{}` is a declaration."""
+        return self.capabilities.get(capability) is not None
 
     @property
     def is_ready(self) -> bool:
@@ -258,20 +274,23 @@ class Downstream:
 
     async def ask_as(self, request_id: str, raw: bytes, *, early: bool = False) -> Frame:
         """The same with a frame that carries the id already."""
-        request_key = key(request_id)
-        wait = _Wait()
         with anyio.move_on_after(OWN_REQUEST_BOUND_S):
-            try:
-                if early and self._leg is not None:
-                    self._pending[request_key] = _Pending(wait.answered, standing=False)
-                    self._leg.send(raw)
-                else:
-                    self.request(request_key, raw, wait.answered)
-                return await wait.answer()
-            finally:
-                self._pending.pop(request_key, None)
+            return await self.exchange(key(request_id), raw, early=early)
         summary = f"{self.name} gave no answer in {OWN_REQUEST_BOUND_S:g} s"
         raise PortError(Reason.SERVER_UNREACHABLE, summary, acted=Acted.NO)
+
+    async def exchange(self, request_key: IdKey, raw: bytes, *, early: bool = False) -> Frame:
+        """Send a request and wait for its answer, for as long as that takes. Raises `PortError`."""
+        wait = _Wait()
+        try:
+            if early and self._leg is not None:
+                self._pending[request_key] = _Pending(wait.answered, standing=False)
+                self._leg.send(raw)
+            else:
+                self.request(request_key, raw, wait.answered)
+            return await wait.answer()
+        finally:
+            self._pending.pop(request_key, None)
 
     def own_id(self) -> str:
         """An id for a request of our own."""
@@ -330,6 +349,18 @@ class Downstream:
             summary = f"{self.name} gave no answer in {CANCEL_BOUND_S:g} s"
             pending.answered(PortError(Reason.CANCELLED, summary, acted=Acted.MAYBE))
 
+    def _later(self, delay_s: float, act: Callable[[], None]) -> None:
+        async def wait() -> None:
+            await anyio.sleep(delay_s)
+            act()
+
+        assert self._side is not None
+        self._side.spawn(wait)
+
+    def _misplaced(self, raw: bytes) -> None:
+        assert self._side is not None
+        self._side.misplaced_from(self, raw)
+
     def _push(self, raw: bytes) -> None:
         if self.state is State.READY and self._leg is not None:
             self._leg.send(raw)
@@ -355,8 +386,9 @@ class Downstream:
             if self.state is State.CLOSED:
                 await leg.aclose()
                 return
-            self._leg = leg
-            leg.start(self._received, self._ended)
+            # A handshake host meets a stateless-only server through a bridge, which does nothing for any other pair.
+            self._leg = leg = BridgedLeg(leg, self._bridge_mint(), later=self._later, dropped=self._misplaced)
+            leg.start(self._received, partial(self._ended, leg))
             if self.times_started > 1:
                 await self._side.reopen(self)
         except PortError as error:
@@ -448,7 +480,9 @@ class Downstream:
                 self._side.garbage_from(self, line, member)
         return True
 
-    def _ended(self, end: LegEnd) -> None:
+    def _ended(self, leg: Leg, end: LegEnd) -> None:
+        if leg is not self._leg:
+            return
         if self.state is State.CLOSED:
             self._fail_all(PortError(Reason.CONNECTION_LOST, f"{self.name} {end.why}", acted=Acted.MAYBE))
             return

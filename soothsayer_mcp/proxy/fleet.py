@@ -20,7 +20,10 @@ class Fleet:
         """Servers that are not started yet."""
         mint = Mint(ids.token())
         limits = limits or Limits()
-        self._servers = {entry.name: Downstream(entry, clock=clock, mint=mint, limits=limits) for entry in entries}
+        self._servers = {
+            entry.name: Downstream(entry, clock=clock, mint=mint, bridge_mint=lambda: Mint(ids.token()), limits=limits)
+            for entry in entries
+        }
         self.names = Names(list(self._servers))
         self.only: Downstream | None = next(iter(self._servers.values())) if len(self._servers) == 1 else None
         """The one server, when there is exactly one."""

@@ -1,7 +1,7 @@
 """What a server offers, shown without what policy would refuse for certain; all that is shown stays byte for byte."""
 
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from soothsayer_mcp.model.decision import Effect, Mode
 from soothsayer_mcp.model.entry import Kind
@@ -9,11 +9,14 @@ from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.policy.decide import visible
 from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.ports import Note, PortError
+from soothsayer_mcp.proxy.catalogue import READ_BY, Catalogue
 from soothsayer_mcp.proxy.checked import Gate
 from soothsayer_mcp.proxy.connection import COMPLETE, HostConnection, mended
 from soothsayer_mcp.proxy.downstream import Downstream
+from soothsayer_mcp.proxy.merge import ListKind
 from soothsayer_mcp.proxy.owed import HostRequest
-from soothsayer_mcp.proxy.pins import Item, ListUnreadableError, Schemas, ToolBook, items_of, next_cursor
+from soothsayer_mcp.proxy.paging import next_cursor
+from soothsayer_mcp.proxy.pins import Books, Item, ListUnreadableError, ToolBook, items_of
 from soothsayer_mcp.wire import replies
 from soothsayer_mcp.wire.codes import Code
 from soothsayer_mcp.wire.frame import Edit, Frame, FrameKind, Items, Replace
@@ -21,39 +24,22 @@ from soothsayer_mcp.wire.frame import Edit, Frame, FrameKind, Items, Replace
 PRIVATE = Replace(("result", "cacheScope"), b'"private"')
 
 
-class Books:
-    """The tools of every server, as compared on this connection."""
-
-    def __init__(self, connection: HostConnection, schemas: Schemas) -> None:
-        """Nothing is compared yet."""
-        self._books = {
-            server.name: ToolBook(
-                server,
-                store=connection.store,
-                schemas=schemas,
-                now_ns=connection.clock.monotonic_ns,
-                log=connection.log,
-            )
-            for server in connection.fleet
-        }
-
-    def of(self, server: Downstream) -> ToolBook:
-        """The tools of one server."""
-        return self._books[server.name]
-
-
 class Lists:
-    """The rows of the lists, for one server."""
+    """The rows of the lists."""
 
     def __init__(self, connection: HostConnection, books: Books, gate: Gate) -> None:
         """Filter by the policy in force when an answer comes."""
         self._connection = connection
         self._books = books
         self._gate = gate
+        self._catalogue = Catalogue(connection, books, gate)
 
     def tools(self, request: HostRequest) -> None:
         """`tools/list`: the tools that are not denied for certain, by the decision function that calls go through."""
-        server = self._only()
+        server = self._connection.fleet.only
+        if server is None:
+            self._connection.spawn(self._answer_of_all, request, ListKind.TOOLS)
+            return
         edition = self._books.of(server).edition
 
         def then(answer: Frame) -> bytes | None:
@@ -66,15 +52,15 @@ class Lists:
 
     def resources(self, request: HostRequest) -> None:
         """`resources/list`: the resources whose reading would not be refused."""
-        self._list(request, "resources", lambda value: self._readable("resources/read", "uri", value))
+        self._list(request, ListKind.RESOURCES)
 
     def templates(self, request: HostRequest) -> None:
         """`resources/templates/list`: all of them; what comes of a template is decided when it is read."""
-        self._list(request, "resourceTemplates", lambda value: isinstance(value, dict))
+        self._list(request, ListKind.TEMPLATES)
 
     def prompts(self, request: HostRequest) -> None:
         """`prompts/list`: the prompts that could be got."""
-        self._list(request, "prompts", lambda value: self._readable("prompts/get", "name", value))
+        self._list(request, ListKind.PROMPTS)
 
     # -- tools --------------------------------------------------------------------------------------------------------
 
@@ -123,8 +109,11 @@ class Lists:
 
     # -- the others ---------------------------------------------------------------------------------------------------
 
-    def _list(self, request: HostRequest, member: str, shows: Callable[[Json], bool]) -> None:
-        server = self._only()
+    def _list(self, request: HostRequest, kind: ListKind) -> None:
+        server = self._connection.fleet.only
+        if server is None:
+            self._connection.spawn(self._answer_of_all, request, kind)
+            return
 
         def then(answer: Frame) -> bytes | None:
             if answer.kind is FrameKind.ERROR:
@@ -133,19 +122,32 @@ class Lists:
             if policy.mode is Mode.OBSERVE:
                 return mended(answer, request)
             try:
-                values = values_of(answer, member)
+                values = values_of(answer, kind.member)
             except ListUnreadableError as error:
                 return self._unreadable(request, f"{server.name} {error}", answer, policy)
-            keep = [at for at, value in enumerate(values) if shows(value)]
-            return self._cut(request, server, answer, member, keep=keep, of=len(values), hides=len(keep) < len(values))
+            keep = [at for at, value in enumerate(values) if self._shows(server, kind, value)]
+            hides = len(keep) < len(values)
+            return self._cut(request, server, answer, kind.member, keep=keep, of=len(values), hides=hides)
 
         self._connection.pass_on(request, server, then=then)
 
-    def _readable(self, method: str, member: str, value: Json) -> bool:
-        named = value.get(member) if isinstance(value, dict) else None
+    def _shows(self, server: Downstream, kind: ListKind, value: Json) -> bool:
+        named = value.get(kind.identity) if isinstance(value, dict) else None
         if not isinstance(named, str):
             return False
-        return self._gate.decide(self._only().name, method, {member: named}).effect is Effect.ALLOW
+        read_by = READ_BY.get(kind)
+        if read_by is None:
+            return True
+        method, member = read_by
+        return self._gate.decide(server.name, method, {member: named}).effect is Effect.ALLOW
+
+    async def _answer_of_all(self, request: HostRequest, kind: ListKind) -> None:
+        try:
+            answer = await self._catalogue.answer(request, kind)
+        except Exception:  # noqa: BLE001 - the edge of the list's task: no fault of ours shows an unfiltered list
+            self._connection.log(f"a fault of Soothsayer's own; please report it:\n{traceback.format_exc()}")
+            answer = replies.error(request.id, Code.INTERNAL_ERROR, "Soothsayer failed while reading the lists.")
+        request.answer(answer)
 
     # -- cutting ------------------------------------------------------------------------------------------------------
 
@@ -188,11 +190,6 @@ class Lists:
                 },
             )
         )
-
-    def _only(self) -> Downstream:
-        only = self._connection.fleet.only
-        assert only is not None
-        return only
 
 
 def values_of(answer: Frame, member: str) -> Sequence[Json]:

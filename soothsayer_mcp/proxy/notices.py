@@ -6,7 +6,7 @@ from soothsayer_mcp.model.decision import Effect
 from soothsayer_mcp.proxy.checked import Gate
 from soothsayer_mcp.proxy.connection import HostConnection, quoted
 from soothsayer_mcp.proxy.downstream import Downstream
-from soothsayer_mcp.proxy.lists import Books
+from soothsayer_mcp.proxy.pins import Books
 from soothsayer_mcp.proxy.requests import Requests
 from soothsayer_mcp.wire.eras import META_SUBSCRIPTION_ID
 from soothsayer_mcp.wire.frame import Frame

@@ -1,27 +1,24 @@
 """How a connection opens, in either era, and how a server that came back is brought to where it was."""
 
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeAlias
+from collections.abc import Mapping
+from typing import Final
 
-import anyio
-
-from soothsayer_mcp import __version__
 from soothsayer_mcp.model.failure import Acted, Reason
 from soothsayer_mcp.model.json import Json, compact
 from soothsayer_mcp.ports import PortError
 from soothsayer_mcp.proxy import merge
-from soothsayer_mcp.proxy.connection import HostConnection, client_named
+from soothsayer_mcp.proxy.connection import SERVER_INFO, HostConnection, client_named
 from soothsayer_mcp.proxy.downstream import Downstream
-from soothsayer_mcp.proxy.lists import Books
 from soothsayer_mcp.proxy.owed import HostRequest
+from soothsayer_mcp.proxy.pins import Books
 from soothsayer_mcp.wire import replies
 from soothsayer_mcp.wire.codes import Code
 from soothsayer_mcp.wire.eras import BATCH_VERSION
 from soothsayer_mcp.wire.frame import Frame, FrameKind, Replace
+from soothsayer_mcp.wire.strict import read_server
 
 OPENING_BOUND_S = 8.0
 """How long several servers may take to open; hosts give up at 10 s."""
-SERVER_INFO: Final = compact({"name": "soothsayer", "title": "Soothsayer MCP", "version": __version__})
 LISTS: Final = ("tools", "prompts", "resources")
 
 
@@ -95,106 +92,77 @@ class Opening:
 
     # -- several ------------------------------------------------------------------------------------------------------
 
-    def has(self, server: Downstream, capability: str) -> bool:
-        """Whether a server declared a capability, in the opening that counts; `{}` is one."""
-        return capability in self.capabilities(server)
-
-    def capabilities(self, server: Downstream) -> dict[str, Json]:
-        """What a server declared."""
-        frame = self._results.get(server.name)
-        result = None if frame is None else frame.result
-        declared = result.get("capabilities") if isinstance(result, dict) else None
-        return declared if isinstance(declared, dict) else {}
-
     async def _initialize_all(self, request: HostRequest) -> None:
-        await self._gather(self._initialize_one, request.frame)
+        connection = self._connection
+        params = request.frame.params or {}
+        asked = params.get("protocolVersion")
+        version = asked if isinstance(asked, str) else ""
+        self._answered = False
+
+        async def ask(server: Downstream) -> None:
+            await self._initialize_one(server, request.frame)
+
+        await connection.ask_all(list(connection.fleet), ask, within_s=OPENING_BOUND_S, about="opening")
         self._answered = True
         openings = self._openings()
+        missing = ", ".join(server.name for server in connection.fleet if server.name not in self._results)
         if not openings:
-            request.answer(replies.error(request.id, Code.INTERNAL_ERROR, f"No server answered: {self._missing()}."))
+            request.answer(replies.error(request.id, Code.INTERNAL_ERROR, f"No server answered: {missing}."))
             return
-        asked = (request.frame.params or {}).get("protocolVersion")
-        result = merge.initialize_result(
-            openings, asked=asked if isinstance(asked, str) else "", server_info=SERVER_INFO, carries=_carries
-        )
+        if missing:
+            connection.log(f"left out until they are ready: {missing}")
+        result = merge.initialize_result(openings, asked=version, server_info=SERVER_INFO, carries=_carries)
         answer = merge.answer(request.frame, result)
-        versions = [_version(opening.frame) for opening in openings]
-        self._connection.version = merge.merged_version(asked if isinstance(asked, str) else "", versions)
-        self._report_missing()
+        connection.version = _version(read_server(answer))
         request.answer(answer)
 
-    async def _initialize_one(self, server: Downstream, frame: Frame) -> None:
+    async def _initialize_one(self, server: Downstream, frame: Frame, *, early: bool = False) -> None:
         request_id = server.own_id()
-        answer = await server.ask_as(request_id, merge.initialize_for(frame, request_id=request_id, forbidden=()))
+        raw = merge.initialize_for(frame, request_id=request_id, forbidden=())
+        answer = await server.ask_as(request_id, raw, early=early)
         if answer.kind is not FrameKind.RESULT:
             raise PortError(Reason.SERVER_UNREACHABLE, f"{server.name} refused the opening", acted=Acted.NO)
         self._take_initialize(server, answer)
-        if self._answered:
+        if self._answered and not early:
             self._came_late(server)
 
     async def _discover_all(self, request: HostRequest) -> None:
-        found: dict[str, Frame] = {}
-
-        async def ask(server: Downstream, frame: Frame) -> None:
-            request_id = server.own_id()
-            answer = await server.ask_as(request_id, frame.edited(Replace(("id",), compact(request_id))))
-            if answer.kind is FrameKind.RESULT:
-                found[server.name] = answer
-
-        await self._gather(ask, request.frame)
+        fleet = self._connection.fleet
+        found = await self._ask_the_same(list(fleet), request)
         openings = [
             merge.Opening(server=server.name, frame=found[server.name])
-            for server in self._connection.fleet
-            if server.name in found
+            for server in fleet
+            if server.name in found and found[server.name].kind is FrameKind.RESULT
         ]
-        whole = len(openings) == len(self._connection.fleet)
+        whole = len(openings) == len(fleet)
         result = merge.discover_result(openings, server_info=SERVER_INFO, carries=_carries) if whole else None
         if result is None:
-            request.answer(
-                replies.error(request.id, Code.METHOD_NOT_FOUND, "Not all servers speak the stateless revision.")
-            )
+            text = "Not all servers speak the stateless revision."
+            request.answer(replies.error(request.id, Code.METHOD_NOT_FOUND, text))
             return
-        self._results.update(found)
-        for server in self._connection.fleet:
+        for server in fleet:
+            self._results[server.name] = found[server.name]
             server.discovered = True
+            server.capabilities = _capabilities(found[server.name])
         request.answer(merge.answer(request.frame, result))
 
     async def _set_level_of_all(self, request: HostRequest) -> None:
-        errors: list[Frame] = []
-
-        async def ask(server: Downstream, frame: Frame) -> None:
-            request_id = server.own_id()
-            answer = await server.ask_as(request_id, frame.edited(Replace(("id",), compact(request_id))))
+        logging = [server for server in self._connection.fleet if server.can("logging")]
+        found = await self._ask_the_same(logging, request)
+        for answer in found.values():
             if answer.kind is FrameKind.ERROR:
-                errors.append(answer)
+                request.answer(answer.edited(Replace(("id",), compact(request.id))))
+                return
+        request.answer(replies.result(request.id, {}))
 
-        await self._gather(ask, request.frame, having="logging")
-        if errors:
-            request.answer(errors[0].edited(Replace(("id",), compact(request.id))))
-        else:
-            request.answer(replies.result(request.id, {}))
+    async def _ask_the_same(self, servers: list[Downstream], request: HostRequest) -> dict[str, Frame]:
+        """Send one request of the host to several servers, under ids of ours."""
 
-    async def _gather(self, ask: "_Ask", frame: Frame, *, having: str = "") -> None:
-        """Ask servers at once and wait for all, bounded; who takes longer goes on without being waited for."""
-        waiting = {server.name for server in self._connection.fleet if not having or self.has(server, having)}
-        done = anyio.Event()
-        if not waiting:
-            return
+        async def ask(server: Downstream) -> Frame:
+            request_id = server.own_id()
+            return await server.ask_as(request_id, request.frame.edited(Replace(("id",), compact(request_id))))
 
-        async def one(server: Downstream) -> None:
-            try:
-                await ask(server, frame)
-            except PortError as error:
-                self._connection.log(f"{server.name}: {frame.method}: {error.summary}")
-            waiting.discard(server.name)
-            if not waiting:
-                done.set()
-
-        for server in self._connection.fleet:
-            if server.name in waiting:
-                self._connection.spawn(one, server)
-        with anyio.move_on_after(OPENING_BOUND_S):
-            await done.wait()
+        return await self._connection.ask_all(servers, ask, within_s=OPENING_BOUND_S, about=request.method)
 
     def _openings(self) -> list[merge.Opening]:
         return [
@@ -202,14 +170,6 @@ class Opening:
             for server in self._connection.fleet
             if server.name in self._results
         ]
-
-    def _missing(self) -> str:
-        return ", ".join(server.name for server in self._connection.fleet if server.name not in self._results)
-
-    def _report_missing(self) -> None:
-        missing = self._missing()
-        if missing:
-            self._connection.log(f"not ready, and left out until they are: {missing}")
 
     def _came_late(self, server: Downstream) -> None:
         if self._initialized is not None:
@@ -223,15 +183,10 @@ class Opening:
         self._books.of(server).void()
         if server.name not in self._results or self._initialize is None:
             return
-        request_id = server.own_id()
-        raw = merge.initialize_for(self._initialize, request_id=request_id, forbidden=())
-        answer = await server.ask_as(request_id, raw, early=True)
-        if answer.kind is not FrameKind.RESULT:
-            raise PortError(Reason.SERVER_UNREACHABLE, f"{server.name} refused the opening", acted=Acted.NO)
-        self._take_initialize(server, answer)
+        await self._initialize_one(server, self._initialize, early=True)
         if self._initialized is not None:
             server.send_early(self._initialized)
-        if self._level is not None and self.has(server, "logging"):
+        if self._level is not None and server.can("logging"):
             request_id = server.own_id()
             await server.ask_as(request_id, self._level.edited(Replace(("id",), compact(request_id))), early=True)
 
@@ -242,9 +197,8 @@ class Opening:
     def _announce(self, server: Downstream) -> None:
         if not self._connection.listening:
             return
-        declared = self.capabilities(server)
         for subject in LISTS:
-            if subject in declared:
+            if server.can(subject):
                 self._connection.send(replies.notification(f"notifications/{subject}/list_changed", None))
 
     def announce_tools(self) -> None:
@@ -255,11 +209,15 @@ class Opening:
     def _take_initialize(self, server: Downstream, answer: Frame) -> None:
         self._results[server.name] = answer
         server.initialized = True
+        server.capabilities = _capabilities(answer)
         server.batches = _version(answer) == BATCH_VERSION
         self._books.of(server).void()
 
 
-_Ask: TypeAlias = Callable[[Downstream, Frame], Awaitable[None]]
+def _capabilities(answer: Frame) -> Mapping[str, Json]:
+    result = answer.result
+    declared = result.get("capabilities") if isinstance(result, dict) else None
+    return declared if isinstance(declared, dict) else {}
 
 
 def _version(answer: Frame) -> str:

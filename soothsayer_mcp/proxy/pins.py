@@ -4,9 +4,9 @@ No call is forwarded to a tool whose present definition was not compared on this
 restart void the comparison (P-IDENT-01).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import anyio
 
@@ -17,10 +17,9 @@ from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.ports import PortError, SeenTool, Store
 from soothsayer_mcp.proxy.downstream import Downstream
 from soothsayer_mcp.proxy.names import shadowed
+from soothsayer_mcp.proxy.paging import Envelope, pages_of
 from soothsayer_mcp.wire.frame import Frame
 
-PAGES = 100
-"""Pages of one list that are followed."""
 FRESH_NS = 1_000_000_000
 """How long an unknown name is believed to be unknown before the server is asked once more."""
 ROUNDS = 3
@@ -47,25 +46,27 @@ class Item:
     name: str
 
 
+class Listed(Protocol):
+    """One listed tool, however it was read."""
+
+    @property
+    def name(self) -> str:
+        """The server's own name."""
+        ...
+
+    @property
+    def raw(self) -> bytes:
+        """The wire object as it came."""
+        ...
+
+    @property
+    def value(self) -> Mapping[str, Json]:
+        """The same, read."""
+        ...
+
+
 class ListUnreadableError(Exception):
     """A list that does not read in exactly one way, or is none. Its text follows the server's name."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Envelope:
-    """What a request of our own must carry to be understood: the era and version of the request that caused it."""
-
-    meta: JsonObject | None
-    """The stateless era's `_meta`; `None` in the handshake era."""
-
-    def params(self, cursor: str | None = None) -> JsonObject | None:
-        """The params of a list request."""
-        params: JsonObject = {}
-        if self.meta is not None:
-            params["_meta"] = self.meta
-        if cursor is not None:
-            params["cursor"] = cursor
-        return params or None
 
 
 class _Seen:
@@ -99,6 +100,7 @@ class ToolBook:
         self._log = log
         self._tools: dict[str, _Seen] = {}
         self._items: list[Item] = []
+        self._pages: list[Frame] = []
         self._compared = False
         self._voided = 0
         self._learned_ns = 0
@@ -115,6 +117,11 @@ class ToolBook:
     def edition(self) -> int:
         """Grows with every void: an answer to an older edition's request is no comparison of this one."""
         return self._voided
+
+    @property
+    def pages(self) -> Sequence[Frame]:
+        """The list as the server sent it when it was last read whole, page by page."""
+        return self._pages
 
     @property
     def items(self) -> Sequence[Item]:
@@ -136,7 +143,7 @@ class ToolBook:
             seen.compiled = True
         return seen.definition
 
-    def listed(self, item: Item) -> ToolDefinition | None:
+    def listed(self, item: Listed) -> ToolDefinition | None:
         """The compared tool that a list's element shows; `None` when it shows another definition than was compared."""
         seen = self._tools.get(item.name)
         if seen is None or (seen.definition.raw != item.raw and seen.definition.digest != digest_of(item)):
@@ -206,21 +213,12 @@ class ToolBook:
         )
 
     async def _fetch(self, envelope: Envelope) -> list[Item]:
-        found: list[Item] = []
-        cursor: str | None = None
-        for _ in range(PAGES):
-            answer = await self.server.ask("tools/list", envelope.params(cursor))
-            try:
-                items = items_of(answer, "tools")
-            except ListUnreadableError as error:
-                summary = f"{self.server.name} {error}"
-                raise PortError(Reason.SERVER_UNREACHABLE, summary, acted=Acted.NO) from error
-            found.extend(item for item in items if item is not None)
-            cursor = next_cursor(answer)
-            if cursor is None:
-                return found
-        summary = f"{self.server.name} lists tools on more than {PAGES} pages"
-        raise PortError(Reason.SERVER_UNREACHABLE, summary, acted=Acted.NO)
+        self._pages = await pages_of(self.server, "tools/list", envelope)
+        try:
+            return [item for page in self._pages for item in items_of(page, "tools") if item is not None]
+        except ListUnreadableError as error:
+            summary = f"{self.server.name} {error}"
+            raise PortError(Reason.SERVER_UNREACHABLE, summary, acted=Acted.NO) from error
 
     # -- making definitions -------------------------------------------------------------------------------------------
 
@@ -250,7 +248,29 @@ class ToolBook:
         )
 
 
-def digest_of(item: Item) -> Digest:
+class Books:
+    """The tools of every server, as compared on this connection."""
+
+    def __init__(
+        self,
+        servers: Iterable[Downstream],
+        *,
+        store: Store,
+        schemas: Schemas,
+        now_ns: Callable[[], int],
+        log: Callable[[str], None],
+    ) -> None:
+        """Nothing is compared yet."""
+        self._books = {
+            server.name: ToolBook(server, store=store, schemas=schemas, now_ns=now_ns, log=log) for server in servers
+        }
+
+    def of(self, server: Downstream) -> ToolBook:
+        """The tools of one server."""
+        return self._books[server.name]
+
+
+def digest_of(item: Listed) -> Digest:
     """The digest of a definition: over the canonical form of the whole wire object, whatever members it has."""
     return digest(canonical(item.value))
 
@@ -262,7 +282,7 @@ def items_of(answer: Frame, member: str) -> list[Item | None]:
     """
     result = answer.result
     if not isinstance(result, dict):
-        raise ListUnreadableError(f"answered the list of {member} with {_error_text(answer)}")
+        raise ListUnreadableError(f"answered the list of {member} with no result")
     values = result.get(member)
     if not isinstance(values, list):
         raise ListUnreadableError(f"answered the list of {member} without {member}")
@@ -270,13 +290,6 @@ def items_of(answer: Frame, member: str) -> list[Item | None]:
         raise ListUnreadableError(f"sent a list of {member} that reads in more than one way")
     raws = answer.items(("result", member))
     return [_item(raw, value) for raw, value in zip(raws, values, strict=True)]
-
-
-def next_cursor(answer: Frame) -> str | None:
-    """The cursor of the next page; the empty text is one."""
-    result = answer.result
-    cursor = result.get("nextCursor") if isinstance(result, dict) else None
-    return cursor if isinstance(cursor, str) else None
 
 
 def _item(raw: bytes, value: Json) -> Item | None:
@@ -306,9 +319,3 @@ def _properties(schema: Json) -> frozenset[str] | None:
         return None
     properties = schema.get("properties", {})
     return frozenset(properties) if isinstance(properties, dict) else None
-
-
-def _error_text(answer: Frame) -> str:
-    error = answer.error
-    code = error.get("code") if isinstance(error, dict) else None
-    return f"error {code}" if isinstance(code, int) else "no result"

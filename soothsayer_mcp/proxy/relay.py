@@ -12,11 +12,11 @@ from soothsayer_mcp.proxy.checked import Checked, Gate
 from soothsayer_mcp.proxy.connection import HostConnection, Surroundings
 from soothsayer_mcp.proxy.downstream import Downstream
 from soothsayer_mcp.proxy.fleet import Fleet
-from soothsayer_mcp.proxy.lists import Books, Lists
+from soothsayer_mcp.proxy.lists import Lists
 from soothsayer_mcp.proxy.notices import Notices
 from soothsayer_mcp.proxy.opening import Opening
 from soothsayer_mcp.proxy.owed import Sink
-from soothsayer_mcp.proxy.pins import Schemas
+from soothsayer_mcp.proxy.pins import Books, Schemas
 from soothsayer_mcp.proxy.refusals import Refusals
 from soothsayer_mcp.proxy.requests import Requests
 from soothsayer_mcp.proxy.routes import MISPLACED, ROUTES, UNKNOWN, Route, Way, route
@@ -47,7 +47,13 @@ class Relay:
         self._fleet = fleet
         self._connection = connection = HostConnection(host, fleet, around)
         gate = Gate(connection)
-        books = Books(connection, schemas)
+        books = Books(
+            fleet,
+            store=around.store,
+            schemas=schemas,
+            now_ns=around.clock.monotonic_ns,
+            log=around.log,
+        )
         self._requests = requests = Requests(connection, gate)
         self._opening = opening = Opening(connection, books)
         parts: dict[str, object] = {
@@ -188,6 +194,10 @@ class Relay:
         """A line that is no message: on record, and for people; never on."""
         self._connection.dropped(line, wrong.fault, origin="server", server=server.name)
         self._connection.log(f"{server.name}: not a message: {line[:200]!a}")
+
+    def misplaced_from(self, server: Downstream, raw: bytes) -> None:
+        """A message that has no place in the era its server speaks."""
+        self._connection.dropped(raw, "not_in_this_era", origin="server", server=server.name)
 
     def read_from(self, server: Downstream) -> None:
         """All that came at once was handed on."""
