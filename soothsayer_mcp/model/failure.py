@@ -241,7 +241,7 @@ REASONS: dict[Reason, Guidance] = {
         "The run is paused.",
         "Run {summary} is paused. Nothing was sent. Make no more calls.",
         "Tell the person that the run is paused.",
-        "`soothsayer run resume RUN` lets it go on.",
+        "Resume the run, or open another one.",
     ),
     Reason.RUN_CLOSED: _denied(
         FixBy.PROMPT,
@@ -500,7 +500,7 @@ REASONS: dict[Reason, Guidance] = {
         "A budget of the run is used up.",
         "Not done: {summary} is used up. Nothing was sent.",
         "Tell the person that the budget is used up.",
-        "`soothsayer run resume --add` raises it.",
+        "Raise the budget, or open another run.",
     ),
     Reason.TOO_MANY_IN_FLIGHT: _spent(
         Acted.NO,
