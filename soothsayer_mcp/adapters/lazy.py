@@ -5,12 +5,17 @@ from importlib import import_module
 from typing import Final
 
 ROWS: Final = (
+    "idna:IDNAError",
+    "idna:encode",
     "jsonschema_rs:FancyRegexOptions",
     "jsonschema_rs:validator_for",
     "platformdirs:user_config_path",
     "platformdirs:user_state_path",
+    "re2:Options",
     "re2:Set",
     "re2:compile",
+    "re2:error",
+    "soothsayer_mcp.adapters.policy_files.gather:gather",
 )
 """Every row that an adapter of ours resolves; a test resolves them all."""
 
