@@ -3,11 +3,11 @@
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from soothsayer_mcp.model.call import RequestId
 from soothsayer_mcp.model.json import Json, JsonObject, compact
-from soothsayer_mcp.wire.places import Key, Path, Place, Wanted, locate, skip, start
+from soothsayer_mcp.wire.places import Key, Path, Place, Wanted, locate, start
 
 
 class FrameKind(Enum):
@@ -55,6 +55,9 @@ class Items:
 
 
 Edit: TypeAlias = Replace | Remove | Insert | Items
+
+_KNOWN: Final[frozenset[Path]] = frozenset({(), ("params",)})
+"""What a host's message was looked into while it was read, so that a new id or name costs no second look."""
 
 _Tree: TypeAlias = dict[Key, "_Tree"]
 
@@ -133,16 +136,16 @@ class Frame:
 
     def slice(self, path: Path) -> bytes | None:
         """Give the bytes of the value at a path; `None` when there is none."""
-        span = self._span(path)
-        return None if span is None else _encoded(self._all_text()[span[0] : span[1]])
+        found = self._find(path)
+        return None if found is None else _encoded(self._all_text()[found[0] : found[1]])
 
     def items(self, path: Path) -> list[bytes]:
         """Give the bytes of each element of the array at a path. Raises `LookupError` when there is no array."""
         text = self._all_text()
-        span = self._span(path)
-        if span is None or text[span[0]] != "[":
+        _, _, place = self._find(path, into=True) or (0, 0, None)
+        if place is None or text[place.at] != "[":
             raise LookupError(path)
-        return [_encoded(text[at:end]) for _, _, at, end, _, _ in locate(text, span[0], {}).inside]
+        return [_encoded(text[at:end]) for _, _, at, end, _, _ in place.inside]
 
     def edited(self, *edits: Edit) -> bytes:
         """Give the message with some values changed and every other byte as it was.
@@ -152,9 +155,11 @@ class Frame:
         if not edits:
             return self.raw
         text = self._all_text()
-        at = start(text)
-        place = locate(text, at, _wanted(_into(edit) for edit in edits))
-        return _encoded("".join((text[:at], *_spliced(text, place, 0, edits), text[place.end :])))
+        into = [_into(edit) for edit in edits]
+        place = self._place
+        if place is None or not _KNOWN.issuperset(into):
+            place = locate(text, start(text), _wanted(into))
+        return _encoded("".join((text[: place.at], *_spliced(text, place, 0, edits), text[place.end :])))
 
     def _all_text(self) -> str:
         if self._text is None:
@@ -162,27 +167,20 @@ class Frame:
             self._text = self.raw.decode("utf-8", "surrogateescape")
         return self._text
 
-    def _span(self, path: Path) -> tuple[int, int] | None:
+    def _find(self, path: Path, *, into: bool = False) -> tuple[int, int, Place | None] | None:
+        """Tell where the value at a path begins and ends, and with `into` what is in it; `None` when there is none."""
         text = self._all_text()
-        place = self._place
-        if place is None:
-            at = start(text)
-            if not path:
-                return at, skip(text, at)[1]
-            place = locate(text, at, _wanted([path[:-1]]))
+        wanted = path if into else path[:-1]
+        place = self._place or locate(text, start(text), _wanted([wanted]))
+        found: tuple[int, int, Place | None] = (place.at, place.end, place)
         for depth, key in enumerate(path):
-            member = place.last(key)
-            if member is None:
+            if place is None or (member := place.last(key)) is None:
                 return None
-            _, _, at, end, _, below = member
-            if depth == len(path) - 1:
-                return at, end
-            if below is None:
-                if text[at] not in "{[":
-                    return None
-                below = locate(text, at, _wanted([path[depth + 1 : -1]]))
-            place = below
-        return place.at, place.end
+            _, _, at, end, _, place = member
+            if place is None and depth < len(wanted) and text[at] in "{[":
+                place = locate(text, at, _wanted([wanted[depth + 1 :]]))
+            found = (at, end, place)
+        return found
 
 
 def _encoded(text: str) -> bytes:

@@ -50,6 +50,8 @@ class Place:
 
     def last(self, key: Key) -> Inside | None:
         """Find a member by its key, the last one when there are several, as parsers do."""
+        if isinstance(key, int):
+            return self.inside[key] if 0 <= key < len(self.inside) and self.inside[key][0] == key else None
         for member in reversed(self.inside):
             if member[0] == key:
                 return member

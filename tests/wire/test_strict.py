@@ -5,6 +5,7 @@ import math
 import tracemalloc
 from typing import cast
 
+import pydantic_core
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -481,6 +482,20 @@ def test_a_damaged_message_is_read_as_json_reads_it_or_refused(at: int, length: 
         assert found.message == json.loads(damaged)
     else:
         assert isinstance(found, WireError)
+
+
+@given(
+    st.integers(0, 150),
+    st.integers(0, 3),
+    st.sampled_from([*b'{}[]",:\\u0eE.-+ntfNI \t', 0, 0x80, 0xC3, 0xFF]),
+    st.text(),
+)
+def test_what_is_read_is_what_another_parser_reads(at: int, length: int, other: int, text: str) -> None:
+    line = call(compact({"path": text, "n": [1, 2.5e3, {"k": None}], "e": "\u00e9"}))
+    damaged = line[:at] + bytes([other]) + line[at + length :]
+    found = attempt(damaged)
+    if isinstance(found, Frame):
+        assert found.message == pydantic_core.from_json(damaged, allow_inf_nan=False)
 
 
 @given(st.floats())
