@@ -56,6 +56,7 @@ def test_an_answer_that_does_not_fit_is_broken_and_says_where(structured: Json, 
 def test_an_answer_without_structured_content_is_broken() -> None:
     (finding,) = judged({"content": []})
     assert (finding.answer, finding.reason) == (Answer.BROKEN, Reason.RESULT_SCHEMA)
+    assert finding.detail == "no structured content came"
 
 
 def test_structured_content_that_is_null_is_there_and_is_checked() -> None:
