@@ -100,7 +100,8 @@ async def measure(store: SqliteStore, in_flight: int, seconds: float, text: str)
     print(
         f"  {in_flight:4d} in flight: {len(intents) / wall:8,.0f} steps/s"
         f"   A p50 {_ms(intents, 50):6.3f} p99 {_ms(intents, 99):7.3f} max {max(intents) * 1e3:7.3f} ms"
-        f"   B p50 {_ms(outcomes, 50):6.3f} p99 {_ms(outcomes, 99):7.3f} ms   cpu {cpu / len(intents) * 1e6:6.1f} us/step"
+        f"   B p50 {_ms(outcomes, 50):6.3f} p99 {_ms(outcomes, 99):7.3f} ms"
+        f"   cpu {cpu / len(intents) * 1e6:6.1f} us/step"
     )
 
 

@@ -63,6 +63,11 @@ def quoted(value: str) -> str:
     return _quote_text(value)
 
 
+def storable(value: str) -> str:
+    """A string as a column can hold it: a lone surrogate is spelled out."""
+    return value if value.isascii() else value.encode(errors="backslashreplace").decode()
+
+
 def names(values: Sequence[str]) -> str:
     """Spell a list of strings."""
     return f"[{','.join([quoted(value) for value in values])}]"

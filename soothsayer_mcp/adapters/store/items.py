@@ -160,14 +160,14 @@ class IntentItem(Item[Recorded]):
                 batch.writer,
                 at,
                 step.cause,
-                step.continues or None,
-                proposal.server,
-                proposal.tool,
+                entries.storable(step.continues) or None,
+                entries.storable(proposal.server),
+                entries.storable(proposal.tool),
                 ",".join(decision.does),
                 batch.policy(decision.policy_digest, at),
                 decision.effect,
                 decision.would,
-                decision.rules[0].id if decision.rules else None,
+                entries.storable(decision.rules[0].id) if decision.rules else None,
                 int(decision.effect is Effect.ASK),
                 *ending,
                 None if failure is None else failure.failure,
@@ -359,8 +359,8 @@ class BindItem(Item[Bound]):
         """Find the run, or open it."""
         binding, failure = self._binding, None
         if binding.named:
-            row = batch.run(RunId(binding.named))
-            if row is not None and row.principal == binding.principal.id:
+            row = batch.run(RunId(entries.storable(binding.named)))
+            if row is not None and row.principal == entries.storable(binding.principal.id):
                 return Bound(row.as_run(), self._load_key(batch, row.id), None)
             failure = Failure(reason=Reason.RUN_UNKNOWN, summary=ascii(binding.named[:40])[1:-1])
         row = self._automatic(batch)
@@ -374,7 +374,8 @@ class BindItem(Item[Bound]):
             "SELECT id FROM runs WHERE principal = ? AND workspace = ? AND host = ? AND automatic = 1"
             " ORDER BY opened_at DESC LIMIT 1"
         )
-        found = batch.db.execute(sql, (binding.principal.id, binding.workspace, binding.client.name)).fetchone()
+        who = (binding.principal.id, binding.workspace, binding.client.name)
+        found = batch.db.execute(sql, tuple(map(entries.storable, who))).fetchone()
         row = None if found is None else batch.run(RunId(found[0]))
         if row is None:
             return None
@@ -414,10 +415,10 @@ class BindItem(Item[Bound]):
         row = RunRow(
             id=run_id,
             state=RunState.OPEN,
-            principal=binding.principal.id,
-            how=binding.principal.how,
-            host=binding.client.name,
-            workspace=binding.workspace,
+            principal=entries.storable(binding.principal.id),
+            how=entries.storable(binding.principal.how),
+            host=entries.storable(binding.client.name),
+            workspace=entries.storable(binding.workspace),
             automatic=True,
             policy=batch.policy(self._policy, at),
             version=0,
