@@ -12,9 +12,10 @@ from soothsayer_mcp.model.step import ClosedStep, ProposedStep
 from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.ports import Call, PortError
 from soothsayer_mcp.proxy import answers
-from soothsayer_mcp.proxy.checked import Gate
 from soothsayer_mcp.proxy.connection import SHOWN, HostConnection, quoted
 from soothsayer_mcp.proxy.downstream import Downstream
+from soothsayer_mcp.proxy.gate import Gate
+from soothsayer_mcp.proxy.late import Late
 from soothsayer_mcp.proxy.owed import HostRequest
 from soothsayer_mcp.proxy.pins import Books
 from soothsayer_mcp.wire.frame import Frame, Replace
@@ -29,12 +30,13 @@ CALLS = 1024
 class Calls:
     """The governed row of the table."""
 
-    def __init__(self, connection: HostConnection, books: Books, governor: Governor, gate: Gate) -> None:
+    def __init__(self, connection: HostConnection, books: Books, governor: Governor, gate: Gate, late: Late) -> None:
         """Govern the calls of one connection."""
         self._connection = connection
         self._books = books
         self._governor = governor
         self._gate = gate
+        self._late = late
         self._governed = 0
         self._bindings: dict[tuple[Client, str], RunBinding] = {}
 
@@ -59,11 +61,17 @@ class Calls:
 
     async def _answer(self, request: HostRequest, closed: ClosedStep | Unrecorded) -> bytes:
         answer = answers.answer(request.id, closed, stateless=request.stateless)
-        if not request.stateless or not isinstance(closed, ClosedStep) or not isinstance(closed.outcome, Returned):
+        if not isinstance(closed, ClosedStep) or not isinstance(closed.outcome, Returned):
             return answer
         result = closed.outcome.result
         server = self._connection.fleet.named(closed.proposal.server)
         if result is None or server is None:
+            return answer
+        if self._connection.fleet.only is None:
+            self._connection.owners.learn_result(server.name, result)
+        if "task" in result or "taskId" in result:
+            self._late.learn(closed, request)
+        if not request.stateless:
             return answer
         server.discovered = True
         if "inputRequests" not in result:

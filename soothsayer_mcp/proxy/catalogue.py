@@ -6,9 +6,9 @@ from soothsayer_mcp.model.decision import Effect, Mode
 from soothsayer_mcp.policy.decide import visible
 from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.proxy import merge
-from soothsayer_mcp.proxy.checked import Gate
 from soothsayer_mcp.proxy.connection import SERVER_INFO, HostConnection
 from soothsayer_mcp.proxy.downstream import Downstream
+from soothsayer_mcp.proxy.gate import Gate
 from soothsayer_mcp.proxy.merge import HiddenItem, Item, ListKind
 from soothsayer_mcp.proxy.owed import HostRequest
 from soothsayer_mcp.proxy.paging import pages_of

@@ -1,158 +1,179 @@
-"""Requests that policy answers and the trace keeps, without a step: reads, prompts, completions, streams."""
+"""Requests that policy answers and the trace keeps, without a step: reads, prompts, completions, subscriptions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-from soothsayer_mcp.model.call import Client
-from soothsayer_mcp.model.decision import Decision, Effect, Mode
-from soothsayer_mcp.model.facts import NO_FACTS
-from soothsayer_mcp.model.failure import Reason
 from soothsayer_mcp.model.json import Json, JsonObject
-from soothsayer_mcp.policy.decide import decide_message
 from soothsayer_mcp.ports import PortError
-from soothsayer_mcp.proxy.connection import HostConnection, mended, quoted
+from soothsayer_mcp.proxy import merge
+from soothsayer_mcp.proxy.connection import HostConnection, mended, text_of
 from soothsayer_mcp.proxy.downstream import Downstream
+from soothsayer_mcp.proxy.gate import Gate
 from soothsayer_mcp.proxy.owed import HostRequest
-from soothsayer_mcp.proxy.secrets import wants_a_secret
-from soothsayer_mcp.wire.frame import Frame
-
-INPUT_METHODS = frozenset({"elicitation/create", "sampling/createMessage", "roots/list"})
-"""What a server may ask of a host, as a request of its own or within a result."""
+from soothsayer_mcp.proxy.resources import is_not_mine
+from soothsayer_mcp.proxy.streams import Streams
+from soothsayer_mcp.wire import replies
+from soothsayer_mcp.wire.codes import Code
+from soothsayer_mcp.wire.frame import Frame, FrameKind
+from soothsayer_mcp.wire.strict import read_server
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
-    """Why a message goes no further."""
+class Way:
+    """Where a checked request goes, and as what."""
 
-    reason: Reason
-    summary: str
-
-
-class Gate:
-    """Decides a message that is no tool call, and puts the decision on record before anything is sent."""
-
-    def __init__(self, connection: HostConnection) -> None:
-        """Decide by the policy in force at each moment."""
-        self._connection = connection
-
-    def decide(self, server: str, method: str, params: JsonObject, *, client: Client | None = None) -> Decision:
-        """What policy says of it; `client` where it is not the one of the opening."""
-        connection = self._connection
-        policy = connection.policies.current()
-        questions = policy.message_questions(server, method, params)
-        facts = connection.look(questions) if questions else NO_FACTS
-        return decide_message(policy, connection.principal, client or connection.client, server, method, params, facts)
-
-    async def passes(
-        self,
-        server: str,
-        method: str,
-        params: JsonObject,
-        *,
-        origin: str,
-        size: int,
-        client: Client | None = None,
-    ) -> Refusal | None:
-        """Decide, record durably, and say why it may not go on; `None` lets it pass."""
-        decision = self.decide(server, method, params, client=client)
-        try:
-            await self._connection.store.note(
-                self._connection.checked(method, decision, origin=origin, server=server, size=size)
-            )
-        except PortError as error:
-            return Refusal(reason=error.reason, summary=error.summary)
-        if decision.effect is not Effect.ALLOW:
-            return Refusal(reason=decision.reason or Reason.INTERNAL_ERROR, summary=_why(decision, server, method))
-        if method == "elicitation/create" and decision.mode is Mode.ENFORCE and wants_a_secret(params):
-            return Refusal(reason=Reason.RULE_DENIED, summary=f"forms/no-secrets: {server} asks a person for a secret")
-        return None
-
-    async def inputs_pass(self, server: str, result: Json) -> Refusal | None:
-        """The same for what a server asks of the host within a result of the stateless era."""
-        requests = result.get("inputRequests") if isinstance(result, dict) else None
-        if not isinstance(requests, dict):
-            return None
-        for request in requests.values():
-            method = request.get("method") if isinstance(request, dict) else None
-            if not isinstance(request, dict) or not isinstance(method, str) or method not in INPUT_METHODS:
-                named = quoted(method) if isinstance(method, str) else "nothing"
-                return Refusal(reason=Reason.RULE_DENIED, summary=f"inputs/unknown: {server} asks the host for {named}")
-            params = request.get("params")
-            refusal = await self.passes(
-                server, method, params if isinstance(params, dict) else {}, origin="server", size=0
-            )
-            if refusal is not None:
-                return refusal
-        return None
+    server: Downstream
+    raw: bytes
+    params: JsonObject
+    """As policy reads them: names are the server's own."""
 
 
 class Checked:
-    """The checked rows, for one server."""
+    """The checked rows."""
 
-    def __init__(self, connection: HostConnection, gate: Gate) -> None:
+    def __init__(self, connection: HostConnection, gate: Gate, streams: Streams) -> None:
         """Check the requests of one connection."""
         self._connection = connection
         self._gate = gate
+        self._streams = streams
 
     def read(self, request: HostRequest) -> None:
-        """`resources/read`."""
-        self._begin(request, inputs=True)
+        """`resources/read`: to the owner of the URI; where nobody claims it, to each in turn until one has it."""
+        only = self._connection.fleet.only
+        if only is None:
+            self._connection.spawn(self._read_somewhere, request)
+        else:
+            self._begin(request, _as_it_came(request, only))
 
     def prompt(self, request: HostRequest) -> None:
-        """`prompts/get`."""
-        self._begin(request, inputs=True)
+        """`prompts/get`: to the server that the shown name names."""
+        self._begin(request, self._by_name(request, ("name",)), unknown="No server has such a prompt.")
 
     def complete(self, request: HostRequest) -> None:
-        """`completion/complete`: it tells the server what is being typed."""
-        self._begin(request)
+        """`completion/complete`: it tells the server what is being typed; by prompt name or by template."""
+        ref = (request.frame.params or {}).get("ref")
+        uri = text_of(ref, "uri") if isinstance(ref, dict) else None
+        way = self._by_name(request, ("ref", "name")) if uri is None else self._by_uri(request, uri, template=True)
+        self._begin(request, way, unknown="No server completes that.")
 
     def subscribe(self, request: HostRequest) -> None:
         """`resources/subscribe`."""
-        self._begin(request)
+        self._watch(request, self._streams.watch)
 
     def unsubscribe(self, request: HostRequest) -> None:
         """`resources/unsubscribe`."""
-        self._begin(request)
+        self._watch(request, self._streams.unwatch)
 
-    def listen(self, request: HostRequest) -> None:
-        """`subscriptions/listen`: it stays open, so nothing waits for its end."""
-        request.standing = True
-        self._begin(request)
+    # -- where to -----------------------------------------------------------------------------------------------------
 
-    def task(self, request: HostRequest) -> None:
-        """`tasks/*`: by the task's id."""
-        self._begin(request)
+    def _by_name(self, request: HostRequest, path: tuple[str, ...]) -> Way | None:
+        """The way to the server that a shown name names; `None` when it names none."""
+        fleet = self._connection.fleet
+        if fleet.only is not None:
+            return _as_it_came(request, fleet.only)
+        holder: Json = request.frame.params or {}
+        for member in path[:-1]:
+            holder = holder.get(member) if isinstance(holder, dict) else None
+        shown = text_of(holder, path[-1]) if isinstance(holder, dict) else None
+        own = None if shown is None else fleet.names.own(shown)
+        server = None if own is None else fleet.named(own[0])
+        if own is None or server is None:
+            return None
+        raw = merge.with_own_name(request.frame, own[1], ("params", *path))
+        return Way(server=server, raw=raw, params=read_server(raw).params or {})
 
-    def _begin(self, request: HostRequest, *, inputs: bool = False) -> None:
-        server = self._connection.fleet.only
-        assert server is not None
-        self._connection.spawn(self._check, request, server, inputs)
+    def _by_uri(self, request: HostRequest, uri: str, *, template: bool = False) -> Way | None:
+        connection = self._connection
+        if connection.fleet.only is not None:
+            return _as_it_came(request, connection.fleet.only)
+        owner = connection.owners.template_owner(uri) if template else connection.owners.owner(uri)
+        server = None if owner is None else connection.fleet.named(owner)
+        return None if server is None else _as_it_came(request, server)
 
-    async def _check(self, request: HostRequest, server: Downstream, inputs: bool) -> None:
-        frame = request.frame
+    def _watch(self, request: HostRequest, took: Callable[[Downstream, str], None]) -> None:
+        uri = text_of(request.frame.params, "uri")
+        way = self._by_uri(request, uri or "")
+
+        def then(answer: Frame) -> bytes:
+            if answer.kind is FrameKind.RESULT and uri is not None and way is not None:
+                took(way.server, uri)
+            return answer.raw
+
+        self._begin(request, way, then=then, unknown="No server has such a resource.")
+
+    # -- checking and passing -----------------------------------------------------------------------------------------
+
+    def _begin(
+        self,
+        request: HostRequest,
+        way: Way | None,
+        *,
+        then: Callable[[Frame], bytes | None] | None = None,
+        unknown: str = "",
+    ) -> None:
+        if way is None:
+            request.answer(replies.error(request.id, Code.INVALID_PARAMS, unknown))
+        else:
+            self._connection.spawn(self._check, request, way, then)
+
+    async def _check(self, request: HostRequest, way: Way, then: Callable[[Frame], bytes | None] | None) -> None:
+        if await self._passes(request, way):
+            self._connection.pass_on(
+                request, way.server, raw=way.raw, then=then or partial(self._looked_at, request, way.server)
+            )
+
+    async def _passes(self, request: HostRequest, way: Way) -> bool:
+        """Decide and record; a refusal is answered, and what was cancelled meanwhile is closed."""
         refusal = await self._gate.passes(
-            server.name,
+            way.server.name,
             request.method,
-            frame.params or {},
+            way.params,
             origin="host",
-            size=len(frame.raw),
+            size=len(request.frame.raw),
             client=self._connection.client_of(request),
         )
         if refusal is not None:
             self._connection.refuse(request, refusal.reason, refusal.summary)
         elif request.cancelled:
             request.close()
-        else:
-            self._connection.pass_on(request, server, then=self._looking_at_inputs(request, server) if inputs else None)
+        return refusal is None and not request.cancelled
 
-    def _looking_at_inputs(self, request: HostRequest, server: Downstream) -> Callable[[Frame], bytes | None]:
-        def then(answer: Frame) -> bytes | None:
-            if not request.stateless or not isinstance(answer.result, dict) or "inputRequests" not in answer.result:
-                return mended(answer, request)
-            self._connection.spawn(self._answer_inputs, request, server, answer)
-            return None
+    async def _read_somewhere(self, request: HostRequest) -> None:
+        connection = self._connection
+        uri = text_of(request.frame.params, "uri") or ""
+        able = [server.name for server in connection.fleet if server.can("resources")]
+        last = replies.error(request.id, Code.INVALID_PARAMS, "No server has such a resource.")
+        for name in connection.owners.candidates(uri, able):
+            server = connection.fleet.named(name)
+            if server is None or not await self._passes(request, _as_it_came(request, server)):
+                return
+            request.servers = (name,)
+            try:
+                answer = await server.exchange(request.key, request.frame.raw)
+            except PortError as error:
+                last = replies.error(request.id, Code.INTERNAL_ERROR, f"{error.summary}.")
+                continue
+            if answer.kind is FrameKind.RESULT:
+                connection.owners.learn_answer(name, uri)
+            error_code = answer.error.get("code") if isinstance(answer.error, dict) else None
+            if not is_not_mine(error_code):
+                raw = self._looked_at(request, server, answer)
+                if raw is not None:
+                    request.answer(raw)
+                return
+            last = answer.raw
+        request.answer(last)
 
-        return then
+    def _looked_at(self, request: HostRequest, server: Downstream, answer: Frame) -> bytes | None:
+        """The answer, unless what it asks of the host has to be checked first."""
+        result = answer.result
+        if self._connection.fleet.only is None:
+            self._connection.owners.learn_result(server.name, result)
+        if not request.stateless or not isinstance(result, dict) or "inputRequests" not in result:
+            return mended(answer, request)
+        self._connection.spawn(self._answer_inputs, request, server, answer)
+        return None
 
     async def _answer_inputs(self, request: HostRequest, server: Downstream, answer: Frame) -> None:
         refusal = await self._gate.inputs_pass(server.name, answer.result)
@@ -162,7 +183,5 @@ class Checked:
             request.answer(mended(answer, request))
 
 
-def _why(decision: Decision, server: str, method: str) -> str:
-    for rule in decision.rules:
-        return f"{rule.id}: {rule.text.rstrip('.')}" if rule.text else rule.id
-    return f"{server} {method}"
+def _as_it_came(request: HostRequest, server: Downstream) -> Way:
+    return Way(server=server, raw=request.frame.raw, params=request.frame.params or {})

@@ -10,9 +10,9 @@ from soothsayer_mcp.policy.decide import visible
 from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.ports import Note, PortError
 from soothsayer_mcp.proxy.catalogue import READ_BY, Catalogue
-from soothsayer_mcp.proxy.checked import Gate
 from soothsayer_mcp.proxy.connection import COMPLETE, HostConnection, mended
 from soothsayer_mcp.proxy.downstream import Downstream
+from soothsayer_mcp.proxy.gate import Gate
 from soothsayer_mcp.proxy.merge import ListKind
 from soothsayer_mcp.proxy.owed import HostRequest
 from soothsayer_mcp.proxy.paging import next_cursor

@@ -1,34 +1,51 @@
 """Notifications, both ways: routed by id or token, joined, passed, or dropped and recorded."""
 
+from functools import partial
+
 import anyio
 
 from soothsayer_mcp.model.decision import Effect
-from soothsayer_mcp.proxy.checked import Gate
-from soothsayer_mcp.proxy.connection import HostConnection, quoted
+from soothsayer_mcp.proxy.connection import HostConnection, quoted, text_of
 from soothsayer_mcp.proxy.downstream import Downstream
+from soothsayer_mcp.proxy.gate import Gate
+from soothsayer_mcp.proxy.late import Late
 from soothsayer_mcp.proxy.pins import Books
 from soothsayer_mcp.proxy.requests import Requests
+from soothsayer_mcp.proxy.streams import Streams
 from soothsayer_mcp.wire.eras import META_SUBSCRIPTION_ID
 from soothsayer_mcp.wire.frame import Frame
-from soothsayer_mcp.wire.ids import IdKey, key, legal
+from soothsayer_mcp.wire.ids import legal
+from soothsayer_mcp.wire.strict import read_server
 
 BURST_S = 0.05
 """Changes of one list that come closer than this are told once more, not each."""
 NEVER_CANCELLED = frozenset({"initialize", "server/discover"})
 
-BurstKey = tuple[str, str, IdKey]
+BurstKey = tuple[str, str, bytes]
+"""Server, method, and the very notice."""
 
 
 class Notices:
     """The rows of notifications."""
 
-    def __init__(self, connection: HostConnection, *, gate: Gate, books: Books, requests: Requests) -> None:
+    def __init__(
+        self,
+        connection: HostConnection,
+        *,
+        gate: Gate,
+        books: Books,
+        requests: Requests,
+        streams: Streams,
+        late: Late,
+    ) -> None:
         """Route the notifications of one connection."""
         self._connection = connection
         self._gate = gate
         self._books = books
         self._requests = requests
-        self._bursts: dict[BurstKey, bytes | None] = {}
+        self._streams = streams
+        self._late = late
+        self._bursts: dict[BurstKey, bool] = {}
 
     # -- of the host --------------------------------------------------------------------------------------------------
 
@@ -42,6 +59,9 @@ class Notices:
             return
         request.cancelled = True
         self._connection.owed.silence(request)
+        if request.standing:
+            self._streams.cancelled(request, frame)
+            return
         call = request.call
         if call is not None:
             reason = params.get("reason")
@@ -103,44 +123,74 @@ class Notices:
         """`notifications/*/list_changed`: what was compared is void at once; the host is told, bursts joined."""
         if frame.method == "notifications/tools/list_changed":
             self._books.of(server).void()
-        burst = (server.name, frame.method, key(frame.meta.get(META_SUBSCRIPTION_ID)))
+        else:
+            self._connection.owners.void_lists(server.name)
+        if META_SUBSCRIPTION_ID in frame.meta:
+            self._tagged(server, frame)
+        else:
+            self._join(server, frame.method, frame.raw)
+
+    def _tagged(self, server: Downstream, frame: Frame) -> None:
+        """A notice of a listen stream, under the host's own id for it."""
+        told = self._streams.notice(server, frame)
+        if told is None:
+            self.drop_of_server(server, frame, "answers_nothing")
+        for raw in told or ():
+            self._join(server, frame.method, raw)
+
+    def _join(self, server: Downstream, method: str, raw: bytes) -> None:
+        """Tell a change at once, and those that come close after it once more."""
+        burst = (server.name, method, raw)
         if burst in self._bursts:
-            self._bursts[burst] = frame.raw
+            self._bursts[burst] = True
             return
-        self._bursts[burst] = None
-        self._connection.send(frame.raw)
+        self._bursts[burst] = False
+        self._connection.send(raw)
         self._connection.spawn(self._end_burst, burst)
 
     async def _end_burst(self, burst: BurstKey) -> None:
         await anyio.sleep(BURST_S)
-        last = self._bursts.pop(burst)
-        if last is not None:
-            self._connection.send(last)
+        if self._bursts.pop(burst):
+            self._connection.send(burst[2])
 
     def updated(self, server: Downstream, frame: Frame) -> None:
-        """`notifications/resources/updated`: to who subscribed, which of one server's is the host."""
-        del server
-        self._connection.send(frame.raw)
+        """`notifications/resources/updated`: to who subscribed."""
+        if META_SUBSCRIPTION_ID in frame.meta:
+            told = self._streams.notice(server, frame)
+            for raw in told or ():
+                self._connection.send(raw)
+            if told is not None:
+                return
+        elif self._connection.fleet.only is not None or self._streams.is_watching(
+            server, text_of(frame.params, "uri") or ""
+        ):
+            self._connection.send(frame.raw)
+            return
+        self.drop_of_server(server, frame, "answers_nothing")
 
     def acknowledged(self, server: Downstream, frame: Frame) -> None:
         """`notifications/subscriptions/acknowledged`: the first word of a listen stream."""
-        del server
-        self._connection.send(frame.raw)
+        if not self._streams.acknowledged(server, frame):
+            self.drop_of_server(server, frame, "answers_nothing")
 
     def listen_ended(self, server: Downstream, frame: Frame) -> None:
         """`notifications/cancelled` of a stateless server: only a listen stream can be ended so."""
-        request_id = legal((frame.params or {}).get("requestId"))
-        request = None if request_id is None else self._connection.owed.find(request_id)
-        if request is None or not request.standing:
+        if not self._streams.ended(server, frame):
             self.drop_of_server(server, frame, "answers_nothing")
-            return
-        self._connection.send(frame.raw)
-        server.forget(request.key)
-        request.close()
 
     def task_status(self, server: Downstream, frame: Frame) -> None:
         """`notifications/tasks*`: how a task of this server stands."""
-        self.message(server, frame)
+        self._connection.spawn(self._late.status, server, frame, partial(self._send_status, server, frame))
+
+    def _send_status(self, server: Downstream, frame: Frame, raw: bytes) -> None:
+        if META_SUBSCRIPTION_ID not in frame.meta:
+            self._connection.send(raw)
+            return
+        told = self._streams.notice(server, read_server(raw))
+        if told is None:
+            self.drop_of_server(server, frame, "answers_nothing")
+        for one in told or ():
+            self._connection.send(one)
 
     def to_host(self, server: Downstream, frame: Frame) -> None:
         """The same bytes to the host."""

@@ -8,10 +8,12 @@ import anyio
 from soothsayer_mcp.governor import Governor
 from soothsayer_mcp.ports import Leg, LegEnd, OversizedLine
 from soothsayer_mcp.proxy.calls import Calls
-from soothsayer_mcp.proxy.checked import Checked, Gate
+from soothsayer_mcp.proxy.checked import Checked
 from soothsayer_mcp.proxy.connection import HostConnection, Surroundings
 from soothsayer_mcp.proxy.downstream import Downstream
 from soothsayer_mcp.proxy.fleet import Fleet
+from soothsayer_mcp.proxy.gate import Gate
+from soothsayer_mcp.proxy.late import Late
 from soothsayer_mcp.proxy.lists import Lists
 from soothsayer_mcp.proxy.notices import Notices
 from soothsayer_mcp.proxy.opening import Opening
@@ -20,6 +22,7 @@ from soothsayer_mcp.proxy.pins import Books, Schemas
 from soothsayer_mcp.proxy.refusals import Refusals
 from soothsayer_mcp.proxy.requests import Requests
 from soothsayer_mcp.proxy.routes import MISPLACED, ROUTES, UNKNOWN, Route, Way, route
+from soothsayer_mcp.proxy.streams import Streams
 from soothsayer_mcp.wire import replies
 from soothsayer_mcp.wire.codes import Code
 from soothsayer_mcp.wire.eras import BATCH_VERSION, META_SUBSCRIPTION_ID, Era, era_of
@@ -54,15 +57,19 @@ class Relay:
             now_ns=around.clock.monotonic_ns,
             log=around.log,
         )
+        self._streams = streams = Streams(connection, gate)
+        late = Late(connection, gate)
         self._requests = requests = Requests(connection, gate)
         self._opening = opening = Opening(connection, books)
         parts: dict[str, object] = {
             "opening": opening,
-            "calls": Calls(connection, books, governor, gate),
+            "calls": Calls(connection, books, governor, gate, late),
             "lists": Lists(connection, books, gate),
-            "checked": Checked(connection, gate),
+            "checked": Checked(connection, gate, streams),
+            "streams": streams,
+            "late": late,
             "requests": requests,
-            "notices": Notices(connection, gate=gate, books=books, requests=requests),
+            "notices": Notices(connection, gate=gate, books=books, requests=requests, streams=streams, late=late),
             "refusals": Refusals(connection),
         }
         every = [*ROUTES.values(), *UNKNOWN.values(), *MISPLACED.values()]
@@ -117,6 +124,7 @@ class Relay:
             if policies.current() is not known:
                 known = policies.current()
                 self._opening.announce_tools()
+                self._streams.announce("notifications/tools/list_changed")
 
     # -- of the host --------------------------------------------------------------------------------------------------
 
@@ -207,6 +215,7 @@ class Relay:
     def died(self, server: Downstream, end: LegEnd) -> None:
         """Its connection ended, and all that it owed has failed."""
         self._requests.server_died(server)
+        self._streams.lost(server)
         last = f"; its last words:\n{end.last_words}" if end.last_words else ""
         self._connection.log(f"{server.name} {end.why}{last}")
 
@@ -216,6 +225,7 @@ class Relay:
 
     def reopened(self, server: Downstream) -> None:
         """It takes requests again."""
+        self._streams.back(server)
         self._opening.came_back(server)
 
     def spawn(self, task: Callable[..., Coroutine[Any, Any, None]], *args: object) -> None:

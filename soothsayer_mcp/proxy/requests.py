@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from soothsayer_mcp.model.json import Json, JsonObject, compact
-from soothsayer_mcp.proxy.checked import Gate
 from soothsayer_mcp.proxy.connection import HostConnection, refusal
 from soothsayer_mcp.proxy.downstream import Downstream
+from soothsayer_mcp.proxy.gate import Gate
 from soothsayer_mcp.wire import replies
 from soothsayer_mcp.wire.codes import Code
 from soothsayer_mcp.wire.frame import Edit, Frame, Insert, Replace

@@ -1,0 +1,88 @@
+"""Messages that are no tool calls: decided by policy, on record before they go on."""
+
+from dataclasses import dataclass
+
+from soothsayer_mcp.model.call import Client
+from soothsayer_mcp.model.decision import Decision, Effect, Mode
+from soothsayer_mcp.model.facts import NO_FACTS
+from soothsayer_mcp.model.failure import Reason
+from soothsayer_mcp.model.json import Json, JsonObject
+from soothsayer_mcp.policy.decide import decide_message
+from soothsayer_mcp.ports import PortError
+from soothsayer_mcp.proxy.connection import HostConnection, quoted
+from soothsayer_mcp.proxy.secrets import wants_a_secret
+
+INPUT_METHODS = frozenset({"elicitation/create", "sampling/createMessage", "roots/list"})
+"""What a server may ask of a host, as a request of its own or within a result."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Why a message goes no further."""
+
+    reason: Reason
+    summary: str
+
+
+class Gate:
+    """Decides a message that is no tool call, and puts the decision on record before anything is sent."""
+
+    def __init__(self, connection: HostConnection) -> None:
+        """Decide by the policy in force at each moment."""
+        self._connection = connection
+
+    def decide(self, server: str, method: str, params: JsonObject, *, client: Client | None = None) -> Decision:
+        """What policy says of it; `client` where it is not the one of the opening."""
+        connection = self._connection
+        policy = connection.policies.current()
+        questions = policy.message_questions(server, method, params)
+        facts = connection.look(questions) if questions else NO_FACTS
+        return decide_message(policy, connection.principal, client or connection.client, server, method, params, facts)
+
+    async def passes(
+        self,
+        server: str,
+        method: str,
+        params: JsonObject,
+        *,
+        origin: str,
+        size: int,
+        client: Client | None = None,
+    ) -> Refusal | None:
+        """Decide, record durably, and say why it may not go on; `None` lets it pass."""
+        decision = self.decide(server, method, params, client=client)
+        try:
+            await self._connection.store.note(
+                self._connection.checked(method, decision, origin=origin, server=server, size=size)
+            )
+        except PortError as error:
+            return Refusal(reason=error.reason, summary=error.summary)
+        if decision.effect is not Effect.ALLOW:
+            return Refusal(reason=decision.reason or Reason.INTERNAL_ERROR, summary=_why(decision, server, method))
+        if method == "elicitation/create" and decision.mode is Mode.ENFORCE and wants_a_secret(params):
+            return Refusal(reason=Reason.RULE_DENIED, summary=f"forms/no-secrets: {server} asks a person for a secret")
+        return None
+
+    async def inputs_pass(self, server: str, result: Json) -> Refusal | None:
+        """The same for what a server asks of the host within a result of the stateless era."""
+        requests = result.get("inputRequests") if isinstance(result, dict) else None
+        if not isinstance(requests, dict):
+            return None
+        for request in requests.values():
+            method = request.get("method") if isinstance(request, dict) else None
+            if not isinstance(request, dict) or not isinstance(method, str) or method not in INPUT_METHODS:
+                named = quoted(method) if isinstance(method, str) else "nothing"
+                return Refusal(reason=Reason.RULE_DENIED, summary=f"inputs/unknown: {server} asks the host for {named}")
+            params = request.get("params")
+            refusal = await self.passes(
+                server, method, params if isinstance(params, dict) else {}, origin="server", size=0
+            )
+            if refusal is not None:
+                return refusal
+        return None
+
+
+def _why(decision: Decision, server: str, method: str) -> str:
+    for rule in decision.rules:
+        return f"{rule.id}: {rule.text.rstrip('.')}" if rule.text else rule.id
+    return f"{server} {method}"
