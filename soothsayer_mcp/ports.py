@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, Self, TypeAlias
 
-from soothsayer_mcp.model.call import PinState, RunId, StepId
+from soothsayer_mcp.model.call import PinState, RequestId, RunId, StepId
 from soothsayer_mcp.model.entry import Kind, Receipt
 from soothsayer_mcp.model.facts import Facts
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
@@ -166,6 +166,23 @@ class OversizedLine(bytes):
         return line
 
 
+class NoAnswer(bytes):
+    """Stands where the answer to one request would: none will come, and the connection goes on.
+
+    The bytes are a JSON-RPC error under the request's id, for whoever looks no closer.
+    """
+
+    id: RequestId
+    error: PortError
+
+    def __new__(cls, raw: bytes, *, id: RequestId, error: PortError) -> Self:  # noqa: A002 - the member's name on the wire
+        """Keep whose answer it would be, and why there is none."""
+        line = super().__new__(cls, raw)
+        line.id = id
+        line.error = error
+        return line
+
+
 class Leg(Protocol):
     """One MCP connection, of whatever transport: whole frames in, whole frames out."""
 
@@ -178,7 +195,8 @@ class Leg(Protocol):
         """Begin to read. Both callables are called on the event loop; `ended` once, after the last `received`.
 
         Frames come without their line end, in order, and never empty. What was over the limit comes as an
-        `OversizedLine` in its place. Sending goes on after `ended` for as long as the other side reads.
+        `OversizedLine` in its place, and a request whose answer alone was lost gets a `NoAnswer`. Sending goes on
+        after `ended` for as long as the other side reads.
         """
         ...
 
