@@ -200,9 +200,21 @@ def _max_items(spec: Json, _: Bench) -> Test:
     return lambda value, _: len(value) <= most if isinstance(value, list) else _NO_LIST
 
 
+_NO_UNICODE = Unsure("the text holds half a character")
+
+
 def _matches(spec: Json, bench: Bench) -> Test:
     patterns = tuple(map(bench.lab.pattern, _texts(spec)))
-    return lambda value, _: any(fits(value) for fits in patterns) if isinstance(value, str) else _NO_TEXT
+
+    def test(value: Json, _: Scene) -> Answer:
+        if not isinstance(value, str):
+            return _NO_TEXT
+        try:
+            return any(fits(value) for fits in patterns)
+        except UnicodeEncodeError:
+            return _NO_UNICODE
+
+    return test
 
 
 def _path_test(bench: Bench, fits: Callable[[tuple[str, ...]], bool]) -> Test:
@@ -612,6 +624,10 @@ class ArgumentTest:
             if any(value is not _ABSENT for value in these):
                 found.extend(these)
         return found
+
+    def values(self, arguments: Mapping[str, Json]) -> list[Json]:
+        """The values that the key names and that can be reached."""
+        return [_value(found) for found in self.find(arguments) if not isinstance(found, _Missing | Unsure)]
 
     def texts(self, arguments: Mapping[str, Json]) -> Iterator[str]:
         """Every text that the matchers will read."""

@@ -353,9 +353,12 @@ class Policy:
         payload_mode: PayloadMode,
         sources: Mapping[str, str],
         watch: Sequence[str],
+        about: str = "",
     ) -> None:
         """Take checked parts; `place` is for servers without an entry in `places`."""
         self.name = name
+        self.about = about
+        """What its author says it is for."""
         self.scopes = tuple(scopes)
         self.digest = digest
         self.pins = pins
@@ -501,6 +504,7 @@ class Policy:
             payload_mode=self.payload_mode,
             sources=self.sources,
             watch=self.watch,
+            about=self.about,
         )
 
 

@@ -1,0 +1,314 @@
+"""From the checked plain form to a `Policy`: one path, whether the form was just checked or kept. No YAML here.
+
+The form is ours: it comes from `documents`, or from the cache under its seal. A shape that does not fit raises
+`TypeError` or `KeyError`.
+"""
+
+import hashlib
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from soothsayer_mcp.adapters.patterns import LAB
+from soothsayer_mcp.model.call import Cause, PinState
+from soothsayer_mcp.model.decision import Effect, Mode
+from soothsayer_mcp.model.entry import PayloadMode
+from soothsayer_mcp.model.json import Digest, Json, JsonObject, canonical
+from soothsayer_mcp.policy.paths import Case, Place, complete, resolve, spell
+from soothsayer_mcp.policy.rules import (
+    ArgumentLimits,
+    Cell,
+    Label,
+    Limit,
+    Methods,
+    Pins,
+    Policy,
+    Rule,
+    Scope,
+    ScopeKind,
+    ToolPattern,
+    Who,
+    strictest,
+)
+
+MACHINE_WORDS = ("workspace", "home", "temp", "state")
+"""Variables that stand for folders of this machine."""
+
+_WORD = re.compile(r"\$\{(" + "|".join(MACHINE_WORDS) + r")\}")
+
+Form = Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What a policy is told of the machine it governs on."""
+
+    workspace: str
+    home: str
+    temp: str
+    state: str
+    platform: str = sys.platform
+    follow: Callable[[str], str] = os.path.realpath
+    """Where a folder that a rule names leads to."""
+
+    @property
+    def words(self) -> Mapping[str, str]:
+        """What the variables stand for."""
+        return {"workspace": self.workspace, "home": self.home, "temp": self.temp, "state": self.state}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gathered:
+    """A checked policy in its plain form, and the bytes it was made of."""
+
+    form: JsonObject
+    files: Mapping[str, bytes]
+    """Path -> content, of all files that were read."""
+
+
+def fill_words(text: str, words: Mapping[str, str]) -> str:
+    """Replace the machine's variables in a text."""
+    return _WORD.sub(lambda use: words[use.group(1)], text) if "${" in text else text
+
+
+def digest_of(scopes: Sequence[Form], judges: Mapping[str, str]) -> Digest:
+    """Digest what a policy means: neither comments, layout nor order count, and not the machine."""
+    sorted_scopes: list[Json] = [
+        {
+            **scope,
+            "rules": sorted(_maps(scope, "rules"), key=canonical),
+            "labels": sorted(_maps(scope, "labels"), key=canonical),
+        }
+        for scope in scopes
+    ]
+    whole: Json = {"language": "policy/v1", "judges": dict(judges), "scopes": sorted_scopes}
+    return Digest("sha256:" + hashlib.sha256(canonical(whole)).hexdigest())
+
+
+def build(
+    form: Form, machine: Machine, *, mode: Mode | None, sources: Mapping[str, str], watch: Sequence[str]
+) -> Policy:
+    """Make the policy that a checked form describes, for this machine."""
+    raw_scopes = _maps(form, "scopes")
+    filled = [_map(_fill(scope, machine.words)) for scope in raw_scopes]
+    scopes = [_scope(scope, mode) for scope in filled]
+    place = Place(root=machine.workspace, home=machine.home)
+    folders = frozenset(folder for scope in filled for rule in _maps(scope, "rules") for folder in _folders(rule))
+    servers = {name: entry for scope in filled for name, entry in _map(scope.get("servers", {})).items()}
+    return Policy(
+        name=_text(form, "name"),
+        about=_text(form, "about"),
+        scopes=scopes,
+        digest=Digest(_text(form, "digest")),
+        lab=LAB,
+        place=place,
+        places={name: _place(_map(entry), machine, folders) for name, entry in servers.items()},
+        pins=_pins([said for scope in filled for said in _maps(scope, "pins")]),
+        arguments=_arguments([said for scope in filled for said in _maps(scope, "arguments")]),
+        methods=_methods(
+            [said for scope in filled for said in _maps(scope, "methods")],
+            observing=all(scope.mode is Mode.OBSERVE for scope in scopes),
+        ),
+        payload_mode=_payload_mode([word for scope in filled for word in _list_of_texts(scope.get("payloads", []))]),
+        sources=sources,
+        watch=watch,
+    )
+
+
+def _fill(value: Json, words: Mapping[str, str]) -> Json:
+    if isinstance(value, str):
+        return fill_words(value, words)
+    if isinstance(value, Mapping):
+        return {key: _fill(held, words) for key, held in value.items()}
+    if isinstance(value, list):
+        return [_fill(item, words) for item in value]
+    return value
+
+
+def _scope(form: Form, mode: Mode | None) -> Scope:
+    defaults = _map(form["default"])
+    return Scope(
+        kind=ScopeKind(_text(form, "kind")),
+        name=_text(form, "name"),
+        mode=mode or Mode(_text(form, "mode")),
+        defaults={cell: _effect_or_leave(defaults[cell.value]) for cell in Cell},
+        rules=tuple(rule_of(rule) for rule in _maps(form, "rules")),
+        labels=tuple(_label(label) for label in _maps(form, "labels")),
+        trusted=frozenset(
+            name for name, entry in _map(form.get("servers", {})).items() if _map(entry).get("trusted") is True
+        ),
+    )
+
+
+def _effect_or_leave(value: Json) -> Effect | None:
+    return None if value == "leave" else Effect(value)
+
+
+def rule_of(form: Form) -> Rule:
+    """Make one rule of its plain form."""
+    expires = form.get("expires_us")
+    return Rule(
+        id=_text(form, "id"),
+        effect=Effect(form["effect"]),
+        text=_text(form, "text"),
+        tools=patterns_of(form, "tools"),
+        excepts=patterns_of(form, "except"),
+        does=_words_in(form, "does"),
+        who=_who(_map(form["who"])) if "who" in form else None,
+        causes=frozenset(map(Cause, _words_in(form, "cause"))),
+        pins=frozenset(map(PinState, _words_in(form, "pin"))),
+        args={key: _map(spec) for key, spec in _map(form.get("args", {})).items()},
+        only_args="only_args" in form,
+        observe="mode" in form,
+        hard="hard" in form,
+        expires_us=expires if isinstance(expires, int) else None,
+        limit=_limit(_map(form["limit"])) if "limit" in form else None,
+    )
+
+
+def _who(form: Form) -> Who:
+    return Who(
+        sub=_words_in(form, "sub"),
+        groups=_words_in(form, "groups"),
+        client=_words_in(form, "client"),
+        but=_who(_map(form["not"])) if "not" in form else None,
+    )
+
+
+def _limit(form: Form) -> Limit:
+    timeout, size = form.get("timeout"), form.get("args_bytes")
+    return Limit(
+        timeout_s=timeout / 1000 if isinstance(timeout, int) else None,
+        args_bytes=size if isinstance(size, int) else None,
+    )
+
+
+def _label(form: Form) -> Label:
+    return Label(tools=patterns_of(form, "tools"), excepts=patterns_of(form, "except"), does=_words_in(form, "does"))
+
+
+def patterns_of(form: Form, key: str) -> tuple[ToolPattern, ...]:
+    """Read the tool patterns under a key."""
+    halves = [text.partition(".") for text in _list_of_texts(form.get(key, []))]
+    return tuple(ToolPattern(server=server, tool=tool) for server, _, tool in halves)
+
+
+def _place(form: Form, machine: Machine, folders: Iterable[str]) -> Place:
+    local = form.get("files") == "local"
+    system = form.get("os", "posix")
+    if local and "os" not in form:
+        system = {"win32": "windows", "darwin": "macos", "linux": "linux"}.get(machine.platform, "posix")
+    known = {"linux": Case.EXACT, "macos": Case.FOLDED, "windows": Case.FOLDED}.get(str(system), Case.UNKNOWN)
+    case = Case(_text(form, "case")) if "case" in form else known
+    windows = system == "windows"
+    place = Place(
+        root=_absolute(form.get("root"), machine.workspace),
+        home=_absolute(form.get("home"), machine.home),
+        case=case,
+        windows=windows,
+        local=local,
+    )
+    if not local:
+        return place
+    links: dict[str, str] = {}
+    for folder in folders:
+        absolute = complete(folder, place)
+        if isinstance(absolute, str):
+            named = spell(resolve(absolute), place)
+            target = machine.follow(named)
+            if target != named:
+                links[named] = target
+    return Place(root=place.root, home=place.home, case=case, windows=windows, local=True, links=links)
+
+
+def _absolute(value: Json, otherwise: str) -> str:
+    return value if isinstance(value, str) else otherwise
+
+
+def _folders(form: Form) -> Iterable[str]:
+    """Every folder that a rule's `under` names, however deep."""
+    stack: list[Json] = list(_map(form.get("args", {})).values())
+    while stack:
+        item = stack.pop()
+        if isinstance(item, Mapping):
+            yield from _list_of_texts(item.get("under", []))
+            stack.extend(held for key, held in item.items() if key in {"not", "any_of"})
+        elif isinstance(item, list):
+            stack.extend(item)
+
+
+def _pins(forms: Sequence[Form]) -> Pins:
+    def said(key: str, otherwise: str) -> Effect | None:
+        words = [form[key] for form in forms if key in form] or [otherwise]
+        return strictest(Effect(word) for word in words if word != "trust")
+
+    return Pins(
+        first=said("first", "trust"),
+        new=said("new", "ask"),
+        changed=said("changed", "deny"),
+        shadowed=said("shadowed", "deny"),
+    )
+
+
+def _arguments(forms: Sequence[Form]) -> ArgumentLimits:
+    usual = ArgumentLimits()
+
+    def effect(key: str, otherwise: Effect) -> Effect:
+        return strictest(Effect(form[key]) for form in forms if key in form) or otherwise
+
+    def least(key: str, otherwise: int) -> int:
+        return min((value for form in forms if isinstance(value := form.get(key), int)), default=otherwise)
+
+    return ArgumentLimits(
+        undeclared=effect("undeclared", usual.undeclared),
+        no_schema=effect("no_schema", usual.no_schema),
+        max_bytes=least("max_bytes", usual.max_bytes),
+        max_depth=least("max_depth", usual.max_depth),
+    )
+
+
+def _methods(said: Sequence[Form], *, observing: bool) -> Methods:
+    if not said:
+        return Methods()
+    first, *others = (_words_in(form, "pass") for form in said)
+    unknown_pass = observing and all(form.get("unknown") == "pass" for form in said)
+    return Methods(passed=first.intersection(*others), unknown_pass=unknown_pass)
+
+
+_PAYLOADS = (PayloadMode.FULL, PayloadMode.REDACTED, PayloadMode.DIGEST)
+
+
+def _payload_mode(said: Iterable[str]) -> PayloadMode:
+    return max(map(PayloadMode, said), key=_PAYLOADS.index, default=PayloadMode.REDACTED)
+
+
+def _map(value: Json) -> Form:
+    if not isinstance(value, Mapping):
+        raise TypeError("keys and values are due")
+    return value
+
+
+def _maps(form: Form, key: str) -> list[Form]:
+    value = form.get(key, [])
+    if not isinstance(value, list):
+        raise TypeError("a list is due")
+    return [_map(item) for item in value]
+
+
+def _text(form: Form, key: str) -> str:
+    value = form[key]
+    if not isinstance(value, str):
+        raise TypeError("a text is due")
+    return value
+
+
+def _list_of_texts(value: Json) -> list[str]:
+    if not isinstance(value, list):
+        raise TypeError("a list is due")
+    return [item for item in value if isinstance(item, str)]
+
+
+def _words_in(form: Form, key: str) -> frozenset[str]:
+    return frozenset(_list_of_texts(form.get(key, [])))

@@ -1,0 +1,531 @@
+"""What a policy file may hold, as pydantic models, and its checked plain form. Every error has its place in the file.
+
+The plain form is JSON: what `build` makes a policy of, what the cache keeps, and what the policy's digest is over.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, ClassVar, Literal, Self, TypeAlias, cast, get_args, get_origin
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from soothsayer_mcp.adapters.patterns import LAB
+from soothsayer_mcp.adapters.policy_files.build import fill_words
+from soothsayer_mcp.adapters.policy_files.positions import Pairs, Path, mark_of, plain
+from soothsayer_mcp.adapters.policy_files.problems import Problem, nearest
+from soothsayer_mcp.adapters.policy_files.variables import Variables
+from soothsayer_mcp.model.json import Json, JsonObject
+from soothsayer_mcp.policy.addresses import host_pattern, network
+from soothsayer_mcp.policy.answers import Unsure
+from soothsayer_mcp.policy.match import parse_key
+from soothsayer_mcp.policy.paths import Place, complete, globs
+
+LANGUAGE = "policy/v1"
+
+_ANY_PLACE = Place(root="/workspace", home="/home/somebody")
+_ANY_WORDS = {"workspace": "/workspace", "home": "/home/somebody", "temp": "/tmp", "state": "/state"}  # noqa: S108 - only read as text
+
+
+def _bad(kind: str, text: str) -> PydanticCustomError:
+    # The message is a template to pydantic; ours is none.
+    return PydanticCustomError(f"policy-{kind}", "{said}", {"said": text})  # type: ignore[arg-type]  # a literal is asked for, to save memory
+
+
+def _listed(value: object) -> list[object]:
+    return cast("list[object]", value) if isinstance(value, list) else [value]
+
+
+def _checked(check: Callable[[str], object], kind: str = "value") -> AfterValidator:
+    """Refuse a text that a function of ours cannot read."""
+
+    def validate(text: str) -> str:
+        try:
+            check(fill_words(text, _ANY_WORDS))
+        except ValueError as error:
+            raise _bad(kind, f"{_cut(text)}: {error}") from error
+        return text
+
+    return AfterValidator(validate)
+
+
+def _cut(value: object) -> str:
+    text = value if isinstance(value, str) else str(value)
+    return f'"{text[:60]}…"' if len(text) > 60 else f'"{text}"'  # noqa: PLR2004 - as much as an error line bears
+
+
+_DURATION = re.compile(r"([1-9][0-9]{0,5})(ms|s|m|h|d)")
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+_SIZE = re.compile(r"(0|[1-9][0-9]{0,8})(B|kB|MB|GB)?")
+_BYTES = {None: 1, "B": 1, "kB": 1_000, "MB": 1_000_000, "GB": 1_000_000_000}
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_WORD = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
+
+
+def _milliseconds(value: object) -> int:
+    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise _bad("value", f"{_cut(value)} is no duration; write 30s, 15m, 2h or 7d")
+    return round(int(found.group(1)) * _SECONDS[found.group(2)] * 1000)
+
+
+def _size(value: object) -> int:
+    found = _SIZE.fullmatch(value if isinstance(value, str) else str(value))
+    if found is None or isinstance(value, bool):
+        raise _bad("value", f"{_cut(value)} is no size; write 500, 64kB or 20MB")
+    return int(found.group(1)) * _BYTES[found.group(2)]
+
+
+def _end_of_day(value: object) -> int:
+    """Microseconds since 1970 at which a day, in UTC, is over."""
+    try:
+        if not isinstance(value, str) or _DAY.fullmatch(value) is None:
+            raise ValueError  # noqa: TRY301 - one message for all that is no date
+        day = datetime.strptime(value, "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError as error:
+        raise _bad("value", f'{_cut(value)} is no date; write "2027-01-31", with quotes') from error
+    return int((day + timedelta(days=1)).timestamp()) * 1_000_000
+
+
+def _reason(text: str) -> str:
+    if not text.strip() or len(text) > 200 or "\n" in text or "\r" in text:  # noqa: PLR2004 - policy/v1 says 200
+        raise _bad("value", "a reason is one line of 1 to 200 characters")
+    return text
+
+
+def _matching(pattern: re.Pattern[str], what: str) -> AfterValidator:
+    def validate(text: str) -> str:
+        if pattern.fullmatch(text) is None:
+            raise _bad("value", f"{_cut(text)} is no {what}")
+        return text
+
+    return AfterValidator(validate)
+
+
+def _scalar(value: object) -> object:
+    if isinstance(value, list | dict):
+        raise _bad("type", "one text, number, true, false or null is due")
+    return value
+
+
+def _number(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _bad("type", f"{_cut(value)} is no number")
+    return value
+
+
+def _tools(value: object) -> object:
+    texts: list[object] = []
+    for item in _listed(value):
+        texts.extend(item.split("|") if isinstance(item, str) else [item])
+    return [text.strip(" ") if isinstance(text, str) else text for text in texts]
+
+
+_TOOL = re.compile(r"[^\s.\[\]|]+\.[^\s\[\]|]+")
+
+
+def _tool(text: str) -> str:
+    if text.startswith("mcp__"):
+        return text
+    if _TOOL.fullmatch(text) is None:
+        raise _bad("value", f"{_cut(text)} names no tool; write server.tool, with * and ? where you like")
+    return text
+
+
+def _path(text: str) -> None:
+    absolute = complete(text, _ANY_PLACE)
+    if isinstance(absolute, Unsure):
+        raise ValueError(absolute.why)  # noqa: TRY004 - the text is wrong, not its type
+    if not text:
+        raise ValueError("a path is due")
+
+
+def _flag(text: str) -> None:
+    if not text.startswith("-") or len(text) < len("-x") or " " in text:
+        raise ValueError("a flag begins with - and has no blanks")
+
+
+def _some_text(text: str) -> None:
+    if not text.strip():
+        raise ValueError("the text is empty")
+
+
+_Filled: TypeAlias = Annotated[str, _checked(_some_text)]
+_Many = BeforeValidator(_listed)
+_AtLeastOne = Field(min_length=1)
+_Texts: TypeAlias = Annotated[list[_Filled], _Many, _AtLeastOne]
+_Size: TypeAlias = Annotated[int, BeforeValidator(_size)]
+_Number: TypeAlias = Annotated[object, AfterValidator(_number)]
+_Scalar: TypeAlias = Annotated[object, AfterValidator(_scalar)]
+_Count: TypeAlias = Annotated[int, Field(ge=0)]
+_ToolGlobs: TypeAlias = Annotated[list[Annotated[str, AfterValidator(_tool)]], BeforeValidator(_tools), _AtLeastOne]
+_Effect: TypeAlias = Literal["allow", "ask", "deny"]
+_Trusting: TypeAlias = Literal["trust", "ask", "deny"]
+_Does: TypeAlias = Literal["read", "write", "send", "share", "delete", "pay", "exec", "admin"]
+_DoesOrNot: TypeAlias = Literal["read", "write", "send", "share", "delete", "pay", "exec", "admin", "unlabelled"]
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    later: ClassVar[frozenset[str]] = frozenset()
+    """Keys of the language that this version does not have."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        # `who:` with nothing below it would want nothing of anybody.
+        if not self.model_fields_set:
+            raise _bad("value", "at least one key is due")
+        return self
+
+    def stated(self) -> JsonObject:
+        """The keys that are there, as JSON."""
+        return cast("JsonObject", self.model_dump(mode="json", by_alias=True, exclude_unset=True))
+
+
+class Matchers(_Document):
+    """The matchers on one argument."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"find"})
+
+    is_: _Scalar = Field(default=None, alias="is")
+    in_: Annotated[list[_Scalar], _Many, _AtLeastOne] = Field(default=[], alias="in")
+    min: _Number = None
+    max: _Number = None
+    above: _Number = None
+    below: _Number = None
+    max_chars: _Count = 0
+    max_items: _Count = 0
+    matches: Annotated[list[Annotated[str, _checked(LAB.pattern, "regex")]], _Many, _AtLeastOne] = []
+    under: Annotated[list[Annotated[str, _checked(_path)]], _Many, _AtLeastOne] = []
+    glob: Annotated[
+        list[Annotated[str, _checked(lambda text: globs(text, _ANY_PLACE, folded=False))]], _Many, _AtLeastOne
+    ] = []
+    host: Annotated[
+        list[Annotated[str, _checked(lambda text: host_pattern(text, LAB.to_ascii))]], _Many, _AtLeastOne
+    ] = []
+    scheme: Annotated[list[Annotated[str, _matching(_SCHEME, "scheme")]], _Many, _AtLeastOne] = []
+    port: Annotated[list[Annotated[int, Field(ge=0, le=65535)]], _Many, _AtLeastOne] = []
+    cidr: Annotated[list[Annotated[str, _checked(network)]], _Many, _AtLeastOne] = []
+    email_domain: Annotated[
+        list[Annotated[str, _checked(lambda text: host_pattern(text, LAB.to_ascii))]], _Many, _AtLeastOne
+    ] = []
+    argv0: _Texts = []
+    argv: _Texts = []
+    no_flags: Annotated[list[Annotated[str, _checked(_flag)]], _Many, _AtLeastOne] = []
+    no_shell_syntax: Literal[True] = True
+    present: bool = True
+    absent: Literal["ok"] = "ok"
+    not_: "Matchers" = Field(default=cast("Matchers", None), alias="not")
+    any_of: Annotated[list["Matchers"], _Many, _AtLeastOne] = []
+
+
+def _as_matchers(value: object) -> object:
+    if isinstance(value, dict):
+        return cast("object", value)
+    if value is None:
+        raise _bad("value", "nothing is said about this argument; for a null write {is: null}")
+    return {"in": cast("object", value)} if isinstance(value, list) else {"is": value}
+
+
+def _argument_key(key: str) -> str:
+    try:
+        ways = parse_key(key)
+    except ValueError as error:
+        raise _bad("value", str(error)) from error
+    if key != "**" and not all(way and way[0] for way in ways):
+        raise _bad("value", f"{_cut(key)} is no path to an argument")
+    return key
+
+
+class WhoMatcher(_Document):
+    """Facts of the caller."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"claims"})
+
+    sub: _Texts = []
+    groups: _Texts = []
+    client: _Texts = []
+    not_: "WhoMatcher" = Field(default=cast("WhoMatcher", None), alias="not")
+
+
+class LimitDocument(_Document):
+    """Figures for the calls that a rule matches."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"calls", "window", "per", "result_bytes"})
+
+    timeout: Annotated[int, BeforeValidator(_milliseconds)] = 0
+    args_bytes: _Size = 0
+
+
+class RuleDocument(_Document):
+    """One rule."""
+
+    later: ClassVar[frozenset[str]] = frozenset(
+        [
+            "also",
+            "after",
+            "unless_after",
+            "history",
+            "flow",
+            "tainted",
+            "risk",
+            "when",
+            "require",
+            "verify",
+            "capture",
+            "undo",
+            "settle",
+            "touches",
+            "on_failure",
+            "on_broken",
+            "on_unknown",
+            "large_results",
+            "redact",
+            "approvers",
+            "strong",
+            "remember",
+        ]
+    )
+
+    deny: Annotated[str, AfterValidator(_reason)] = ""
+    ask: Annotated[str, AfterValidator(_reason)] = ""
+    allow: Annotated[str, AfterValidator(_reason)] = ""
+    id: Annotated[str, _matching(_WORD, "rule id: small letters, digits and -")] = ""
+    mode: Literal["observe"] = "observe"
+    hard: Literal[True] = True
+    expires: Annotated[int, BeforeValidator(_end_of_day)] = 0
+    tools: _ToolGlobs = []
+    except_: _ToolGlobs = Field(default=[], alias="except")
+    does: Annotated[list[_DoesOrNot], _Many, _AtLeastOne] = []
+    who: WhoMatcher = Field(default=cast("WhoMatcher", None))
+    cause: Annotated[list[Literal["agent", "undo", "probe", "selftest"]], _Many, _AtLeastOne] = []
+    pin: Annotated[list[Literal["pinned", "new", "changed", "shadowed"]], _Many, _AtLeastOne] = []
+    args: Annotated[
+        dict[Annotated[str, AfterValidator(_argument_key)], Annotated[Matchers, BeforeValidator(_as_matchers)]],
+        _AtLeastOne,
+    ] = {}
+    only_args: Literal[True] = True
+    limit: LimitDocument = Field(default=cast("LimitDocument", None))
+
+
+class LabelDocument(_Document):
+    """What the operator knows about some tools."""
+
+    later: ClassVar[frozenset[str]] = frozenset(
+        ["trust", "sinks", "touches", "undo", "ok_when", "polling", "cost", "verify", "idempotency", "secret"]
+    )
+
+    tools: _ToolGlobs
+    except_: _ToolGlobs = Field(default=[], alias="except")
+    does: Annotated[list[_Does], _Many, _AtLeastOne]
+
+
+class ServerDocument(_Document):
+    """How one server is taken."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"shell"})
+
+    trusted: bool = False
+    files: Literal["local", "remote"] = "remote"
+    root: Annotated[str, _checked(_path)] = ""
+    home: Annotated[str, _checked(_path)] = ""
+    os: Literal["posix", "linux", "macos", "windows"] = "posix"
+    case: Literal["exact", "folded"] = "exact"
+
+
+class DefaultDocument(_Document):
+    """The effect where no rule decides."""
+
+    read: Literal["allow", "ask", "deny", "leave"] = "ask"
+    other: Literal["allow", "ask", "deny", "leave"] = "ask"
+    checked: Literal["allow", "ask", "deny", "leave"] = "ask"
+
+
+class PinsDocument(_Document):
+    """What the state of a definition says."""
+
+    first: _Trusting = "trust"
+    new: _Trusting = "ask"
+    changed: _Trusting = "deny"
+    shadowed: _Trusting = "deny"
+
+
+class ArgumentsDocument(_Document):
+    """What holds of all arguments."""
+
+    undeclared: _Effect = "ask"
+    no_schema: _Effect = "ask"
+    max_bytes: _Size = 1_000_000
+    max_depth: Annotated[int, Field(ge=1, le=128)] = 64
+
+
+class MethodsDocument(_Document):
+    """Methods that the routing table does not know."""
+
+    pass_: _Texts = Field(default=[], alias="pass")
+    unknown: Literal["refuse", "pass"] = "refuse"
+
+
+class TraceDocument(_Document):
+    """How much the trace keeps of arguments and results."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"mask"})
+
+    payloads: Literal["full", "redacted", "digest"]
+
+
+class UseDocument(_Document):
+    """Another policy whose rules and labels join."""
+
+    policy: _Filled
+    without: _Texts = []
+
+
+def _as_default(value: object) -> object:
+    return {"read": value, "other": value, "checked": value} if isinstance(value, str) else value
+
+
+def _as_server(value: object) -> object:
+    # `db: {}` only says that the server exists.
+    return {"files": "remote"} if value == {} else value
+
+
+def _as_use(value: object) -> object:
+    return {"policy": value} if isinstance(value, str) else value
+
+
+class PolicyDocument(_Document):
+    """A whole file."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"roles", "run", "budgets", "complete", "risk", "next"})
+
+    soothsayer: Literal["policy/v1"]
+    name: Annotated[str, _matching(_NAME, "policy name: a small letter, then letters, digits and -, at most 40")]
+    about: str = ""
+    scope: Literal["org", "project", "user"] = "user"
+    mode: Literal["enforce", "observe"] = "enforce"
+    default: Annotated[DefaultDocument, BeforeValidator(_as_default)] = Field(default=cast("DefaultDocument", None))
+    use: Annotated[list[Annotated[UseDocument, BeforeValidator(_as_use)]], _Many] = []
+    vars: dict[str, object] = {}
+    servers: dict[str, Annotated[ServerDocument, BeforeValidator(_as_server)]] = {}
+    labels: list[LabelDocument] = []
+    rules: list[RuleDocument] = []
+    pins: PinsDocument = Field(default=cast("PinsDocument", None))
+    arguments: ArgumentsDocument = Field(default=cast("ArgumentsDocument", None))
+    methods: MethodsDocument = Field(default=cast("MethodsDocument", None))
+    trace: TraceDocument = Field(default=cast("TraceDocument", None))
+
+
+def check(tree: Pairs, file: str) -> tuple[JsonObject, list[Problem]]:
+    """Check one file: the stated keys as JSON, `{}` if anything is wrong; and everything that is."""
+    values = tree.get("vars")
+    variables = Variables(
+        file=file, values={pair.key: pair.value for pair in values.pairs} if isinstance(values, Pairs) else {}
+    )
+    filled = Pairs(
+        pairs=[pair if pair.key == "vars" else pair._replace(value=variables.fill(pair.value)) for pair in tree.pairs],
+        mark=tree.mark,
+    )
+    problems = variables.problems
+    if isinstance(values, Pairs):
+        problems += [
+            Problem(file=file, mark=pair.mark, id="policy-var", text=f'the variable "{pair.key}" is never used')
+            for pair in values.pairs
+            if pair.key not in variables.used
+        ]
+    try:
+        document = PolicyDocument.model_validate(plain(filled))
+    except ValidationError as error:
+        problems += [_problem(detail, filled, file) for detail in error.errors(include_url=False)]
+        return {}, problems
+    return (document.stated() if not problems else {}), problems
+
+
+_EXPECTED = re.compile(r"'([^']*)'")
+
+_TYPES = {
+    "string_type": "a text is due; quote it",
+    "int_type": "a whole number is due",
+    "bool_type": "true or false is due",
+    "list_type": "a list is due",
+    "dict_type": "keys and values are due",
+    "model_type": "keys and values are due",
+    "model_attributes_type": "keys and values are due",
+    "too_short": "at least one is due",
+    "greater_than_equal": "the number is too small",
+    "less_than_equal": "the number is too large",
+}
+
+
+def _problem(detail: ErrorDetails, tree: Pairs, file: str) -> Problem:
+    path: Path = tuple(step for step in detail["loc"] if step != "[key]")
+    kind = detail["type"]
+    word = str(path[-1]) if path else ""
+    if kind == "extra_forbidden":
+        model = _model_at(path[:-1])
+        mark = mark_of(tree, path, key=True)
+        if model is not None and word in model.later:
+            text = f'"{word}" is not supported yet: this version does not have it'
+            return Problem(file=file, mark=mark, id="policy-key", text=text)
+        near = nearest(word, [] if model is None else _keys(model))
+        return Problem(file=file, mark=mark, id="policy-key", text=f'unknown key "{word}"', nearest=near)
+    mark = mark_of(tree, path)
+    if kind == "missing":
+        return Problem(file=file, mark=mark_of(tree, path[:-1]), id="policy-key", text=f'the key "{word}" is missing')
+    if kind == "literal_error":
+        expected = _EXPECTED.findall(str(detail.get("ctx", {}).get("expected", "")))
+        given = detail["input"]
+        text = f"{_cut(given)} is none of {', '.join(expected) or 'true'}"
+        return Problem(file=file, mark=mark, id="policy-key", text=text, nearest=nearest(str(given), expected))
+    if kind.startswith("policy-"):
+        return Problem(file=file, mark=mark, id=kind, text=detail["msg"])
+    return Problem(file=file, mark=mark, id="policy-type", text=_TYPES.get(kind, detail["msg"]))
+
+
+def _keys(model: type[_Document]) -> list[str]:
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _model_at(path: Path) -> type[_Document] | None:
+    """The model that a position in the file is read by."""
+    model: object = PolicyDocument
+    for step in path:
+        model = _step(model, step)
+    return _as_model(model)
+
+
+def _step(annotation: object, step: str | int) -> object:
+    model = _as_model(annotation)
+    if model is not None:
+        fields = {field.alias or name: field.annotation for name, field in model.model_fields.items()}
+        return fields.get(str(step))
+    for part in _parts(annotation):
+        if get_origin(part) in {list, dict}:
+            return get_args(part)[-1]
+    return None
+
+
+def _as_model(annotation: object) -> type[_Document] | None:
+    for part in _parts(annotation):
+        if isinstance(part, type) and get_origin(part) is None and issubclass(part, _Document):
+            return part
+    return None
+
+
+def _parts(annotation: object) -> list[object]:
+    """Look through `Annotated` and unions."""
+    if get_origin(annotation) is Annotated:
+        return _parts(get_args(annotation)[0])
+    if get_origin(annotation) in {list, dict, Literal}:
+        return [annotation]
+    inner = get_args(annotation)
+    return [part for one in inner for part in _parts(one)] if inner else [annotation]
+
+
+def heads(rule: Mapping[str, Json]) -> list[str]:
+    """The heads that a rule has; one is right."""
+    return [head for head in ("deny", "ask", "allow") if head in rule]

@@ -1,0 +1,393 @@
+"""Reads policy files and what they use, checks each and all together, and joins them into one plain form.
+
+Loaded only when no kept form fits: this is where YAML and pydantic are.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+from soothsayer_mcp.adapters.policy_files.build import Form, Gathered, digest_of, patterns_of, rule_of
+from soothsayer_mcp.adapters.policy_files.documents import check, heads
+from soothsayer_mcp.adapters.policy_files.places import PACKAGED_NAME, Request, find
+from soothsayer_mcp.adapters.policy_files.positions import Pairs, mark_of, read
+from soothsayer_mcp.adapters.policy_files.positions import Path as Way
+from soothsayer_mcp.adapters.policy_files.problems import START, LoadErrors, Mark, Problem, nearest
+from soothsayer_mcp.model.json import Json, JsonObject, canonical
+from soothsayer_mcp.policy.lint import flaws
+from soothsayer_mcp.policy.match import parse_key
+from soothsayer_mcp.policy.paths import component
+from soothsayer_mcp.policy.rules import MESSAGE, Rule
+
+JUDGES = ("google-re2", "idna", "jsonschema-rs")
+"""Libraries whose versions are part of what a policy means."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _File:
+    path: str
+    kind: str
+    top: bool
+    form: JsonObject
+    tree: Pairs
+    rules: list[tuple[JsonObject, Rule, int]] = field(default_factory=list[tuple[JsonObject, Rule, int]])
+    """Plain form, rule, and its place in the file's list."""
+    labels: list[JsonObject] = field(default_factory=list[JsonObject])
+    without: list[frozenset[str]] = field(default_factory=list[frozenset[str]])
+    """For each way by which the file joins, the rule ids that are left out."""
+
+    @property
+    def name(self) -> str:
+        return str(self.form["name"])
+
+    def mark(self, *way: str | int, key: bool = False) -> Mark:
+        return mark_of(self.tree, way, key=key)
+
+
+def gather(
+    requests: Sequence[Request],
+    known_servers: frozenset[str] | None,
+    known_tools: Mapping[str, Mapping[str, frozenset[str] | None]] | None,
+) -> Gathered:
+    """Read, check and join. Raises `LoadErrors` with everything that is wrong."""
+    reader = _Gatherer(known_servers=known_servers, known_tools=known_tools or {})
+    scopes = [reader.scope(request) for request in requests]
+    if reader.problems:
+        raise LoadErrors(reader.problems, watch=reader.contents)
+    judges = {name: version(name) for name in JUDGES}
+    about = next((str(file.form["about"]) for file in reader.files.values() if file.top and "about" in file.form), "")
+    form: JsonObject = {
+        "name": "+".join(dict.fromkeys(file.name for file in reader.files.values() if file.top)),
+        "about": about,
+        "digest": digest_of(scopes, judges),
+        "scopes": list(scopes),
+    }
+    return Gathered(form=form, files={path: raw for path, raw in reader.contents.items() if raw is not None})
+
+
+@dataclass(slots=True, kw_only=True)
+class _Gatherer:
+    known_servers: frozenset[str] | None
+    known_tools: Mapping[str, Mapping[str, frozenset[str] | None]]
+    problems: list[Problem] = field(default_factory=list[Problem])
+    contents: dict[str, bytes | None] = field(default_factory=dict[str, bytes | None])
+    files: dict[tuple[str, str], _File] = field(default_factory=dict[tuple[str, str], _File])
+
+    def add(self, file: str, mark: Mark, kind: str, text: str, near: str = "") -> None:
+        self.problems.append(Problem(file=file, mark=mark, id=f"policy-{kind}", text=text, nearest=near))
+
+    def scope(self, request: Request) -> JsonObject:
+        for path in request.files:
+            self._visit(path, request.kind, (), without=frozenset(), asked_by=None)
+        files = [file for file in self.files.values() if file.kind == request.kind]
+        for file in files:
+            self._check_file(file)
+        self._check_ids(files)
+        kept = [(file, rule) for file in files for rule in self._kept(file)]
+        if not self.problems:
+            self._lint(kept)
+        return _joined(request.kind, files, [rule[0] for _, rule in kept])
+
+    def _visit(
+        self,
+        path: str,
+        kind: str,
+        stack: tuple[str, ...],
+        *,
+        without: frozenset[str],
+        asked_by: tuple[str, Mark] | None,
+    ) -> None:
+        if path in stack:
+            file, mark = asked_by or (path, START)
+            self.add(file, mark, "use", "policies use each other in a circle")
+            return
+        known = self.files.get((path, kind))
+        if known is not None:
+            known.without.append(without)
+            known.top = known.top or asked_by is None
+            return
+        read_file = self._read(path, asked_by)
+        if read_file is None:
+            return
+        form, tree = read_file
+        file = _File(path=path, kind=kind, top=asked_by is None, form=form, tree=tree, without=[without])
+        self.files[path, kind] = file
+        self._rules(file)
+        for number, use in enumerate(_list(form, "use")):
+            mark = file.mark("use", number)
+            target = self._target(file, str(use["policy"]), mark)
+            if target is not None:
+                left_out = frozenset(map(str, _texts(use.get("without"))))
+                self._visit(target, kind, (*stack, path), without=left_out, asked_by=(path, mark))
+                self._check_without(target, kind, left_out, path, mark)
+
+    def _read(self, path: str, asked_by: tuple[str, Mark] | None) -> tuple[JsonObject, Pairs] | None:
+        try:
+            raw = Path(path).read_bytes()
+        except OSError as error:
+            self.contents[path] = None
+            file, mark = asked_by or (path, START)
+            what = "there is no such policy file" if isinstance(error, FileNotFoundError) else "the file cannot be read"
+            self.add(file, mark, "file", f"{what}: {path} ({error.strerror})")
+            return None
+        self.contents[path] = raw
+        try:
+            tree = read(raw, path)
+        except LoadErrors as errors:
+            self.problems.extend(errors.problems)
+            return None
+        form, problems = check(tree, path)
+        self.problems.extend(problems)
+        return (form, tree) if form else None
+
+    def _target(self, file: _File, named: str, mark: Mark) -> str | None:
+        if PACKAGED_NAME.fullmatch(named):
+            found = find(named)
+            if found is None:
+                self.add(file.path, mark, "use", f'no policy called "{named}" is shipped')
+            return None if found is None else str(found)
+        folder = Path(file.path).parent
+        target = folder / named
+        if not target.resolve().is_relative_to(folder.resolve()):
+            self.add(file.path, mark, "use", f'"{named}" leads out of the folder of this file')
+            return None
+        return str(target)
+
+    def _check_without(self, target: str, kind: str, left_out: frozenset[str], path: str, mark: Mark) -> None:
+        used = self.files.get((target, kind))
+        ids = {str(form["id"]).partition("/")[2] for form, _, _ in used.rules} if used is not None else set[str]()
+        for rule in sorted(left_out - ids) if used is not None else ():
+            self.add(path, mark, "use", f'"{rule}" is no rule of that policy', nearest(rule, ids))
+
+    def _rules(self, file: _File) -> None:
+        for number, stated in enumerate(_list(file.form, "rules")):
+            head = heads(stated)
+            if len(head) != 1:
+                text = "a rule has exactly one of deny, ask and allow" + (f", not {' and '.join(head)}" if head else "")
+                self.add(file.path, file.mark("rules", number), "key", text)
+                continue
+            form = self._rule(file, number, stated, head[0])
+            file.rules.append((form, rule_of(form), number))
+        for number, label in enumerate(_list(file.form, "labels")):
+            form = {
+                key: self._patterns(file, ("labels", number, key), value) if key in {"tools", "except"} else value
+                for key, value in label.items()
+            }
+            file.labels.append(_ordered(form))
+
+    def _rule(self, file: _File, number: int, stated: Form, head: str) -> JsonObject:
+        text = str(stated[head])
+        form: JsonObject = {"id": f"{file.name}/{stated.get('id') or _slug(text)}", "effect": head, "text": text}
+        for key, value in stated.items():
+            if key in {"tools", "except"}:
+                form[key] = self._patterns(file, ("rules", number, key), value)
+            elif key == "expires":
+                form["expires_us"] = value
+            elif key not in {head, "id"}:
+                form[key] = value
+        return _ordered(form)
+
+    def _patterns(self, file: _File, way: Way, value: Json) -> list[Json]:
+        patterns: list[Json] = []
+        for text in _texts(value):
+            # Positions inside `a | b` are those of the whole text.
+            mark = file.mark(*way)
+            patterns.append(self._host_name(file, mark, text) if text.startswith("mcp__") else text)
+        return patterns
+
+    def _host_name(self, file: _File, mark: Mark, text: str) -> str:
+        """Read a tool's name as hosts show it: `mcp__fs__write_file`, `mcp__fs`."""
+        parts = text.removeprefix("mcp__").split("__")
+        splits = [("__".join(parts[:cut]), "__".join(parts[cut:]) or "*") for cut in range(1, len(parts) + 1)]
+        known = (self.known_servers or frozenset()) | _servers(file)
+        fitting = [split for split in splits if split[0] in known]
+        if len(fitting) > 1:
+            names = " and ".join(f"{server}.{tool}" for server, tool in fitting)
+            self.add(file.path, mark, "server", f'"{text}" may mean {names}: write one of them')
+        server, tool = fitting[0] if fitting else splits[min(1, len(splits)) - 1]
+        return f"{server}.{tool}"
+
+    def _check_file(self, file: _File) -> None:
+        form = file.form
+        stated = str(form.get("scope", file.kind))
+        if stated != file.kind:
+            text = f"the file is loaded as {file.kind} and cannot make itself {stated}"
+            self.add(file.path, file.mark("scope"), "scope", text)
+        default = form.get("default")
+        if file.kind == "user" and isinstance(default, Mapping) and "leave" in default.values():
+            text = "`leave` has a meaning in an org or project policy only"
+            self.add(file.path, file.mark("default"), "scope", text)
+        methods = form.get("methods")
+        if isinstance(methods, Mapping):
+            if file.kind == "project":
+                self.add(file.path, file.mark("methods", key=True), "scope", "a project cannot let methods pass")
+            if methods.get("unknown") == "pass" and form.get("mode") != "observe":
+                text = "unknown methods pass only with `mode: observe`"
+                self.add(file.path, file.mark("methods", "unknown"), "value", text)
+        if file.top and PACKAGED_NAME.fullmatch(Path(file.path).stem) and find(Path(file.path).stem) == Path(file.path):
+            return
+        if file.top:
+            self._check_names(file)
+
+    def _check_names(self, file: _File) -> None:
+        for section in ("rules", "labels"):
+            for number, entry in enumerate(_list(file.form, section)):
+                for key in ("tools", "except"):
+                    for text in map(str, self._patterns_quietly(file, entry.get(key))):
+                        self._check_tool(file, (section, number, key), text)
+        for form, _, number in file.rules:
+            self._check_arguments(file, form, number)
+
+    def _patterns_quietly(self, file: _File, value: Json) -> list[Json]:
+        before = len(self.problems)
+        patterns = self._patterns(file, (), value)
+        del self.problems[before:]
+        return patterns
+
+    def _check_tool(self, file: _File, way: Way, text: str) -> None:
+        server, _, tool = text.partition(".")
+        mark = file.mark(*way)
+        if self.known_servers is not None and not set("*?") & set(server):
+            servers = self.known_servers | _servers(file)
+            if server not in servers:
+                near = nearest(server, servers)
+                self.add(file.path, mark, "server", f'no server is called "{server}"', near)
+                return
+        tools = self.known_tools.get(server)
+        if tools is None or tool.startswith(MESSAGE) or set("*?") & set(tool) or tool in tools:
+            return
+        self.add(file.path, mark, "tool", f'the server {server} has no tool "{tool}"', nearest(tool, tools))
+
+    def _check_arguments(self, file: _File, form: JsonObject, number: int) -> None:
+        """Refuse argument names that no tool of the rule declares; where a tool is not known nothing is said."""
+        declared: set[str] = set()
+        patterns = patterns_of(form, "tools")
+        for pattern in patterns:
+            tools = self.known_tools.get(pattern.server)
+            if tools is None or pattern.names_messages:
+                return
+            for tool, properties in tools.items():
+                if component(pattern.tool)(tool):
+                    if properties is None:
+                        return
+                    declared |= properties
+        args = form.get("args")
+        if not patterns or not declared or not isinstance(args, Mapping):
+            return
+        for key in args:
+            for way in parse_key(key):
+                name = way[0]
+                if isinstance(name, str) and name not in declared:
+                    mark = file.mark("rules", number, "args", key, key=True)
+                    self.add(
+                        file.path,
+                        mark,
+                        "arg",
+                        f'no tool of this rule has an argument "{name}"',
+                        nearest(name, declared),
+                    )
+
+    def _check_ids(self, files: Sequence[_File]) -> None:
+        seen: dict[str, tuple[_File, int]] = {}
+        for file in files:
+            for form, _, number in file.rules:
+                name = str(form["id"])
+                if name in seen:
+                    other, there = seen[name]
+                    where = f"line {other.mark('rules', there).line}" + ("" if other is file else f" of {other.path}")
+                    text = f"the rule id {name} is already used in {where}; give one of them an `id`"
+                    self.add(file.path, file.mark("rules", number), "id", text)
+                seen.setdefault(name, (file, number))
+
+    @staticmethod
+    def _kept(file: _File) -> list[tuple[JsonObject, Rule, int]]:
+        # A rule is gone only if every way by which the file joins leaves it out.
+        first, *others = file.without
+        left_out = first.intersection(*others)
+        return [rule for rule in file.rules if str(rule[0]["id"]).partition("/")[2] not in left_out]
+
+    def _lint(self, kept: Sequence[tuple[_File, tuple[JsonObject, Rule, int]]]) -> None:
+        where = {rule.id: (file, number) for file, (_, rule, number) in kept}
+        for flaw in flaws([rule for _, (_, rule, _) in kept]):
+            file, number = where[flaw.rule]
+            if flaw.id == "policy-dead-rule" and not file.top:
+                # What is used may well be covered by who uses it.
+                continue
+            mark = file.mark("rules", number, *flaw.path, key=bool(flaw.path))
+            self.problems.append(Problem(file=file.path, mark=mark, id=flaw.id, text=flaw.text))
+
+
+_STRICTNESS = ("leave", "allow", "ask", "deny")
+
+
+def _joined(kind: str, files: Sequence[_File], rules: Sequence[JsonObject]) -> JsonObject:
+    """Join the files of one scope: rules, labels and servers of all, default and mode of those that were named."""
+    tops = [file for file in files if file.top]
+    defaults = [default for file in tops if isinstance(default := file.form.get("default"), Mapping)]
+
+    def cell(name: str) -> Json:
+        # A cell that nobody fills asks; in a project nobody has said anything.
+        words = [str(default.get(name, "ask")) for default in defaults]
+        return max(words, key=_STRICTNESS.index, default="leave" if kind == "project" else "ask")
+
+    servers: JsonObject = {}
+    for file in reversed(files):
+        # The file that was named first has the last word about a server.
+        stated = file.form.get("servers")
+        if isinstance(stated, Mapping):
+            servers.update(stated)
+    observing = bool(tops) and all(file.form.get("mode") == "observe" for file in tops)
+    return {
+        "kind": kind,
+        "name": "+".join(file.name for file in tops),
+        "mode": "observe" if observing else "enforce",
+        "default": {name: cell(name) for name in ("read", "other", "checked")},
+        "servers": servers,
+        "labels": [label for file in files for label in file.labels],
+        "rules": list(rules),
+        "pins": [pins for file in files if (pins := file.form.get("pins"))],
+        "arguments": [stated for file in files if (stated := file.form.get("arguments"))],
+        "methods": [methods for file in tops if (methods := file.form.get("methods"))],
+        "payloads": [trace["payloads"] for file in files if isinstance(trace := file.form.get("trace"), Mapping)],
+    }
+
+
+def _ordered(form: JsonObject) -> JsonObject:
+    """Sort every list of a rule or label: order in a file means nothing, so it may not change the digest."""
+    ordered = {key: _in_order(value) for key, value in sorted(form.items())}
+    return {key: value for key, value in ordered.items() if value is not None}
+
+
+def _in_order(value: Json) -> Json:
+    if isinstance(value, Mapping):
+        return {key: _in_order(held) for key, held in sorted(value.items())}
+    if isinstance(value, list):
+        return sorted((_in_order(item) for item in value), key=canonical)
+    return value
+
+
+_SLUG_WORD = re.compile(r"[a-z0-9]+")
+_ID_WORDS = 6
+
+
+def _slug(text: str) -> str:
+    words = _SLUG_WORD.findall(text.lower())[:_ID_WORDS]
+    return "-".join(words)[:60] or "rule"
+
+
+def _servers(file: _File) -> frozenset[str]:
+    servers = file.form.get("servers")
+    return frozenset(servers) if isinstance(servers, Mapping) else frozenset()
+
+
+def _list(form: JsonObject, key: str) -> Iterator[Form]:
+    value = form.get(key)
+    for item in value if isinstance(value, list) else ():
+        if isinstance(item, Mapping):
+            yield item
+
+
+def _texts(value: Json) -> list[str]:
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []

@@ -1,0 +1,132 @@
+"""Loads a policy: by the names of shipped policies or by files, from the kept form where nothing changed."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol, cast
+
+from soothsayer_mcp import __version__
+from soothsayer_mcp.adapters.lazy import resolve
+from soothsayer_mcp.adapters.policy_files import places
+from soothsayer_mcp.adapters.policy_files.build import Gathered, Machine, build
+from soothsayer_mcp.adapters.policy_files.cache import Kept, PolicyCache, code_stamp, digest_file, read_unchanged
+from soothsayer_mcp.adapters.policy_files.places import PACKAGED_NAME, Request
+from soothsayer_mcp.adapters.policy_files.problems import START, LoadErrors, Problem, nearest
+from soothsayer_mcp.adapters.system import state_folder
+from soothsayer_mcp.model.decision import Mode
+from soothsayer_mcp.model.json import Json, canonical, digest
+from soothsayer_mcp.policy.rules import Policy
+
+DEFAULT = "guarded"
+
+KnownTools = Mapping[str, Mapping[str, frozenset[str] | None]]
+"""Server -> tool -> the argument names that its schema declares; `None` when it has no usable schema."""
+
+
+class _Gather(Protocol):
+    def __call__(
+        self, requests: Sequence[Request], known_servers: frozenset[str] | None, known_tools: KnownTools | None
+    ) -> Gathered: ...
+
+
+def find(name: str) -> Path | None:
+    """The file of a shipped policy; `None` when none has that name."""
+    return places.find(name)
+
+
+def load(
+    names_or_paths: Sequence[str] = (),
+    *,
+    mode_override: Mode | None = None,
+    workspace: str | Path | None = None,
+    home: str | Path | None = None,
+    temp: str | Path | None = None,
+    state: str | Path | None = None,
+    known_servers: Collection[str] | None = None,
+    known_tools: KnownTools | None = None,
+    organisation: Sequence[str] = (),
+    project: Sequence[str] = (),
+) -> Policy:
+    """Load the policy of a user, `guarded` when none is named, below an organisation's and beside a project's.
+
+    A word is a shipped policy, anything else a file. `state` is Soothsayer's own folder, where the checked form is
+    kept; without it nothing is kept. `known_servers` are the names that rules may use; `None` checks none.
+    Raises `LoadErrors` with everything that is wrong.
+    """
+    requests = _requests({"org": organisation, "project": project, "user": names_or_paths or (DEFAULT,)})
+    machine = Machine(
+        workspace=_absolute(workspace or Path.cwd()),
+        home=_absolute(home or Path.home()),
+        temp=_absolute(temp or tempfile.gettempdir()),
+        state=_absolute(state or state_folder(None)),
+    )
+    servers = None if known_servers is None else frozenset(known_servers)
+    # What is known of tools changes with every list, so nothing checked against it is kept.
+    cache = PolicyCache(Path(state)) if state is not None and known_tools is None else None
+    key = _cache_key(requests, servers)
+    gathered = None if cache is None else _kept(cache, key)
+    if gathered is None:
+        gather = cast("_Gather", resolve("soothsayer_mcp.adapters.policy_files.gather:gather"))
+        gathered = gather(requests, servers, known_tools)
+        if cache is not None:
+            cache.put(
+                key, Kept(form=gathered.form, files={path: digest_file(raw) for path, raw in gathered.files.items()})
+            )
+    return build(
+        gathered.form,
+        machine,
+        mode=mode_override,
+        sources={path: raw.decode() for path, raw in gathered.files.items()},
+        watch=tuple(gathered.files),
+    )
+
+
+def _kept(cache: PolicyCache, key: str) -> Gathered | None:
+    kept = cache.get(key)
+    if kept is None:
+        return None
+    files = read_unchanged(kept.files)
+    return None if files is None else Gathered(form=kept.form, files=files)
+
+
+def _requests(named: Mapping[str, Sequence[str]]) -> tuple[Request, ...]:
+    """Find the files of every scope. Raises `LoadErrors` for a word that is no shipped policy."""
+    problems: list[Problem] = []
+    requests: list[Request] = []
+    for kind, names in named.items():
+        files = [_file(name, problems) for name in names]
+        if files:
+            requests.append(Request(kind=kind, files=tuple(files)))
+    if problems:
+        raise LoadErrors(problems)
+    return tuple(requests)
+
+
+def _file(name: str, problems: list[Problem]) -> str:
+    if PACKAGED_NAME.fullmatch(name) is None:
+        return _absolute(name)
+    found = places.find(name)
+    if found is None:
+        text = f'no policy called "{name}" is shipped; a file is named with its folder or its ending'
+        near = nearest(name, places.shipped())
+        problems.append(Problem(file=name, mark=START, id="policy-file", text=text, nearest=near))
+    return str(found)
+
+
+def _cache_key(requests: Sequence[Request], servers: frozenset[str] | None) -> str:
+    installed = [Path(entry) for entry in sys.path if entry.endswith(("site-packages", "dist-packages"))]
+    package = Path(__file__).parent
+    parts: list[Json] = [
+        __version__,
+        code_stamp([package, package.parent.parent / "policy", *installed]),
+        [[request.kind, *request.files] for request in requests],
+        None if servers is None else sorted(servers),
+    ]
+    return digest(canonical(parts)).removeprefix("sha256:")
+
+
+def _absolute(path: str | Path) -> str:
+    # Links stay: a rule is about the name that people wrote, and what it leads to is looked up beside it.
+    return os.path.abspath(Path(path).expanduser())  # noqa: PTH100 - `Path.resolve` follows links

@@ -1,0 +1,122 @@
+"""What can be seen of rules alone: those that can never match, and those that another makes pointless."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from soothsayer_mcp.model.decision import Effect
+from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.policy.rules import Rule, Who
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flaw:
+    """Why a rule should not load."""
+
+    rule: str
+    id: str
+    text: str
+    path: tuple[str, ...] = ()
+    """Where in the rule; empty for the whole."""
+
+
+def flaws(rules: Sequence[Rule]) -> tuple[Flaw, ...]:
+    """All flaws of some rules of one scope."""
+    found: list[Flaw] = []
+    for rule in rules:
+        found.extend(_heads(rule))
+        if rule.effect is Effect.ALLOW and _rests_on_client(rule.who):
+            text = "what a client says of itself allows nothing; name a sub or a group"
+            found.append(Flaw(rule=rule.id, id="policy-client-trust", text=text, path=("who",)))
+        for key, spec in rule.args.items():
+            found.extend(Flaw(rule=rule.id, id="policy-never", text=text, path=("args", key)) for text in _never(spec))
+            if key == "**" and rule.only_args:
+                text = "`**` names no argument, so `only_args` would refuse every one"
+                found.append(Flaw(rule=rule.id, id="policy-never", text=text, path=("only_args",)))
+    found.extend(_dead(rules))
+    return tuple(found)
+
+
+def _heads(rule: Rule) -> Iterable[Flaw]:
+    """Keys that do not go with the rule's effect or with each other."""
+    messages = any(pattern.names_messages for pattern in rule.tools)
+    limits, expires = rule.limit is not None, rule.expires_us is not None
+    allows, asks, denies = (rule.effect is effect for effect in (Effect.ALLOW, Effect.ASK, Effect.DENY))
+    checks: tuple[tuple[bool, str, str], ...] = (
+        (rule.hard and not denies, "hard", "only a deny can be hard"),
+        (rule.hard and rule.observe, "hard", "a rule that only observes cannot be hard"),
+        (limits and denies, "limit", "a deny lets nothing through that could have a limit"),
+        (limits and rule.observe, "limit", "a rule that only observes limits nothing"),
+        (limits and messages, "limit", "not supported yet for requests that are no tool calls"),
+        (expires and not allows, "expires", "not supported yet on anything but an allow"),
+        (expires and messages, "expires", "not supported yet for requests that are no tool calls"),
+        (asks and messages, "tools", "nobody can be asked about requests that are no tool calls: allow or deny them"),
+    )
+    for holds, key, text in checks:
+        if holds:
+            yield Flaw(rule=rule.id, id="policy-value", text=text, path=(key,))
+
+
+def _rests_on_client(who: Who | None) -> bool:
+    return who is not None and (bool(who.client) or _rests_on_client(who.but))
+
+
+_BOUNDS: tuple[tuple[str, str, Callable[[float, float], bool]], ...] = (
+    ("min", "max", lambda low, high: low > high),
+    ("min", "below", lambda low, high: low >= high),
+    ("above", "max", lambda low, high: low >= high),
+    ("above", "below", lambda low, high: low >= high),
+)
+
+
+def _never(spec: Mapping[str, Json]) -> Iterable[str]:
+    for low, high, empty in _BOUNDS:
+        least, most = spec.get(low), spec.get(high)
+        if isinstance(least, int | float) and isinstance(most, int | float) and empty(least, most):
+            yield f"no number is {low} {least} and {high} {most}"
+    others = [name for name in spec if name not in {"present", "absent"}]
+    if spec.get("present") is False and others:
+        yield f"what is not present cannot match `{others[0]}`"
+    if "present" in spec and "absent" in spec:
+        yield "`present` and `absent` contradict each other"
+    if "absent" in spec and not others:
+        yield "`absent: ok` alone says nothing; for an argument that must not be there write `present: false`"
+    for name, held in spec.items():
+        choices = held if name == "any_of" and isinstance(held, list) else [held] if name == "not" else []
+        for choice in choices:
+            if isinstance(choice, Mapping):
+                inner = [word for word in ("present", "absent") if word in choice]
+                if inner:
+                    yield f"`{inner[0]}` says whether an argument is there and has no place inside `{name}`"
+                yield from _never({key: value for key, value in choice.items() if key not in inner})
+
+
+def _dead(rules: Sequence[Rule]) -> Iterable[Flaw]:
+    """Rules that another one, equal or stronger and with fewer matchers, covers."""
+    for number, rule in enumerate(rules):
+        for other_number, other in enumerate(rules):
+            if number == other_number or not _covers(other, rule):
+                continue
+            if _covers(rule, other) and number < other_number:
+                # Two that say the same: the later one is reported.
+                continue
+            text = f"{other.id} covers it: equal or stronger, with no more matchers"
+            yield Flaw(rule=rule.id, id="policy-dead-rule", text=text)
+            break
+
+
+def _covers(wide: Rule, narrow: Rule) -> bool:
+    if wide.effect.strictness < narrow.effect.strictness or wide.expires_us is not None or narrow.limit is not None:
+        return False
+    if (narrow.hard and not wide.hard) or (wide.observe and not narrow.observe):
+        return False
+    same_side = (wide.effect is Effect.ALLOW) is (narrow.effect is Effect.ALLOW)
+    return (
+        (not wide.tools or (bool(narrow.tools) and set(narrow.tools) <= set(wide.tools)))
+        and set(wide.excepts) <= set(narrow.excepts)
+        and (not wide.does or (same_side and wide.does == narrow.does))
+        and (wide.who is None or wide.who == narrow.who)
+        and (not wide.causes or wide.causes == narrow.causes)
+        and (not wide.pins or wide.pins == narrow.pins)
+        and (not wide.only_args or (narrow.only_args and wide.args.keys() == narrow.args.keys()))
+        and all(key in narrow.args and narrow.args[key] == spec for key, spec in wide.args.items())
+    )
