@@ -13,6 +13,7 @@ from soothsayer_mcp.model.decision import Decision
 from soothsayer_mcp.model.entry import Kind
 from soothsayer_mcp.model.failure import REASONS, Reason
 from soothsayer_mcp.model.json import Json, JsonObject, compact
+from soothsayer_mcp.model.run import Intent
 from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.ports import Clock, Ids, Leg, Look, Note, PortError, Store
 from soothsayer_mcp.proxy.downstream import Downstream, Limits
@@ -62,6 +63,8 @@ class Surroundings:
     ids: Ids
     log: Callable[[str], None]
     named_run: str = ""
+    intent: Intent | None = None
+    """What the work is for, of a run that is opened here."""
     limits: Limits = field(default_factory=Limits)
 
 
@@ -80,6 +83,7 @@ class HostConnection:
         self.ids = around.ids
         self.log = around.log
         self.named_run = around.named_run
+        self.intent = around.intent
         self.limits = around.limits
         self.mint = Mint(around.ids.token())
         self.owed = Owed()

@@ -51,7 +51,8 @@ IDLE_S = 30 * 60.0
 BALLAST_BYTES = 8 * 1024 * 1024
 CLOSE_S = 5.0
 
-_LOOK_S = 0.15
+LOOK_S = 0.15
+"""How old what `read_run` tells may be."""
 _TAIL = 256
 _MOST_KNOWN = 1024
 _SELECT_STATE = "SELECT version, state, why, steps FROM runs WHERE id = ?"
@@ -292,6 +293,16 @@ class SqliteStore:
         )
         return step.closed(receipt, done.closing.next_step, done.closing.why)
 
+    async def holds(self, receipt: Receipt) -> bool:
+        """Tell whether the entry of a receipt can be read back, through another connection than the one that wrote."""
+        try:
+            found = self._reader.execute(
+                "SELECT leaf FROM entries WHERE writer = ? AND seq = ?", (receipt.writer, receipt.seq)
+            ).fetchone()
+        except sqlite3.Error as error:
+            raise PortError(Reason.TRACE_UNAVAILABLE, why(error), acted=Acted.NO) from error
+        return found is not None and bytes(found[0]) == receipt.leaf
+
     async def note(self, note: Note) -> None:
         """Record an entry that is no step; durable when this returns."""
         await self._submit(await self._note_item(note), self._timeout_s)
@@ -459,7 +470,7 @@ class SqliteStore:
     def _look_if_due(self) -> None:
         """See what other processes did to the runs we know."""
         now = time.monotonic()
-        if now - self._looked_at < _LOOK_S or self._closed:
+        if now - self._looked_at < LOOK_S or self._closed:
             return
         self._looked_at = now
         with contextlib.suppress(sqlite3.Error):

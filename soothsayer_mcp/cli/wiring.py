@@ -1,0 +1,300 @@
+"""The one place where ports meet adapters: from options and configuration to a relay between host and servers."""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import anyio
+
+from soothsayer_mcp import __version__
+from soothsayer_mcp.adapters import schemas
+from soothsayer_mcp.adapters.config import (
+    Config,
+    Remote,
+    ServerSpec,
+    find_config,
+    server_identity,
+    workspace_without_config,
+)
+from soothsayer_mcp.adapters.launch import Launch
+from soothsayer_mcp.adapters.lazy import resolve
+from soothsayer_mcp.adapters.pipes import PipeLeg, take_stdio
+from soothsayer_mcp.adapters.policy_files.load import load as load_policy
+from soothsayer_mcp.adapters.policy_files.problems import LoadErrors
+from soothsayer_mcp.adapters.policy_files.reload import PolicyWatch
+from soothsayer_mcp.adapters.processes import ServerProcess
+from soothsayer_mcp.adapters.signals import on_signals
+from soothsayer_mcp.adapters.store.folder import prepare
+from soothsayer_mcp.adapters.store.sqlite import SqliteStore
+from soothsayer_mcp.adapters.system import RandomIds, SystemClock, account, look, state_folder
+from soothsayer_mcp.cli.exits import Exit
+from soothsayer_mcp.cli.options import ProxyOptions
+from soothsayer_mcp.cli.problems import Problem
+from soothsayer_mcp.console.text import escape
+from soothsayer_mcp.governor import Governor
+from soothsayer_mcp.model.decision import Mode
+from soothsayer_mcp.model.entry import Durability, Kind
+from soothsayer_mcp.model.json import Json, canonical
+from soothsayer_mcp.model.run import DeclaredBy, Intent
+from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.ports import Connect, Note
+from soothsayer_mcp.proxy.connection import Surroundings
+from soothsayer_mcp.proxy.downstream import Limits, ServerEntry
+from soothsayer_mcp.proxy.fleet import Fleet
+from soothsayer_mcp.proxy.pins import Schemas
+from soothsayer_mcp.proxy.relay import Relay
+from soothsayer_mcp.selftest import self_test
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What one proxy process is going to do."""
+
+    config: Config
+    state: Path
+    run: str = ""
+    intent: str = ""
+    debug: bool = False
+    quiet: bool = False
+
+
+def plan(options: ProxyOptions, environ: Mapping[str, str] = os.environ) -> Plan:
+    """Bring options and configuration together; options win. Starts nothing. Raises `Problem` or `LoadErrors`."""
+    config = _config(options, environ)
+    changes: dict[str, object] = {}
+    if options.policy:
+        changes["policy"] = options.policy
+    if options.mode is not None:
+        changes["mode"] = Mode(options.mode)
+    if options.durability is not None:
+        changes["durability"] = options.durability
+    config = dataclasses.replace(config, **changes)
+    return Plan(
+        config=config,
+        state=state_folder(options.state, configured=config.state, environ=environ),
+        run=options.run or environ.get("SOOTHSAYER_RUN", "") or config.run_id or "",
+        intent=options.intent or "",
+        debug=options.debug,
+        quiet=options.quiet,
+    )
+
+
+def _config(options: ProxyOptions, environ: Mapping[str, str]) -> Config:
+    parts = "soothsayer_mcp.adapters.config:{}"
+    if options.command:
+        spec_of_command = cast("Callable[..., ServerSpec]", resolve(parts.format("spec_of_command")))
+        spec = spec_of_command(
+            options.command,
+            name=options.name,
+            pass_env=options.pass_env,
+            unsafe_pass_all_env=options.unsafe_pass_all_env,
+        )
+        return _around(options, environ, spec)
+    if options.url is not None:
+        spec_of_url = cast("Callable[..., ServerSpec]", resolve(parts.format("spec_of_url")))
+        spec = spec_of_url(options.url, name=options.name, headers=_headers(options, environ))
+        return _around(options, environ, spec)
+    file = find_config(options.config, environ=environ)
+    if file is None:
+        text = "there is nothing to govern: no command after `--`, no --url and no configuration"
+        raise Problem(text, id="usage", fix="try `soothsayer proxy -- CMD ARGS...` or `-c soothsayer.yaml`")
+    config = _load(file, environ)
+    if not config.servers:
+        raise Problem("the configuration names no servers", id="config-servers", where=str(file))
+    return config
+
+
+def _around(options: ProxyOptions, environ: Mapping[str, str], spec: ServerSpec) -> Config:
+    """One server from the command line; what an explicitly named configuration says of all else holds too."""
+    if options.config is None:
+        return Config(workspace=workspace_without_config(), servers=(spec,))
+    file = find_config(options.config, environ=environ)
+    assert file is not None
+    return dataclasses.replace(_load(file, environ), servers=(spec,))
+
+
+def _load(file: Path, environ: Mapping[str, str]) -> Config:
+    load = cast("Callable[..., Config]", resolve("soothsayer_mcp.adapters.config:load"))
+    return load(file, environ=environ)
+
+
+def _headers(options: ProxyOptions, environ: Mapping[str, str]) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for header, name in options.header_env:
+        if name not in environ:
+            raise Problem(f"--header-env {header}={name}: the variable {name} is not set", id="usage")
+        headers[header] = environ[name]
+    return headers
+
+
+# -- serving ----------------------------------------------------------------------------------------------------------
+
+
+def serve(prepared: Plan) -> None:
+    """Relay until the host is gone. Raises `Problem`, `LoadErrors` or `StoreError` before anything is forwarded."""
+    config = prepared.config
+    connects = _spawned(config)
+    host = take_stdio(max_frame=config.max_frame)
+    news = _News(prepared)
+    prepare(prepared.state)  # Before anything of ours is kept in it, so that it is private from the start.
+    policies = PolicyWatch(_loader(prepared), on_change=news.changed, on_problem=news.rejected)
+    store = SqliteStore.open(
+        prepared.state,
+        durability=Durability(config.durability),
+        payload_mode=lambda: policies.current().payload_mode,
+        about=f"soothsayer proxy {' '.join(spec.name for spec in config.servers)}",
+        timeout_s=config.trace_timeout_s,
+    )
+    try:
+        for warning in store.warnings:
+            say(warning)
+        anyio.run(_relay, prepared, connects, host, policies, store, news)
+    finally:
+        store.close()
+
+
+def _spawned(config: Config) -> dict[str, Connect]:
+    """Start the processes now: they boot while policy and trace are opened."""
+    connects: dict[str, Connect] = {}
+    several = len(config.servers) > 1
+    for spec in config.servers:
+        match spec.reach:
+            case Launch() as launch:
+                process = ServerProcess(dataclasses.replace(launch, label_stderr=several), max_frame=config.max_frame)
+                process.spawn()
+                connects[spec.name] = process
+            case Remote() as remote:
+                make = cast("Callable[..., Connect]", resolve("soothsayer_mcp.adapters.http_client:HttpServer"))
+                connects[spec.name] = make(remote, max_frame=config.max_frame)
+    return connects
+
+
+def _loader(prepared: Plan) -> Callable[[], Policy]:
+    config = prepared.config
+    # Observing is asked for by a person or a configuration; enforcing never lifts what a policy says of itself.
+    mode = Mode.OBSERVE if config.mode is Mode.OBSERVE else None
+    return lambda: load_policy(
+        config.policy,
+        mode_override=mode,
+        workspace=config.workspace,
+        state=prepared.state,
+        known_servers=[spec.name for spec in config.servers],
+    )
+
+
+async def _relay(
+    prepared: Plan,
+    connects: Mapping[str, Connect],
+    host: PipeLeg,
+    policies: PolicyWatch,
+    store: SqliteStore,
+    news: "_News",
+) -> None:
+    config = prepared.config
+    clock, ids, principal = SystemClock(), RandomIds(), account()
+    limits = Limits(in_flight=config.in_flight, max_frame=config.max_frame)
+    entries = [
+        ServerEntry(name=spec.name, connect=connects[spec.name], identity=server_identity(spec))
+        for spec in config.servers
+    ]
+    fleet = Fleet(entries, clock=clock, ids=ids, limits=limits)
+    governor = Governor(
+        policy=policies.current, store=store, tools=fleet, look=look, call_timeout_s=config.call_timeout_s
+    )
+    around = Surroundings(
+        store=store,
+        policies=policies,
+        look=look,
+        principal=principal,
+        workspace=config.workspace,
+        clock=clock,
+        ids=ids,
+        log=say,
+        named_run=prepared.run,
+        intent=Intent(text=prepared.intent, declared_by=DeclaredBy.HUMAN) if prepared.intent else None,
+        limits=limits,
+    )
+    made = Schemas(arguments=schemas.compile_input, result=schemas.compile_output)
+    relay = Relay(host, fleet, governor, schemas=made, around=around)
+    restore = on_signals(lambda _name: relay.stop())
+    try:
+        policy = policies.current()
+        not_live = await self_test(
+            governor,
+            store,
+            principal=principal,
+            workspace=config.workspace,
+            policy=policy.digest,
+            clock=clock,
+            ids=ids,
+        )
+        if not_live is not None:
+            text = f"the self-test failed, so nothing is forwarded: {not_live}"
+            raise Problem(text, id="selftest", exit=Exit.BUG)
+        await store.note(loaded_note(policy))
+        news.follow(store)
+        news.started(policy)
+        await relay.run()
+    finally:
+        restore()
+
+
+def loaded_note(policy: Policy) -> Note:
+    """The entry that a policy is in force; its sources go with it, so that each decision can be explained later."""
+    sources: dict[str, Json] = dict(policy.sources)
+    return Note(
+        kind=Kind.POLICY_LOADED,
+        fields={
+            "policy": policy.digest,
+            "name": policy.name,
+            "scopes": [scope.kind.value for scope in policy.scopes],
+            "rules": policy.rule_count,
+            "self_test": "passed",
+        },
+        payloads={"source": canonical(sources)},
+    )
+
+
+def say(text: str) -> None:
+    """Tell a person at the host's log, escaped, on standard error."""
+    for line in text.splitlines():
+        sys.stderr.write(f"soothsayer: {escape(line)}\n")
+    sys.stderr.flush()
+
+
+class _News:
+    """What a person at the host's log reads, and what the trace keeps, when the policy changes."""
+
+    def __init__(self, prepared: Plan) -> None:
+        self._quiet = prepared.quiet
+        self._store: SqliteStore | None = None
+
+    def follow(self, store: SqliteStore) -> None:
+        """Record changes from here on."""
+        self._store = store
+
+    def started(self, policy: Policy) -> None:
+        """Say under which policy calls are governed; an observing one is always said."""
+        if policy.mode is Mode.OBSERVE:
+            say(f"OBSERVING: policy {policy.name} only records what it would deny or ask; hard denies hold")
+        elif not self._quiet:
+            say(f"{__version__} governs by policy {policy.name} ({policy.rule_count} rules)")
+
+    def changed(self, policy: Policy) -> None:
+        """A changed policy is in force."""
+        say(f"policy {policy.name} was loaded again ({policy.rule_count} rules) and is in force")
+        if policy.mode is Mode.OBSERVE:
+            self.started(policy)
+        if self._store is not None:
+            self._store.note_soon(loaded_note(policy))
+
+    def rejected(self, errors: LoadErrors) -> None:
+        """A changed policy does not load: the old one stays."""
+        say(f"{errors}\nthe policy files changed and do not load; the policy before stays in force")
+        if self._store is not None:
+            found: list[Json] = [str(problem) for problem in errors.problems]
+            self._store.note_soon(Note(kind=Kind.POLICY_REJECTED, fields={"errors": found}))
