@@ -61,7 +61,7 @@ class Governor:
         try:
             return await self._sentence(step, call)
         except PortError as error:
-            return Unrecorded(failure=error.failure)
+            return _unrecorded(error, call)
 
     async def _sentence(self, step: ProposedStep, call: Call) -> ClosedStep:
         run = await self._store.read_run(step.run_id)
@@ -84,7 +84,7 @@ class Governor:
                 outcome = Unknown(failure=Failure(reason=Reason.OUTCOME_LOST, summary=summary))
             return await self._store.record_outcome(call.recorded.answered(outcome).verified(()), close)
         except PortError as error:
-            return Unrecorded(failure=error.failure)
+            return _unrecorded(error, call)
 
     async def _refuse(self, step: ProposedStep, failure: Failure) -> ClosedStep:
         decision = Decision(
@@ -157,6 +157,13 @@ class Governor:
             return Refused(failure=Failure(reason=Reason.SERVER_UNREACHABLE, summary=summary))
         summary = f"{server}.{tool} gave no answer in {timeout_s:g} s"
         return Unknown(failure=Failure(reason=Reason.CALL_TIMEOUT, summary=summary))
+
+
+def _unrecorded(error: PortError, call: Call) -> Unrecorded:
+    if call.sent and error.failure.acted is Acted.NO:
+        # The port speaks of the record; the call is out.
+        return Unrecorded(failure=Failure(reason=Reason.OUTCOME_LOST, summary=error.summary))
+    return Unrecorded(failure=error.failure)
 
 
 def _interrupted(step: RecordedStep, call: Call) -> Unknown | Refused:

@@ -8,12 +8,12 @@ from typing import TypeAlias
 from soothsayer_mcp.model.call import Client, PinState, Principal, RunId, StepId
 from soothsayer_mcp.model.entry import Kind, Receipt
 from soothsayer_mcp.model.facts import NO_FACTS, Facts
-from soothsayer_mcp.model.failure import Failure
+from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.json import Digest
 from soothsayer_mcp.model.outcome import Asked, Refused, Returned
 from soothsayer_mcp.model.run import Run, RunBinding, RunState
 from soothsayer_mcp.model.step import ClosedStep, RecordedStep, SupportedStep, VerifiedStep, WithheldStep
-from soothsayer_mcp.ports import Admit, Call, Close, LegEnd, Note, SeenTool, ServerIdentity, Standing
+from soothsayer_mcp.ports import Admit, Call, Close, LegEnd, Note, PortError, SeenTool, ServerIdentity, Standing
 
 Happening: TypeAlias = Callable[[], Awaitable[None] | None]
 """Something that happens to a port: it may raise, wait, or change the world."""
@@ -64,6 +64,8 @@ class World:
         return [kind for kind, id_ in self.entries if id_ == step]
 
     def _record(self, kind: Kind, step: StepId) -> Receipt:
+        if any((earlier is Kind.STEP_OUTCOME) is (kind is Kind.STEP_OUTCOME) for earlier in self.kinds(step)):
+            raise PortError(Reason.INTERNAL_ERROR, "a step is recorded once", acted=Acted.NO)
         self.entries.append((kind, step))
         return Receipt(writer=WRITER, seq=len(self.entries), leaf=bytes(32), run=self.run.id, no=1)
 

@@ -193,6 +193,7 @@ def _assert_nothing_better_was_said_than_is_on_record(
         case None:
             return
         case Unrecorded(failure=failure):
+            assert failure.acted is (Acted.MAYBE if sent else failure.acted)
             assert failure.acted is not Acted.YES
         case ClosedStep():
             last = governed.world.kinds(ended.id)[-1]
