@@ -75,7 +75,10 @@ FAULTS: Final[dict[Fault, tuple[Code, str]]] = {
     Fault.NOT_AN_OBJECT: (Code.INVALID_REQUEST, "The message is not an object."),
     Fault.ARRAY: (Code.INVALID_REQUEST, "An array is not a message here."),
     Fault.DUPLICATE_KEY: (Code.INVALID_REQUEST, "The key {key} stands twice in one object."),
-    Fault.FOLDED_KEY: (Code.INVALID_REQUEST, "The key {key} differs from another one only in case."),
+    Fault.FOLDED_KEY: (
+        Code.INVALID_REQUEST,
+        "The key {key} differs only in case from another one, or from one that the protocol has.",
+    ),
     Fault.HIDDEN_KEY: (Code.INVALID_REQUEST, "The key {key} holds a control or invisible character."),
     Fault.TOO_DEEP: (Code.INVALID_REQUEST, f"The message nests deeper than {MAX_DEPTH}."),
     Fault.TOO_BIG: (Code.INVALID_REQUEST, "The message is too big."),
@@ -276,16 +279,22 @@ def _look_at_head(text: str) -> tuple[set[str], list[RequestId | None]]:
     keys: set[str] = set()
     found: list[RequestId | None] = []
     try:
-        i = after_blanks(text, start(text) + 1)
-        while text[i] == '"':
+        i, expected = start(text), "{"
+        while text[i] == expected:
+            i = after_blanks(text, i + 1)
+            quote = text[i]
             key, i = skip(text, i)
+            i = after_blanks(text, i)
+            if quote != '"' or text[i] != ":":
+                break
             keys.add(key.casefold())
-            i = after_blanks(text, after_blanks(text, i) + 1)
+            i = after_blanks(text, i + 1)
             _, end = skip(text, i)
-            after = after_blanks(text, end)
-            if key.casefold() == "id":
-                found.append(_id_from(text[i:end]))
-            i = after_blanks(text, after + 1)
+            spelling = text[i:end]
+            i, expected = after_blanks(text, end), ","
+            # A number where the text ends may go on behind it: what follows must be there.
+            if key.casefold() == "id" and text[i] in ",}":
+                found.append(_id_from(spelling))
     except (ValueError, IndexError, StopIteration, RecursionError):
         # The text ends here, or there is no telling what follows.
         return keys, found

@@ -62,6 +62,7 @@ TWO_WAYS: list[tuple[bytes, Fault]] = [
     (b'{"id":7,"result":{"a":1e400}}', Fault.NUMBER_OUT_OF_RANGE),
     (b'{"id":7,"result":{"a":' + b"9" * 5000 + b"}}", Fault.NUMBER_OUT_OF_RANGE),
     (b'{"id":7,"result":{"a":"\\ud800"}}', Fault.LONE_SURROGATE),
+    (b'{"id":7,"result":{},"params":["\\ud800"]}', Fault.LONE_SURROGATE),
     (b'{"id":7,"result":{"a":"\xff\xfe"}}', Fault.NOT_UTF8),
     (b'\xef\xbb\xbf{"id":7,"result":{}}', Fault.BYTE_ORDER_MARK),
     (b'{"id":7,"result":{"a":' + b"[" * 200 + b"]" * 200 + b"}}", Fault.TOO_DEEP),

@@ -395,6 +395,8 @@ def test_a_position_tells_where_reading_ended() -> None:
     assert refused(b'{"id":7,"method":nul}').at == 17
     assert refused(b'{"id":7,"method":"m"} x').at == 21
     assert refused(b'{"id":7').at == 7
+    assert refused(b'{"id":7,"id":7}').at == -1
+    assert WireError(Side.HOST, Fault.ID_TYPE).at == -1
 
 
 # -- arrays
@@ -548,7 +550,13 @@ def test_an_argument_that_is_a_property_only_after_folding_is_found(arguments: J
         (b'{"method":"m","params":{"x":"', b'","id":5}}', None),
         (b'{"method":"m","params":{"x":"', b'\\",\\"id\\":5}"}}', None),
         (b'{"id":5,"result":{"x":"', b'"}}', None),  # an answer has none to give
+        (b'{"id":5.', b'6,"method":"m"}', None),
         (b"[[[[", b"]]]]", None),
+        (b'["id",5,"x', b'"]', None),
+        (b'{"id",5,"x', b'"}', None),
+        (b'{5:5,"id":5,"x', b'"}', None),
+        (b'{"a":1:"id":5,"x', b'"}', None),
+        (b' \t{ "id" : 5 , "x', b'"}', 5),
         (b"", b"", None),
         (b"xxxx", b'x,"id":', None),
         (b'{"id":' + b"9" * 5000 + b',"method":"m","x":"', b'"}', None),
@@ -573,3 +581,26 @@ def test_from_a_server_the_id_of_an_answer_is_found_and_never_that_of_a_request(
     head: bytes, tail: bytes, found: RequestId | None
 ) -> None:
     assert id_of_oversized(head, tail, side=Side.SERVER) == found
+
+
+NESTED_IDS = st.recursive(
+    st.sampled_from([5, "x", ',"id":6}', '\\","id":6}', '"id":6', None]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["id", "a", '","id":6,"']), inner),
+    max_leaves=8,
+)
+
+
+@given(
+    st.permutations(["jsonrpc", "id", "method", "params"]),
+    st.integers(0, 10**6) | st.text(max_size=4),
+    NESTED_IDS,
+    st.integers(0, 80),
+    st.integers(0, 80),
+)
+def test_no_other_id_than_the_requests_own_is_ever_found(
+    order: list[str], id_: RequestId, inside: Json, head: int, tail: int
+) -> None:
+    values: JsonObject = {"jsonrpc": "2.0", "id": id_, "method": "m", "params": {"a": inside}}
+    line = compact({key: values[key] for key in order})
+    middle = len(line) // 2
+    assert id_of_oversized(line[: min(head, middle)], line[max(middle, len(line) - tail) :]) in {None, id_}
