@@ -16,7 +16,7 @@ from mcp.types import CallToolResult, TextContent
 from rich.text import Text
 
 from soothsayer_mcp.adapters.store.reader import Reader
-from soothsayer_mcp.adapters.verifier import verify
+from soothsayer_mcp.adapters.verifier import Report, verify
 from soothsayer_mcp.console.text import cut, escape
 from soothsayer_mcp.console.views import because, ended_as
 from soothsayer_mcp.demo.script import FIRST_ACT, SECOND_ACT, Scene
@@ -74,7 +74,7 @@ class _Player:
 
     def play(self) -> Tour:
         self._set_the_stage()
-        self._line("soothsayer demo", "offline, no model, no account: the calls are scripted, everything else is real")
+        self._line("soothsayer", "demo: offline, no model, no account: the calls are scripted, everything else is real")
         anyio.run(self._act, FIRST_ACT)
         (self._work / "updated").touch()
         self._line("restart", "the ci server was updated, and now describes its tool otherwise; same host, same run")
@@ -114,7 +114,7 @@ class _Player:
         began = time.monotonic()
         proxy = StdioServerParameters(
             command=sys.executable,
-            args=["-m", "soothsayer_mcp", "proxy", "-c", str(self._config), "--state", str(self._state)],
+            args=["-m", "soothsayer_mcp", "proxy", "-q", "-c", str(self._config), "--state", str(self._state)],
             cwd=str(self._work),
         )
         async with Client(proxy, read_timeout_seconds=CALL_BOUND_S) as host:
@@ -134,7 +134,7 @@ class _Player:
         self._no += 1
         with Reader(self._state) as reader:
             step = next(reader.steps(parse("cause:agent"), Moment(now_us=time.time_ns() // 1000), limit=1))
-            record = json.dumps([payload.text for payload in reader.story(step).payloads])
+            kept = {payload.part: payload.text or "" for payload in reader.story(step).payloads}
         self._tour.steps.append(
             {
                 "no": self._no,
@@ -151,21 +151,21 @@ class _Player:
         if scene.tell == "model":
             self._block("what the model read:", read.splitlines())
         if scene.tell == "record":
-            self._block("what the record keeps of the answer:", _masked_lines(record))
+            self._block("what the record keeps of the answer:", [_text_of(kept.get("result", ""))])
         expected = (scene.effect.value, scene.ended_as, "" if scene.reason is None else scene.reason.value)
         found = (step.effect, ended_as(step).partition(",")[0], step.reason)
         if (step.server, step.tool) != (scene.server, scene.tool) or found != expected:
             self._fault(f"step {self._no} is {step.call} {found}, the script says {expected}")
         if answer.is_error != (scene.reason is not None):
             self._fault(f"step {self._no}: the host was told otherwise than the record says")
-        if SECRET in record:
+        if any(SECRET in text for text in kept.values()):
             self._fault(f"step {self._no}: a secret stands in the record")
 
     def _verify(self) -> None:
         report = verify([self._state])
         if not report.holds:
             self._fault("the trace does not verify")
-        self._line("verify", report.headline)
+        self._line("verify", _headline(report))
 
     def _tamper(self) -> None:
         """Flip one bit of one entry in a copy of the file, past every trigger, and see that it is found."""
@@ -183,7 +183,7 @@ class _Player:
         report = verify([copy])
         if report.holds:
             self._fault("a flipped bit was not found")
-        self._line("tamper", f"one bit flipped in a copy: {report.headline}")
+        self._line("tamper", f"one bit flipped in a copy: {_headline(report)}")
 
     # -- what is shown ------------------------------------------------------------------------------------------------
 
@@ -196,7 +196,7 @@ class _Player:
 
     def _line(self, label: str, text: str, *, took: float | None = None) -> None:
         line = Text()
-        line.append(f"{label:<12}", style="bold")
+        line.append(f"{label:<11} ", style="bold")
         line.append(escape(text))
         if took is not None:
             line.append(f"   {took:.1f} s", style="dim")
@@ -218,7 +218,15 @@ class _Player:
             self._show(Text(f"       {escape(line)}", style="cyan"))
 
 
-def _masked_lines(record: str) -> list[str]:
-    """The stored answer, as text; what is masked shows where it was masked."""
-    texts: list[str] = [text for text in json.loads(record) if isinstance(text, str) and "masked" in text]
-    return texts or ["(nothing was masked)"]
+def _headline(report: Report) -> str:
+    if not report.holds:
+        return f"found: {report.problems[0]}"
+    return (
+        f"{report.entries} entries of {report.writers} writers: hashes and chains hold; no checkpoint covers them yet"
+    )
+
+
+def _text_of(stored: str) -> str:
+    """The text of a stored answer."""
+    result: Json = json.loads(stored)["result"]
+    return CallToolResult.model_validate(result).content[0].model_dump()["text"]
