@@ -47,6 +47,7 @@ def open_store(
     payloads: PayloadMode = PayloadMode.FULL,
     timeout_s: float = 2.0,
     outcome_timeout_s: float = 10.0,
+    ballast_bytes: int = ROOM,
 ) -> SqliteStore:
     """A store with a small ballast."""
     return SqliteStore.open(
@@ -55,7 +56,7 @@ def open_store(
         payload_mode=lambda: payloads,
         timeout_s=timeout_s,
         outcome_timeout_s=outcome_timeout_s,
-        ballast_bytes=ROOM,
+        ballast_bytes=ballast_bytes,
     )
 
 

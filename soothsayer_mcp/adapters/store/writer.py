@@ -386,6 +386,7 @@ class Writer:
                 item.release()
         if owed and _is_no_room(error):
             self._ballast.drop()
+            self._pages = _COPY_BACK_PAGES  # the log's own room is used again once it is copied back
         self._owed += owed
         fresh = [item for item in items if not item.owed]
         self._refuse([item for item in fresh if id(item) not in claimed])
