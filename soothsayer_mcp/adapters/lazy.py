@@ -15,6 +15,7 @@ ROWS: Final = (
     "re2:Set",
     "re2:compile",
     "re2:error",
+    "soothsayer_mcp.adapters.config_file:parse",
     "soothsayer_mcp.adapters.policy_files.gather:gather",
 )
 """Every row that an adapter of ours resolves; a test resolves them all."""

@@ -10,11 +10,11 @@ from soothsayer_mcp.adapters.config import (
     default_name,
     find_config,
     load,
-    parse,
     server_identity,
     spec_of_command,
     spec_of_url,
 )
+from soothsayer_mcp.adapters.config_file import parse
 from soothsayer_mcp.adapters.launch import Launch
 from soothsayer_mcp.adapters.policy_files.problems import LoadErrors
 from soothsayer_mcp.model.decision import Mode

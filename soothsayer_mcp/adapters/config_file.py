@@ -1,0 +1,339 @@
+"""Reads a configuration file: YAML or JSON in, a `Config` out, or everything that is wrong with it."""
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from soothsayer_mcp.adapters.config import FORMAT, START_TIMEOUT_S, Config, Remote, ServerSpec
+from soothsayer_mcp.adapters.launch import Launch
+from soothsayer_mcp.adapters.policy_files.positions import Items, Node, Pair, Pairs, Scalar, read
+from soothsayer_mcp.adapters.policy_files.problems import START, LoadErrors, Mark, Problem, nearest
+from soothsayer_mcp.model.decision import Mode
+
+NAME: Final = re.compile(r"[a-z0-9-]{1,20}")
+"""A server's name. Hosts put it before tool names, and the whole is cut at 64 characters by some."""
+
+_LATER: Final = frozenset({"asks", "probes", "tiers", "serve", "otel", "control_tools"})
+_TOP: Final = ("soothsayer", "mode", "policy", "workspace", "mcpServers", "state", "run", "trace", "limits")
+_STDIO: Final = ("command", "args", "cwd", "env", "pass_env", "start_timeout", "disabled", "type")
+_HTTP: Final = ("url", "headers", "start_timeout", "disabled", "type")
+_HOST_KEYS: Final = frozenset({"timeout", "description", "gallery", "version"})
+"""What hosts write for themselves: understood, and without effect here."""
+_HOST_APPROVALS: Final = frozenset({"alwaysAllow", "autoApprove", "trust"})
+"""What hosts write about their own asking: it answers to another gate."""
+_TYPES: Final = {"stdio": "stdio", "http": "http", "streamable-http": "http", "streamableHttp": "http"}
+
+_PLACEHOLDER: Final = re.compile(r"\$\{([^}]*)\}")
+_DURATION: Final = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)(ms|s|m|h|d)")
+_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
+_SIZE: Final = re.compile(r"([1-9][0-9]{0,11})(B|kB|KiB|MB|MiB|GB|GiB)?")
+_BYTES: Final = {"": 1, "B": 1, "kB": 10**3, "KiB": 2**10, "MB": 10**6, "MiB": 2**20, "GB": 10**9, "GiB": 2**30}
+
+
+def parse(raw: bytes, path: Path, *, environ: Mapping[str, str]) -> Config:
+    """Read a configuration's bytes; `path` says what relative names are relative to. Raises `LoadErrors`."""
+    is_json = raw.lstrip().startswith(b"{")
+    if is_json:
+        # JSON is YAML but for tabs between its tokens. Within a text JSON has none, so nothing else changes.
+        raw = raw.replace(b"\t", b" ")
+    root = read(raw, str(path), prefix="config")
+    reading = _Reading(file=str(path), folder=path.absolute().parent, environ=environ)
+    config = reading.config(root, path, needs_format=not is_json)
+    if reading.problems:
+        raise LoadErrors(reading.problems)
+    return config
+
+
+@dataclass(slots=True, kw_only=True)
+class _Reading:
+    """One pass over a file; problems gather and every method answers something harmless where there is one."""
+
+    file: str
+    folder: Path
+    environ: Mapping[str, str]
+    workspace: str = ""
+    problems: list[Problem] = field(default_factory=list[Problem])
+    warnings: list[str] = field(default_factory=list[str])
+
+    def wrong(self, mark: Mark, kind: str, text: str, near: str = "") -> None:
+        self.problems.append(Problem(file=self.file, mark=mark, id=f"config-{kind}", text=text, nearest=near))
+
+    def config(self, root: Pairs, path: Path, *, needs_format: bool) -> Config:
+        top = self.keys(root, _TOP, "key")
+        written = top.get("soothsayer")
+        if written is None:
+            if needs_format:
+                self.wrong(START, "format", f"the file does not say its format; begin it with `soothsayer: {FORMAT}`")
+        elif self.text(written) != FORMAT:
+            self.wrong(written.mark, "format", f"this version reads {FORMAT} and nothing else", FORMAT)
+        place = top.get("workspace")
+        self.workspace = os.path.realpath(self.folder / (self.filled(place) if place is not None else "."))
+        run = self.section(top, "run", ("id",))
+        trace = self.section(top, "trace", ("durability", "timeout", "blob_max"))
+        limits = self.section(top, "limits", ("max_frame", "in_flight", "call_timeout"))
+        state = top.get("state")
+        usual = Config(workspace=self.workspace)
+        return Config(
+            file=path,
+            mode=Mode(self.word(top.get("mode"), [*Mode], usual.mode)),
+            policy=self.policies(top.get("policy"), usual.policy),
+            workspace=self.workspace,
+            servers=self.servers(top.get("mcpServers")),
+            state=None if state is None else self.path(state),
+            run_id=None if "id" not in run else self.filled(run["id"]),
+            durability=self.word(trace.get("durability"), ["strict", "balanced", "relaxed"], usual.durability),
+            trace_timeout_s=self.seconds(trace.get("timeout"), usual.trace_timeout_s),
+            blob_max=self.bytes(trace.get("blob_max"), usual.blob_max),
+            max_frame=self.bytes(limits.get("max_frame"), usual.max_frame),
+            in_flight=self.count(limits.get("in_flight"), usual.in_flight),
+            call_timeout_s=self.seconds(limits.get("call_timeout"), usual.call_timeout_s),
+            warnings=tuple(self.warnings),
+        )
+
+    # -- shapes -------------------------------------------------------------------------------------------------------
+
+    def keys(
+        self, node: Node, known: Sequence[str], kind: str, ignored: frozenset[str] = frozenset()
+    ) -> dict[str, Node]:
+        if not isinstance(node, Pairs):
+            self.wrong(node.mark, "type", f"keys and values have to stand here: {', '.join(known)}")
+            return {}
+        found: dict[str, Node] = {}
+        for pair in node.pairs:
+            if pair.key in known:
+                found[pair.key] = pair.value
+            elif pair.key not in ignored:
+                self.unknown(pair, known, kind)
+        return found
+
+    def unknown(self, pair: Pair, known: Sequence[str], kind: str) -> None:
+        if pair.key in _LATER and "mcpServers" in known:
+            self.wrong(pair.mark, "later", f"`{pair.key}` is not in this version")
+        else:
+            self.wrong(pair.mark, kind, f'there is no key "{pair.key}" here', nearest(pair.key, known))
+
+    def section(self, top: Mapping[str, Node], name: str, known: Sequence[str]) -> dict[str, Node]:
+        return self.keys(top[name], known, "key") if name in top else {}
+
+    def items(self, node: Node | None) -> list[Node]:
+        match node:
+            case None:
+                return []
+            case Items():
+                return node.items
+            case Pairs():
+                self.wrong(node.mark, "type", "a list has to stand here")
+                return []
+            case Scalar():
+                return [node]
+
+    def text(self, node: Node) -> str:
+        match node:
+            case Scalar(value=str() as text):
+                return text
+            case Scalar(value=bool() | float()):
+                self.wrong(node.mark, "type", "a text has to stand here; quote it")
+            case Scalar(value=int() as number):
+                return str(number)
+            case _:
+                self.wrong(node.mark, "type", "a text has to stand here")
+        return ""
+
+    def flag(self, node: Node | None) -> bool:
+        match node:
+            case None:
+                return False
+            case Scalar(value=bool() as flag):
+                return flag
+            case _:
+                self.wrong(node.mark, "type", "true or false has to stand here")
+                return False
+
+    def word(self, node: Node | None, known: Sequence[str], usual: str) -> str:
+        if node is None:
+            return usual
+        text = self.text(node)
+        if text in known:
+            return text
+        if text:
+            self.wrong(node.mark, "value", f'"{text}" is none of {", ".join(known)}', nearest(text, known))
+        return usual
+
+    def measure(self, node: Node | None, usual: float, read_text: Callable[[str], float | None], example: str) -> float:
+        if node is None:
+            return usual
+        text = self.text(node)
+        value = read_text(text)
+        if value is None or value <= 0:
+            if text:
+                self.wrong(node.mark, "value", f'"{text}" is not what has to stand here: {example}')
+            return usual
+        return value
+
+    def seconds(self, node: Node | None, usual: float) -> float:
+        return self.measure(node, usual, _seconds, "a duration such as 500ms, 30s or 10m")
+
+    def bytes(self, node: Node | None, usual: int) -> int:
+        return int(self.measure(node, usual, _bytes, "a size such as 500kB, 8MiB or 64MB"))
+
+    def count(self, node: Node | None, usual: int) -> int:
+        return int(self.measure(node, usual, _count, "a number from 1"))
+
+    # -- substitutions ------------------------------------------------------------------------------------------------
+
+    def filled(self, node: Node) -> str:
+        """Read a text and fill in `${env:NAME}` and `${workspace}`."""
+
+        def fill(found: re.Match[str]) -> str:
+            what = found.group(1)
+            if what == "workspace" and self.workspace:
+                return self.workspace
+            if what.startswith("env:"):
+                value = self.environ.get(what[4:])
+                if value is not None:
+                    return value
+                text = f"the environment variable {what[4:]} is not set; set it where the proxy is started"
+                self.wrong(node.mark, "variable", text)
+                return ""
+            known = ["${workspace}", f"${{env:{what}}}"] if self.workspace else [f"${{env:{what}}}"]
+            meant = nearest(found.group(0), known) or known[-1]
+            self.wrong(node.mark, "variable", f"{found.group(0)} is not filled in here", meant)
+            return ""
+
+        return _PLACEHOLDER.sub(fill, self.text(node))
+
+    def path(self, node: Node) -> str:
+        return self.beside(self.filled(node))
+
+    def beside(self, name: str) -> str:
+        """Complete a path that is relative to the file."""
+        return str(self.folder / Path(name).expanduser())
+
+    def mapping(self, node: Node | None, what: str) -> dict[str, str]:
+        match node:
+            case None:
+                return {}
+            case Pairs():
+                return {pair.key: self.filled(pair.value) for pair in node.pairs}
+            case _:
+                self.wrong(node.mark, "type", f"names and values of {what} have to stand here")
+                return {}
+
+    # -- parts --------------------------------------------------------------------------------------------------------
+
+    def policies(self, node: Node | None, usual: tuple[str, ...]) -> tuple[str, ...]:
+        if node is None:
+            return usual
+        named = [self.filled(item) for item in self.items(node)]
+        if not named:
+            self.wrong(node.mark, "value", "a list without a policy governs nothing; leave the key out for `guarded`")
+        return tuple(self.beside(each) if each.endswith((".yaml", ".yml")) else each for each in named)
+
+    def servers(self, node: Node | None) -> tuple[ServerSpec, ...]:
+        if node is None:
+            return ()
+        if not isinstance(node, Pairs):
+            self.wrong(node.mark, "type", "servers have to stand here, each under its name")
+            return ()
+        alone = len(node.pairs) == 1
+        specs: list[ServerSpec] = []
+        for pair in node.pairs:
+            if NAME.fullmatch(pair.key) is None:
+                near = re.sub(r"[^a-z0-9]+", "-", pair.key.lower()).strip("-")[:20].strip("-")
+                self.wrong(pair.mark, "name", f'"{pair.key}" is no server name: 1 to 20 of a-z, 0-9 and "-"', near)
+            spec = self.server(pair, alone=alone)
+            if spec is not None:
+                specs.append(spec)
+        return tuple(specs)
+
+    def server(self, pair: Pair, *, alone: bool) -> ServerSpec | None:
+        node = pair.value
+        if not isinstance(node, Pairs):
+            self.wrong(node.mark, "type", "what starts or reaches the server has to stand here: `command` or `url`")
+            return None
+        approvals = sorted(_HOST_APPROVALS & {each.key for each in node.pairs})
+        if approvals:
+            self.warnings.append(
+                f"{self.file}:{pair.mark.line}:{pair.mark.column}: {', '.join(approvals)} of server {pair.key} is "
+                "ignored: it is about what the host asks; here policy decides"
+            )
+        remote = self.is_remote(node)
+        if remote is None:
+            return None
+        known = _HTTP if remote else _STDIO
+        if remote:
+            # Windsurf's word for the same thing.
+            pairs = [Pair("url", each.mark, each.value) if each.key == "serverUrl" else each for each in node.pairs]
+            node = Pairs(pairs=pairs, mark=node.mark)
+        found = self.keys(node, known, "key", _HOST_KEYS | _HOST_APPROVALS)
+        start_timeout_s = self.seconds(found.get("start_timeout"), START_TIMEOUT_S)
+        reach = self.remote(pair.key, found, node.mark) if remote else self.launch(pair.key, found, alone=alone)
+        if self.flag(found.get("disabled")) or reach is None:
+            return None
+        return ServerSpec(name=pair.key, declared=True, reach=reach, start_timeout_s=start_timeout_s)
+
+    def is_remote(self, node: Pairs) -> bool | None:
+        kind = node.get("type")
+        has_url = any(node.get(key) is not None for key in ("url", "serverUrl"))
+        has_command = node.get("command") is not None
+        if has_url and has_command:
+            self.wrong(node.mark, "value", "`command` and `url` exclude each other")
+            return None
+        if kind is None:
+            if not has_url and not has_command:
+                self.wrong(node.mark, "value", "the server has neither `command` nor `url`")
+                return None
+            return has_url
+        text = self.text(kind)
+        if text == "sse":
+            self.wrong(kind.mark, "value", "the transport sse is not spoken; use the server's streamable HTTP address")
+            return None
+        if text not in _TYPES:
+            self.wrong(kind.mark, "value", f'"{text}" is none of stdio, http', nearest(text, _TYPES))
+            return None
+        return _TYPES[text] == "http"
+
+    def launch(self, name: str, found: Mapping[str, Node], *, alone: bool) -> Launch | None:
+        if "command" not in found:
+            return None
+        command = self.filled(found["command"])
+        if not command:
+            self.wrong(found["command"].mark, "value", "the command is empty")
+        cwd = found.get("cwd")
+        passed = [self.text(item) for item in self.items(found.get("pass_env"))]
+        program = str(Path(command).expanduser()) if command.startswith("~") else command
+        return Launch(
+            name=name,
+            argv=(program, *(self.filled(item) for item in self.items(found.get("args")))),
+            cwd=None if cwd is None else self.path(cwd),
+            env=self.mapping(found.get("env"), "variables"),
+            pass_env=tuple(passed),
+            label_stderr=not alone,
+        )
+
+    def remote(self, name: str, found: Mapping[str, Node], mark: Mark) -> Remote | None:
+        node = found.get("url")
+        if node is None:
+            self.wrong(mark, "value", "the server has no `url`")
+            return None
+        url = self.filled(node)
+        if not url.startswith(("https://", "http://")):
+            self.wrong(node.mark, "value", "a url begins with https:// or http://")
+        return Remote(name=name, url=url, headers=self.mapping(found.get("headers"), "headers"))
+
+
+def _seconds(text: str) -> float | None:
+    found = _DURATION.fullmatch(text)
+    return None if found is None else float(found.group(1)) * _SECONDS[found.group(2)]
+
+
+def _bytes(text: str) -> int | None:
+    found = _SIZE.fullmatch(text)
+    return None if found is None else int(found.group(1)) * _BYTES[found.group(2) or ""]
+
+
+def _count(text: str) -> int | None:
+    return int(text) if re.fullmatch(r"[1-9][0-9]{0,5}", text) else None
