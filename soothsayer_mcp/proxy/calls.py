@@ -165,6 +165,7 @@ class Calls:
                 workspace=self._connection.workspace,
                 client=client,
                 named=named,
+                intent=self._connection.intent,
             )
             self._bindings[client, named] = binding
         run_id, failure = await self._connection.store.bind_run(binding, policy.digest)

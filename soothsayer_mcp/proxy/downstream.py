@@ -13,7 +13,7 @@ from soothsayer_mcp.model.failure import Acted, Reason
 from soothsayer_mcp.model.json import Json, JsonObject
 from soothsayer_mcp.model.outcome import Returned
 from soothsayer_mcp.model.step import RecordedStep
-from soothsayer_mcp.ports import Call, Clock, Connect, Leg, LegEnd, OversizedLine, PortError, ServerIdentity
+from soothsayer_mcp.ports import Call, Clock, Connect, Leg, LegEnd, NoAnswer, OversizedLine, PortError, ServerIdentity
 from soothsayer_mcp.proxy.bridge import BridgedLeg
 from soothsayer_mcp.wire import replies
 from soothsayer_mcp.wire.eras import Era
@@ -95,6 +95,14 @@ class ServerSide(Protocol):
 
     def reopened(self, server: "Downstream") -> None:
         """A server that was started again takes requests."""
+        ...
+
+    def vouches(self, server: "Downstream", step: RecordedStep) -> bool:
+        """Whether the tool of a step is, as it stands now, the one that was compared and decided about."""
+        ...
+
+    async def compare(self, server: "Downstream", step: RecordedStep) -> None:
+        """Compare the server's tools again. Raises `PortError`, acted no, when the step's tool is another now."""
         ...
 
     def spawn(self, task: Callable[..., Coroutine[Any, Any, None]], *args: object) -> None:
@@ -306,7 +314,12 @@ class Downstream:
         proposal = step.proposal
         if proposal.request_id is None:
             raise PortError(Reason.INTERNAL_ERROR, "a call without an id", acted=Acted.NO)
+        assert self._side is not None
         await self.ready()
+        while not self._side.vouches(self, step):
+            # It was started again, or said that its tools changed, since the step was proposed.
+            await self._side.compare(self, step)
+            await self.ready()
         if call.withdrawn:
             raise PortError(Reason.WITHDRAWN, call.cancel_reason or "by the host", acted=Acted.NO)
         request_key = key(proposal.request_id)
@@ -435,6 +448,9 @@ class Downstream:
         assert self._side is not None
         for line in lines:
             try:
+                if isinstance(line, NoAnswer):
+                    self._settle(key(line.id), line.error)
+                    continue
                 if isinstance(line, OversizedLine):
                     found = id_of_oversized(line, line.tail, side=Side.SERVER)
                     raise WireError(Side.SERVER, Fault.TOO_BIG, id=found)  # noqa: TRY301 - the same end as a line read
@@ -445,11 +461,9 @@ class Downstream:
 
     def _take(self, frame: Frame) -> None:
         kind = frame.kind
-        if (kind is FrameKind.RESULT or kind is FrameKind.ERROR) and frame.id is not None:
-            pending = self._pending.pop(key(frame.id), None)
-            if pending is not None:
-                pending.answered(frame)
-                return
+        is_answer = kind is FrameKind.RESULT or kind is FrameKind.ERROR
+        if is_answer and frame.id is not None and self._settle(key(frame.id), frame):
+            return
         assert self._side is not None
         self._side.from_server(self, frame)
 
@@ -457,12 +471,16 @@ class Downstream:
         if wrong.fault is Fault.ARRAY and self.batches and self._take_all(line):
             return
         if wrong.id is not None:
-            pending = self._pending.pop(key(wrong.id), None)
-            if pending is not None:
-                summary = f"the answer of {self.name} cannot be read: {wrong.text}"
-                pending.answered(PortError(Reason.ANSWER_UNREADABLE, summary.rstrip("."), acted=Acted.MAYBE))
+            summary = f"the answer of {self.name} cannot be read: {wrong.text}".rstrip(".")
+            self._settle(key(wrong.id), PortError(Reason.ANSWER_UNREADABLE, summary, acted=Acted.MAYBE))
         assert self._side is not None
         self._side.garbage_from(self, line, wrong)
+
+    def _settle(self, request_key: IdKey, answer: Answer) -> bool:
+        pending = self._pending.pop(request_key, None)
+        if pending is not None:
+            pending.answered(answer)
+        return pending is not None
 
     def _take_all(self, line: bytes) -> bool:
         """Take each message of an array; the one version that has arrays has them both ways."""

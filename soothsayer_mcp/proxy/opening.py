@@ -180,7 +180,6 @@ class Opening:
 
     async def reopen(self, server: Downstream) -> None:
         """Say again what a server started again has to know. Raises `PortError`."""
-        self._books.of(server).void()
         if server.name not in self._results or self._initialize is None:
             return
         await self._initialize_one(server, self._initialize, early=True)

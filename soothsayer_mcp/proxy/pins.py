@@ -150,6 +150,17 @@ class ToolBook:
             return None
         return seen.definition
 
+    def vouches(self, tool: ToolDefinition | None) -> bool:
+        """Whether a tool still is what was compared, with nothing said since that could have changed it."""
+        return self._compared and self._holds(tool)
+
+    def _holds(self, tool: ToolDefinition | None) -> bool:
+        seen = None if tool is None else self._tools.get(tool.name)
+        if seen is None or tool is None:
+            return False
+        now = seen.definition
+        return now is tool or (now.digest == tool.digest and now.pin is tool.pin)
+
     # -- comparing ----------------------------------------------------------------------------------------------------
 
     async def find(self, name: str, *, policy: Policy, envelope: Envelope) -> ToolDefinition | None:
@@ -160,6 +171,12 @@ class ToolBook:
             self.void()
             await self.read(policy=policy, envelope=envelope)
         return self.definition(name)
+
+    async def compare(self, tool: ToolDefinition | None, *, policy: Policy, envelope: Envelope) -> None:
+        """Compare again. Raises `PortError`, acted no, when a tool is another now than it was decided about."""
+        await self.read(policy=policy, envelope=envelope)
+        if not self._holds(tool):
+            raise PortError(Reason.STATE_CHANGED, "the tool's definition", acted=Acted.NO)
 
     async def read(self, *, policy: Policy, envelope: Envelope) -> None:
         """List all tools and compare them; who comes meanwhile waits for the same answer. Raises `PortError`."""

@@ -6,6 +6,8 @@ from typing import Any, cast
 import anyio
 
 from soothsayer_mcp.governor import Governor
+from soothsayer_mcp.model.decision import Mode
+from soothsayer_mcp.model.step import RecordedStep
 from soothsayer_mcp.ports import Leg, LegEnd, OversizedLine
 from soothsayer_mcp.proxy.calls import Calls
 from soothsayer_mcp.proxy.checked import Checked
@@ -18,6 +20,7 @@ from soothsayer_mcp.proxy.lists import Lists
 from soothsayer_mcp.proxy.notices import Notices
 from soothsayer_mcp.proxy.opening import Opening
 from soothsayer_mcp.proxy.owed import Sink
+from soothsayer_mcp.proxy.paging import Envelope
 from soothsayer_mcp.proxy.pins import Books, Schemas
 from soothsayer_mcp.proxy.refusals import Refusals
 from soothsayer_mcp.proxy.requests import Requests
@@ -50,7 +53,7 @@ class Relay:
         self._fleet = fleet
         self._connection = connection = HostConnection(host, fleet, around)
         gate = Gate(connection)
-        books = Books(
+        self._books = books = Books(
             fleet,
             store=around.store,
             schemas=schemas,
@@ -212,8 +215,21 @@ class Relay:
         del server
         self._connection.relieve()
 
+    def vouches(self, server: Downstream, step: RecordedStep) -> bool:
+        """Whether the tool of a step still is the one that was compared; only observing lets any tool through."""
+        return step.decision.mode is Mode.OBSERVE or self._books.of(server).vouches(step.tool)
+
+    async def compare(self, server: Downstream, step: RecordedStep) -> None:
+        """Compare the server's tools again. Raises `PortError`, acted no, when the step's tool is another now."""
+        request_id = step.proposal.request_id
+        request = None if request_id is None else self._connection.owed.find(request_id)
+        envelope = Envelope(meta=None) if request is None else self._connection.envelope_of(request)
+        policy = self._connection.policies.current()
+        await self._books.of(server).compare(step.tool, policy=policy, envelope=envelope)
+
     def died(self, server: Downstream, end: LegEnd) -> None:
         """Its connection ended, and all that it owed has failed."""
+        self._books.of(server).void()
         self._requests.server_died(server)
         self._streams.lost(server)
         last = f"; its last words:\n{end.last_words}" if end.last_words else ""
