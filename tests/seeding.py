@@ -71,7 +71,7 @@ class Seed:
         """Open a run."""
         fields: dict[str, Json] = {"principal": {"id": principal, "how": "os_account"}}
         if intent:
-            fields["intent"] = {"by": "human", "text": self.payload(self.seq, "intent.text", intent)}
+            fields["intent"] = {"by": "human", "text": self.payload(self.seq, "intent", intent)}
         self.entry("run.opened", fields, run=run)
         self.db.execute(
             "INSERT INTO runs(id, state, principal, host, policy, opened_at, last_at, workspace)"

@@ -7,8 +7,9 @@ import json
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from traceback import print_exception
-from typing import TextIO
+from typing import TextIO, cast
 
 from soothsayer_mcp.cli.exits import Exit
 from soothsayer_mcp.console.text import escape
@@ -94,13 +95,17 @@ def report(error: Problem | Problems, *, as_json: bool, stream: TextIO | None = 
 
 _READER = "soothsayer_mcp.adapters.store.reader"
 
+LOAD_ERRORS = "soothsayer_mcp.adapters.policy_files.problems:LoadErrors"
+
 FOREIGN: tuple[Foreign, ...] = (
+    Foreign(name=LOAD_ERRORS, id="load", exit=Exit.USAGE),
     Foreign(name="soothsayer_mcp.trace.query:FilterError", id="query", exit=Exit.USAGE),
     Foreign(name=f"{_READER}:QueryError", id="query-sql", exit=Exit.USAGE),
     Foreign(name=f"{_READER}:AmbiguousError", id="ambiguous", exit=Exit.USAGE),
     Foreign(name=f"{_READER}:NotFoundError", id="not-found", exit=Exit.NO),
     Foreign(name=f"{_READER}:NoTraceError", id="state-empty", exit=Exit.NO),
     Foreign(name=f"{_READER}:UnreadableError", id="state-unreadable", exit=Exit.STATE),
+    Foreign(name="soothsayer_mcp.adapters.store.folder:StoreError", id="state", exit=Exit.STATE),
     Foreign(name="soothsayer_mcp.ports:PortError", id="port", exit=Exit.UNREACHABLE),
 )
 """What is raised below, and how it is reported here. Most know their own id, place and remedy."""
@@ -111,6 +116,8 @@ def as_problem(error: BaseException) -> Problem | Problems | None:
     names = {f"{cls.__module__}:{cls.__qualname__}" for cls in type(error).__mro__}
     for row in FOREIGN:
         if row.name in names:
+            if row.name == LOAD_ERRORS:
+                return Problems(_located(each) for each in _many(error))
             column: object = getattr(error, "column", 0)
             return Problem(
                 _said(error, "text") or str(error),
@@ -125,7 +132,38 @@ def as_problem(error: BaseException) -> Problem | Problems | None:
     return None
 
 
-def _said(error: BaseException, name: str) -> str:
+def _many(error: BaseException) -> tuple[object, ...]:
+    problems: object = getattr(error, "problems", ())
+    return cast("tuple[object, ...]", problems) if isinstance(problems, tuple) else ()
+
+
+def _located(each: object) -> Problem:
+    """One mistake in a file, with the line it stands in when that can still be read."""
+    mark: object = getattr(each, "mark", None)
+    file, line, column = _said(each, "file"), _count(mark, "line"), _count(mark, "column")
+    return Problem(
+        _said(each, "text"),
+        id=_said(each, "id"),
+        where=f"{file}:{line}:{column}",
+        near=_said(each, "nearest"),
+        source=_line(file, line),
+        column=column,
+    )
+
+
+def _count(mark: object, name: str) -> int:
+    value: object = getattr(mark, name, 0)
+    return value if isinstance(value, int) else 0
+
+
+def _line(file: str, number: int) -> str:
+    try:
+        return Path(file).read_text(encoding="utf-8").split("\n")[number - 1].rstrip("\r")
+    except (OSError, ValueError, IndexError):
+        return ""
+
+
+def _said(error: object, name: str) -> str:
     value: object = getattr(error, name, "")
     return value if isinstance(value, str) else ""
 

@@ -1,11 +1,13 @@
 """The state folder that a command reads, and what to say while nothing is recorded in it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Protocol, cast
 
 import click
 from click.shell_completion import CompletionItem
 
+from soothsayer_mcp.adapters.lazy import resolve
 from soothsayer_mcp.adapters.store.reader import NoTraceError, Reader, ReadError, wait_for_trace
 from soothsayer_mcp.adapters.system import state_folder
 from soothsayer_mcp.cli.options import Given, Settings, settings
@@ -17,9 +19,26 @@ from soothsayer_mcp.trace.query import KEYS, Filter, Shape
 FIRST_STEP = "soothsayer demo shows how it works; soothsayer proxy -- CMD ARGS... governs a server of yours"
 
 
+class _Configured(Protocol):
+    """What a configuration says of the state folder."""
+
+    @property
+    def state(self) -> str | None: ...
+
+
 def state_dir(chosen: Settings) -> Path:
-    """The state folder: as typed, as the environment says, or the platform's own place."""
-    return state_folder(chosen.state)
+    """The state folder: as typed or as the environment says, as the configuration says, or the platform's own place.
+
+    The same configuration is looked at as by `proxy`. Raises `LoadErrors` when it is wrong.
+    """
+    if chosen.state is not None:
+        return state_folder(chosen.state)
+    find = cast("Callable[[str | None], Path | None]", resolve("soothsayer_mcp.adapters.config:find_config"))
+    file = find(chosen.config)
+    if file is None:
+        return state_folder(None)
+    load = cast("Callable[[Path], _Configured]", resolve("soothsayer_mcp.adapters.config:load"))
+    return state_folder(None, configured=load(file).state)
 
 
 def open_reader(chosen: Settings) -> Reader:

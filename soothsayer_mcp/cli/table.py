@@ -22,6 +22,12 @@ _CLI = "soothsayer_mcp.cli"
 
 COMMANDS: tuple[Row, ...] = (
     Row(
+        words="demo",
+        section="start",
+        help="An offline tour over real bundled servers.",
+        runs=f"{_CLI}.demo:demo",
+    ),
+    Row(
         words="proxy",
         section="start",
         help="Stand between a host and its tool servers; hosts start this.",
@@ -43,10 +49,34 @@ COMMANDS: tuple[Row, ...] = (
     Row(words="run list", section="runs", help="Runs, newest first.", runs=f"{_CLI}.runs:run_list"),
     Row(words="run show", section="runs", help="One run and its steps.", runs=f"{_CLI}.runs:run_show"),
     Row(
+        words="trace verify",
+        section="trace",
+        help="Check the record: hashes, chains, meaning.",
+        runs=f"{_CLI}.trace:trace_verify",
+    ),
+    Row(
         words="trace query",
         section="trace",
         help="A filter, or read-only SQL on the views.",
         runs=f"{_CLI}.trace:trace_query",
+    ),
+    Row(
+        words="pins list",
+        section="pins",
+        help="Pinned tool definitions, and those that differ.",
+        runs=f"{_CLI}.pins:pins_list",
+    ),
+    Row(
+        words="pins diff",
+        section="pins",
+        help="What changed in a server's tool definitions.",
+        runs=f"{_CLI}.pins:pins_diff",
+    ),
+    Row(
+        words="pins accept",
+        section="pins",
+        help="Pin what a server defines now, after a look at it.",
+        runs=f"{_CLI}.pins:pins_accept",
     ),
     Row(
         words="completion",
@@ -60,5 +90,6 @@ COMMANDS: tuple[Row, ...] = (
 GROUPS: dict[str, str] = {
     "run": "Runs: pieces of work, each with its steps.",
     "trace": "The record: check it, question it.",
+    "pins": "Tool definitions as they were accepted.",
 }
 """What the first word of a two-word command stands for."""

@@ -702,3 +702,26 @@ def diff(lines: Iterable[str]) -> list[Text]:
     """A unified diff."""
     styles = {"+": "green", "-": "red", "@": "cyan"}
     return [_text(line, styles.get(line[:1], "")) for line in lines]
+
+
+def pins(rows: Sequence[tuple[str, str, str, str, int]], look: Look) -> list[Text]:
+    """Pinned definitions: server, tool, state, digest of what is defined now, and since when."""
+    columns = [
+        Column(title="SERVER", least=10),
+        Column(title="TOOL", least=14),
+        Column(title="STATE"),
+        Column(title="DEFINITION"),
+        Column(title="SINCE"),
+    ]
+    styles = {"pinned": "green", "new": "yellow", "changed": _BAD}
+    cells = [
+        [
+            _text(server),
+            _text(tool),
+            _text(state, styles.get(state, "")),
+            _text(digest if look.full else digest.removeprefix("sha256:")[:12], _DIM),
+            _text(clock_time(at_us, look.now_us, look.zone), _DIM),
+        ]
+        for server, tool, state, digest, at_us in rows
+    ]
+    return table(columns, cells, look.width, {})

@@ -26,14 +26,15 @@ from soothsayer_mcp.model.finding import Answer
 class FilterError(ValueError):
     """A filter that cannot be read, and where."""
 
-    def __init__(self, text: str, *, id: str, source: str, column: int, near: str = "") -> None:  # noqa: A002 - the word of the JSON form of errors
-        """Say what is wrong with `source` at `column` (from 1), and the word probably meant."""
+    def __init__(self, text: str, *, id: str, source: str, column: int, near: str = "", fix: str = "") -> None:  # noqa: A002 - the word of the JSON form of errors
+        """Say what is wrong with `source` at `column` (from 1), and the word probably meant or what else to do."""
         super().__init__(text)
         self.text = text
         self.id = id
         self.source = source
         self.column = column
         self.near = near
+        self.fix = fix
 
 
 class Scope(Enum):
@@ -239,13 +240,9 @@ def _term(source: str, at: int) -> tuple[Term, int]:
         return Term(key=_WORD, values=(Value(text=text, column=at + 1),), negated=negated), end
     key = found[0]
     if key not in KEYS:
-        raise FilterError(
-            f'unknown key "{key}"',
-            id="query-key",
-            source=source,
-            column=at + 1,
-            near=_near(key, tuple(KEYS)),
-        )
+        near = _near(key, tuple(KEYS))
+        fix = "" if near else "put it in quotation marks to look for the text itself"
+        raise FilterError(f'unknown key "{key}"', id="query-key", source=source, column=at + 1, near=near, fix=fix)
     at = found.end() + 1
     values: list[Value] = []
     while True:
@@ -292,7 +289,7 @@ def _value(text: str, column: int, source: str) -> Value:
 
 
 def _near(word: str, known: Sequence[str]) -> str:
-    found = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.5)
+    found = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
     return found[0] if found else ""
 
 

@@ -217,7 +217,7 @@ class Reader:
                     "SELECT part, text, file FROM payloads WHERE writer = ? AND seq = ?", (entry.writer, entry.seq)
                 )
             }
-            for part, meta in _payload_fields(entry.fields, ""):
+            for part, meta in _payload_fields(entry.fields):
                 text, file = rows.get(part, (None, None))
                 found.append(_payload(entry.pos, part, meta, text=text, file=file, there=part in rows))
         return found
@@ -270,7 +270,7 @@ class Reader:
             raise NotFoundError(text)
         row = _run_row(rows[0])
         entries = self._entries(Where(sql="e.run = ? AND e.no IS NULL", params=(run,)), "ORDER BY e.pos")
-        said = [payload for payload in self.payloads(entries) if payload.part.startswith("intent")]
+        said = [payload for payload in self.payloads(entries) if payload.part == "intent"]
         by = next((entry.fields["intent"] for entry in entries if "intent" in entry.fields), None)
         budgets = self._all("SELECT name, unit, cap, used, reserved FROM budgets WHERE scope = ? ORDER BY name", (run,))
         return RunStory(
@@ -759,14 +759,12 @@ def _read(body: str) -> Mapping[str, Json]:
     return value if isinstance(value, dict) else {}
 
 
-def _payload_fields(fields: Mapping[str, Json], path: str) -> Iterator[tuple[str, Mapping[str, Json]]]:
-    """The payload fields of an entry: those that have a digest, a length and a mode."""
+def _payload_fields(fields: Mapping[str, Json]) -> Iterator[tuple[str, Mapping[str, Json]]]:
+    """The payload fields of an entry: those that have, or in which something has, a digest, a length and a mode."""
     for name, value in fields.items():
-        if isinstance(value, Mapping):
-            if {"digest", "bytes", "mode"} <= value.keys():
-                yield f"{path}{name}", value
-            else:
-                yield from _payload_fields(value, f"{path}{name}.")
+        for inner in (value, *(value.values() if isinstance(value, Mapping) else ())):
+            if isinstance(inner, Mapping) and {"digest", "bytes", "mode"} <= inner.keys():
+                yield name, inner
 
 
 def _payload(
