@@ -227,6 +227,21 @@ def read_server(line: bytes, *, max_bytes: int = MAX_BYTES) -> Frame:
     )
 
 
+def read_server_batch(line: bytes, *, max_bytes: int = MAX_BYTES) -> Batch:
+    """Read the array of a server whose version has arrays: each element alone, leniently.
+
+    `read_server` has said that it is one (`Fault.ARRAY`). Raises `WireError` when it has no elements, or too many.
+    """
+    text = line.decode("utf-8", "surrogateescape").removeprefix(BYTE_ORDER_MARK)
+    members: list[Frame | WireError] = []
+    for spelling in _elements(text, _first(text), Side.SERVER):
+        try:
+            members.append(read_server(spelling.encode("utf-8", "surrogateescape"), max_bytes=max_bytes))
+        except WireError as error:
+            members.append(error)
+    return Batch(raw=line, members=tuple(members))
+
+
 def fault_of(line: bytes) -> Fault | None:
     """Tell why a server's message does not read in exactly one way; `None` when it does."""
     try:
@@ -327,28 +342,32 @@ def _first(text: str) -> int:
 
 
 def _read_batch(line: bytes, text: str, at: int) -> Batch:
-    try:
-        place = locate(text, at, {}, limit=MAX_BATCH)
-    except OverflowError:
-        raise WireError(Side.HOST, Fault.TOO_BIG) from None
-    except RecursionError:
-        raise WireError(Side.HOST, Fault.TOO_DEEP) from None
-    except json.JSONDecodeError as error:
-        raise WireError(Side.HOST, Fault.BROKEN_JSON, at=error.pos) from None
-    except IndexError:
-        raise WireError(Side.HOST, Fault.BROKEN_JSON, at=len(text)) from None
-    if text[place.end :].strip(BLANKS):
-        raise WireError(Side.HOST, Fault.TEXT_AFTER, at=place.end)
-    if not place.inside:
-        raise WireError(Side.HOST, Fault.ARRAY)
     members: list[Frame | WireError] = []
-    for _, begin, _, end, _, _ in place.inside:
-        spelling = text[begin:end]
+    for spelling in _elements(text, at, Side.HOST):
         try:
             members.append(_read_message(spelling.encode(), spelling, 0))
         except WireError as error:
             members.append(error)
     return Batch(raw=line, members=tuple(members))
+
+
+def _elements(text: str, at: int, side: Side) -> list[str]:
+    """Cut an array that is the whole text into its elements. Raises `WireError` when there are none, or too many."""
+    try:
+        place = locate(text, at, {}, limit=MAX_BATCH)
+    except OverflowError:
+        raise WireError(side, Fault.TOO_BIG) from None
+    except RecursionError:
+        raise WireError(side, Fault.TOO_DEEP) from None
+    except json.JSONDecodeError as error:
+        raise WireError(side, Fault.BROKEN_JSON, at=error.pos) from None
+    except IndexError:
+        raise WireError(side, Fault.BROKEN_JSON, at=len(text)) from None
+    if text[place.end :].strip(BLANKS):
+        raise WireError(side, Fault.TEXT_AFTER, at=place.end)
+    if not place.inside:
+        raise WireError(side, Fault.ARRAY)
+    return [text[begin:end] for _, begin, _, end, _, _ in place.inside]
 
 
 def _read_message(raw: bytes, text: str, at: int) -> Frame:

@@ -6,7 +6,7 @@ import pytest
 
 from soothsayer_mcp.model.call import RequestId
 from soothsayer_mcp.wire.frame import Frame, FrameKind
-from soothsayer_mcp.wire.strict import Fault, Side, WireError, fault_of, read_server
+from soothsayer_mcp.wire.strict import MAX_BATCH, Fault, Side, WireError, fault_of, read_server, read_server_batch
 
 
 def refused(line: bytes, *, max_bytes: int = 1 << 20) -> WireError:
@@ -154,6 +154,38 @@ def test_an_answer_over_the_limit_shows_what_it_answers() -> None:
     error = refused(line, max_bytes=400_000)
     assert (error.fault, error.id) == (Fault.TOO_BIG, 7)
     assert read_server(line).id == 7
+
+
+def test_each_element_of_a_servers_array_is_read_leniently_on_its_own() -> None:
+    line = b' [ {"id":1,"result":{"a":1,"a":NaN}} , {"id":2,"error":{"message":"\xff"}},7,[], {"method":"n"} ]'
+    assert refused(line).fault is Fault.ARRAY
+    batch = read_server_batch(line)
+    assert batch.raw is line
+    told = [(m.raw, m.id) if isinstance(m, Frame) else (m.fault, m.side) for m in batch.members]
+    assert told == [
+        (b'{"id":1,"result":{"a":1,"a":NaN}}', 1),
+        (b'{"id":2,"error":{"message":"\xff"}}', 2),
+        (Fault.NOT_AN_OBJECT, Side.SERVER),
+        (Fault.ARRAY, Side.SERVER),
+        (b'{"method":"n"}', None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        (b"[]", Fault.ARRAY),
+        (b"[" + b",".join([b"1"] * (MAX_BATCH + 1)) + b"]", Fault.TOO_BIG),
+        (b"[1", Fault.BROKEN_JSON),
+        (b"[1 2]", Fault.BROKEN_JSON),
+        (b"[1] x", Fault.TEXT_AFTER),
+        (DEEP, Fault.TOO_DEEP),
+    ],
+)
+def test_an_array_of_a_server_without_readable_elements_is_refused(line: bytes, fault: Fault) -> None:
+    with pytest.raises(WireError) as caught:
+        read_server_batch(line)
+    assert (caught.value.side, caught.value.fault, caught.value.id) == (Side.SERVER, fault, None)
 
 
 def test_meta_is_that_of_the_params_or_of_the_result() -> None:
