@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import click
+import yaml
 from pydantic import BaseModel
 
 from soothsayer_mcp.adapters.lazy import resolve
@@ -240,12 +241,30 @@ def _value(annotation: Any, metadata: Sequence[object]) -> str:
     return _TYPES.get(annotation, "a text")
 
 
+def policies() -> str:
+    """The policies that are shipped."""
+    parts = [
+        "# Ready-made policies",
+        _paragraph(
+            "`--policy NAME` takes one as it is; `use: [NAME]` in a policy of yours builds on it. Each file begins",
+            "with what it is for.",
+        ),
+    ]
+    rows: list[tuple[str, str]] = []
+    for path in sorted((ROOT / "policies").glob("*.yaml")):
+        if not path.name.endswith(".test.yaml"):
+            said = yaml.safe_load(path.read_text(encoding="utf-8"))
+            rows.append((f"[`{said['name']}`](../../policies/{path.name})", said["about"]))
+    return "\n\n".join([*parts, table(("name", "what it does"), rows)])
+
+
 PAGES: Mapping[str, Callable[[], str]] = {
     "reasons.md": reasons,
     "exit-codes.md": exits,
     "commands.md": commands,
     "methods.md": methods,
     "policy.md": policy,
+    "policies.md": policies,
 }
 
 

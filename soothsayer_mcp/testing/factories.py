@@ -39,16 +39,21 @@ def make_tool(
     *,
     server: str = "files",
     pin: PinState = PinState.PINNED,
+    properties: Sequence[str] | None = None,
     check_result: Callable[[Json], ArgumentFault | None] | None = None,
 ) -> ToolDefinition:
     """A pinned tool that takes any arguments; `check_result` stands for its output schema."""
-    raw = compact({"name": name, "inputSchema": {"type": "object"}})
+    schema: JsonObject = {"type": "object"}
+    if properties is not None:
+        schema["properties"] = {name: {} for name in properties}
+    raw = compact({"name": name, "inputSchema": schema})
     return ToolDefinition(
         server=server,
         name=name,
         raw=raw,
         digest=digest(raw),
         pin=pin,
+        properties=None if properties is None else frozenset(properties),
         check_arguments=lambda _arguments: None,
         check_result=check_result,
     )
