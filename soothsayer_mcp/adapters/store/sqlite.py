@@ -53,6 +53,7 @@ CLOSE_S = 5.0
 
 LOOK_S = 0.15
 """How old what `read_run` tells may be."""
+_SWEEP_S = 0.1
 _TAIL = 256
 _MOST_KNOWN = 1024
 _SELECT_STATE = "SELECT version, state, why, steps FROM runs WHERE id = ?"
@@ -84,6 +85,7 @@ class SqliteStore:
         payloads: Payloads,
         turnstile: Turnstile,
         alive: FileLock,
+        payload_mode: Callable[[], PayloadMode],
         warnings: tuple[str, ...],
         timeout_s: float,
         outcome_timeout_s: float,
@@ -105,6 +107,11 @@ class SqliteStore:
         self._looked_at = 0.0
         self._data_version = -1
         self._closed = False
+        self._payload_mode = payload_mode
+        self._last_context: tuple[bytes, PayloadMode, Payload] | None = None
+        self._waiting: dict[Item[Any], tuple[float, asyncio.AbstractEventLoop]] = {}
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._sweep_loop: asyncio.AbstractEventLoop | None = None
 
     @classmethod
     def open(
@@ -189,6 +196,7 @@ class SqliteStore:
             payloads=Payloads(payload_mode, folder / "blobs", chain.writer),
             turnstile=turnstile,
             alive=alive,
+            payload_mode=payload_mode,
             warnings=warnings,
             timeout_s=timeout_s,
             outcome_timeout_s=outcome_timeout_s,
@@ -348,10 +356,19 @@ class SqliteStore:
         match = hmac.digest(key, said + b"\0" + canonical(proposal.arguments), "sha256").hex()
         try:
             args = self._payloads.ready(proposal.raw_arguments) if proposal.raw_arguments else None
-            context = self._payloads.ready(compact(entries.context(step)))
+            context = self._context(step)
         except OSError as error:
             raise PortError(Reason.TRACE_UNAVAILABLE, why(error), acted=Acted.NO) from error
         return IntentItem(step, admit, self._payloads, match=match, args=args, context=context)
+
+    def _context(self, step: SupportedStep) -> Payload:
+        """What the decision read. It is the same for most calls of a run, and then made ready once."""
+        text = compact(entries.context(step))
+        mode = self._payload_mode()
+        last = self._last_context
+        if last is None or last[:2] != (text, mode):
+            last = self._last_context = (text, mode, self._payloads.ready(text))
+        return last[2]
 
     def _outcome_item(self, step: VerifiedStep, close: Close, raw: bytes | None) -> OutcomeItem:
         result = None if raw is None else self._ready_or_digest(raw)
@@ -385,7 +402,10 @@ class SqliteStore:
         loop = asyncio.get_running_loop()
         item.loop = loop
         item.future = future = loop.create_future()
-        timer = loop.call_later(timeout_s, self._give_up, item)
+        self._waiting[item] = (loop.time() + timeout_s, loop)
+        if self._sweeper is None or self._sweep_loop is not loop:
+            self._sweep_loop = loop
+            self._sweeper = loop.call_later(_SWEEP_S, self._sweep, loop)
         self._writer.put(item)
         try:
             return await future
@@ -393,7 +413,15 @@ class SqliteStore:
             self._leave(item, future)
             raise
         finally:
-            timer.cancel()
+            del self._waiting[item]
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Give up what waits for too long; one timer for all, because a timer for each costs as much as its entry."""
+        now = loop.time()
+        for item, (until, where) in list(self._waiting.items()):
+            if where is loop and now >= until:
+                self._give_up(item)
+        self._sweeper = loop.call_later(_SWEEP_S, self._sweep, loop) if self._waiting else None
 
     def _give_up(self, item: Item[Any]) -> None:
         """Stop waiting. An item that the writer has not begun is never written; one that it has is closed by it."""
