@@ -13,7 +13,7 @@ import contextlib
 import logging
 import urllib.request
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias, cast
@@ -44,6 +44,7 @@ from mcp_types import (
     JSONRPCResponse,
 )
 
+from soothsayer_mcp.adapters.config import Remote
 from soothsayer_mcp.adapters.launch import printable
 from soothsayer_mcp.adapters.lines import MAX_FRAME
 from soothsayer_mcp.model.failure import Acted, Reason
@@ -125,39 +126,29 @@ class _Sent:
         return self.frame.kind is FrameKind.REQUEST
 
 
-class HttpConnect:
+class HttpServer:
     """Reaches one remote server; a `Connect`."""
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        url: str,
-        headers: Mapping[str, str] | None = None,
-        max_frame: int = MAX_FRAME,
-        auth: httpx2.Auth | None = None,
-    ) -> None:
-        """`headers` go with every request to the server's own origin; `auth` signs them."""
-        self._name = name
-        self._url = url
-        self._headers = dict(headers or {})
+    def __init__(self, remote: Remote, *, max_frame: int = MAX_FRAME, auth: httpx2.Auth | None = None) -> None:
+        """Say where it is. `auth` signs what is sent to it."""
+        self._remote = remote
         self._max_frame = max_frame
         self._auth = auth
 
     async def __call__(self) -> "HttpLeg":
-        """Make a connection. Nothing is sent yet: HTTP has no opening, so the first request tells whether it works."""
-        for name, value in self._headers.items():
-            try:
-                httpx2.Headers({name: value}).raw[0][1].decode("ascii")
-            except UnicodeError as error:
+        """Make a connection. Nothing is sent yet: HTTP has no opening, so the first request tells whether it works.
+
+        Raises `PortError` (`server_unreachable`, acted no) for headers that cannot be sent.
+        """
+        for name, value in self._remote.headers.items():
+            if not (value.isascii() and value.isprintable() and name.isascii()):
                 raise PortError(
                     Reason.SERVER_UNREACHABLE,
-                    f"the header {printable(name)} of server {printable(self._name)} is not ASCII: mend `headers`",
+                    f"server {printable(self._remote.name)} has a header {printable(name)} that is not plain ASCII: "
+                    "mend `headers`",
                     acted=Acted.NO,
-                ) from error
-        return HttpLeg(
-            name=self._name, url=self._url, headers=self._headers, max_frame=self._max_frame, auth=self._auth
-        )
+                )
+        return HttpLeg(self._remote, max_frame=self._max_frame, auth=self._auth)
 
 
 class HttpLeg:
@@ -167,13 +158,11 @@ class HttpLeg:
     opened anew.
     """
 
-    def __init__(
-        self, *, name: str, url: str, headers: Mapping[str, str], max_frame: int, auth: httpx2.Auth | None
-    ) -> None:
+    def __init__(self, remote: Remote, *, max_frame: int, auth: httpx2.Auth | None) -> None:
         """Say where to, and with what. Nothing happens before `start`."""
-        self._name = printable(name)
-        self._url = url
-        self._headers = dict(headers)
+        self._name = printable(remote.name)
+        self._url = remote.url
+        self._headers = dict(remote.headers)
         self._max_frame = max_frame
         self._auth = auth
         self._received: Callable[[Sequence[bytes]], None] = _nobody

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Final
 
 from soothsayer_mcp.model.json import Json, JsonObject, compact
-from soothsayer_mcp.ports import Leg, LegEnd, OversizedLine
+from soothsayer_mcp.ports import Leg, LegEnd, NoAnswer, OversizedLine
 from soothsayer_mcp.proxy.stamps import meta_edits
 from soothsayer_mcp.proxy.subscriptions import FLAGS, URIS
 from soothsayer_mcp.proxy.tasks import EXTENSION as TASKS_EXTENSION
@@ -209,6 +209,11 @@ class Bridge:
     def _take_opening(self, frame: Frame, turn: Turn) -> None:
         opening = self._opening
         answers = opening is not None and key(frame.id) == key(opening.id)
+        if isinstance(frame.raw, NoAnswer) and answers:
+            # Nobody refused anything: the server was not reached.
+            self._stage = _Stage.WATCHING
+            turn.to_host.append(frame.raw)
+            return
         if opening is None or not answers or frame.kind is not FrameKind.ERROR:
             if answers:
                 self._stage = _Stage.PLAIN
@@ -396,6 +401,10 @@ class Bridge:
             self._ask(call, frame, turn)
             return
         self._forget(call)
+        if isinstance(frame.raw, NoAnswer) and call.frame.id is not None:
+            own = frame.edited(Replace(("id",), compact(call.frame.id)))
+            turn.to_host.append(NoAnswer(own, id=call.frame.id, error=frame.raw.error))
+            return
         edits: list[Edit] = []
         if kind == "complete":
             edits.append(Remove(("result", "resultType")))

@@ -15,7 +15,9 @@ import httpx2
 import pytest
 
 from soothsayer_mcp.adapters import http_client
-from soothsayer_mcp.adapters.http_client import HttpConnect, HttpLeg
+from soothsayer_mcp.adapters.config import Remote
+from soothsayer_mcp.adapters.http_client import HttpLeg, HttpServer
+from soothsayer_mcp.adapters.lines import MAX_FRAME
 from soothsayer_mcp.model.failure import Acted, Reason
 from soothsayer_mcp.model.json import Json, compact
 from soothsayer_mcp.ports import LegEnd, NoAnswer, PortError
@@ -111,8 +113,8 @@ class Talk:
 
 
 @contextlib.asynccontextmanager
-async def talking(url: str, **options: object) -> AsyncGenerator[Talk]:
-    connect = HttpConnect(name="far", url=url, **options)  # pyright: ignore[reportArgumentType]  # options are the test's
+async def talking(url: str, *, max_frame: int = MAX_FRAME) -> AsyncGenerator[Talk]:
+    connect = HttpServer(Remote(name="far", url=url, headers={"x-key": "k"}), max_frame=max_frame)
     talk = Talk(await connect())
     try:
         yield talk
@@ -381,7 +383,7 @@ async def test_a_document_comes_through_in_the_servers_own_bytes() -> None:
 async def test_a_frame_reaches_the_server_in_the_hosts_own_bytes() -> None:
     raw = b'{"params": {"n":1.50,"big":123456789012345678901234567890,"e":1e400}, "x":0,"id":1,"method":"a/b"}'
     with literal(Reply(b'{"jsonrpc":"2.0","id":1,"result":{}}')) as server:
-        async with talking(server.url, headers={"x-key": "k"}) as talk:
+        async with talking(server.url) as talk:
             await ask_raw(talk, raw)
         (said,) = server.posts()
         assert said.body == raw
@@ -569,7 +571,7 @@ async def test_a_paused_connection_delivers_nothing_until_it_is_resumed() -> Non
 
 async def test_closing_is_bounded_and_says_nothing_more() -> None:
     with literal(Reply(result({}))) as server:
-        talk = Talk(await HttpConnect(name="far", url=server.url)())
+        talk = Talk(await HttpServer(Remote(name="far", url=server.url))())
         await talk.ask(stateless("a"))
         async with asyncio.timeout(BOUND_S):
             await talk.leg.aclose()
@@ -579,10 +581,12 @@ async def test_closing_is_bounded_and_says_nothing_more() -> None:
         assert len(server.posts()) == 1
 
 
-async def test_a_header_that_cannot_be_sent_is_told_at_once() -> None:
+@pytest.mark.parametrize("value", ["schlüssel", "a\r\nb: c", "a\x00"])
+async def test_a_header_that_cannot_be_sent_is_told_at_once(value: str) -> None:
     with pytest.raises(PortError) as refused:
-        await HttpConnect(name="far", url="http://127.0.0.1:9/", headers={"x-key": "schlüssel"})()
-    assert refused.value.acted is Acted.NO
+        await HttpServer(Remote(name="far", url="http://127.0.0.1:9/", headers={"x-key": value}))()
+    assert (refused.value.reason, refused.value.acted) == (Reason.SERVER_UNREACHABLE, Acted.NO)
+    assert value not in refused.value.summary
 
 
 def test_each_error_of_the_library_is_known() -> None:

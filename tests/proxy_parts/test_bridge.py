@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from soothsayer_mcp.model.failure import Acted, Reason
 from soothsayer_mcp.model.json import Json, compact
-from soothsayer_mcp.ports import LegEnd, OversizedLine
+from soothsayer_mcp.ports import LegEnd, NoAnswer, OversizedLine, PortError
 from soothsayer_mcp.proxy import bridge
 from soothsayer_mcp.proxy.bridge import Bridge, BridgedLeg, Turn
 from soothsayer_mcp.wire.ids import Mint
@@ -497,6 +498,30 @@ def test_an_unreadable_answer_to_a_later_round_ends_its_call() -> None:
     assert ended["id"] == 7
     assert isinstance(ended["error"], dict)
     assert ended["error"]["code"] == -32603
+
+
+def lost(request_id: str | int) -> NoAnswer:
+    gone = PortError(Reason.CONNECTION_LOST, "gone", acted=Acted.MAYBE)
+    return NoAnswer(error(-32603, request_id), id=request_id, error=gone)
+
+
+def test_an_answer_that_is_lost_is_lost_for_the_call_whatever_its_round() -> None:
+    it = quiet()
+    it.from_host(request("tools/call", {"name": "t"}))
+    (question,) = said(it.from_server(input_required({"q": ASK})).to_host)
+    it.from_host(result({"action": "accept"}, question["id"]))
+    (told_host,) = it.from_server(lost("sth-b-3")).to_host
+    assert isinstance(told_host, NoAnswer)
+    assert told_host.id == json.loads(told_host)["id"] == 7
+
+
+def test_a_server_that_is_not_reached_has_refused_nothing() -> None:
+    it = Bridge(Mint("b"))
+    it.from_host(initialize(ALL))
+    gone = lost(0)
+    assert it.from_server(gone) == Turn(to_host=[gone])
+    it.from_host(initialize(ALL))
+    assert sent(it.from_server(error(-32022, 0)))["method"] == "server/discover"
 
 
 def test_requests_of_a_stateless_server_have_no_place() -> None:
