@@ -21,6 +21,7 @@ def rules(count: int, applying: int) -> str:
         "soothsayer: policy/v1",
         "name: bench",
         "default: {read: ask, other: deny, checked: allow}",
+        "arguments: {max_bytes: 4MB}",
         "rules:",
         '  - {allow: "The tool that is measured.", id: measured, tools: "bench.echo*"}',
     ]
@@ -28,7 +29,7 @@ def rules(count: int, applying: int) -> str:
         if number < applying:
             lines.append(
                 f'  - {{deny: "No text of this kind ({number}).", id: kind-{number}, tools: "bench.echo*", '
-                f'args: {{text: {{one_of: ["forbidden {number}", "also forbidden {number}"]}}}}}}'
+                f'args: {{text: {{in: ["forbidden {number}", "also forbidden {number}"]}}}}}}'
             )
         else:
             lines.append(

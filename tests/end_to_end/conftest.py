@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from end_to_end.install import NODE, PYTHON, SERVERS
-from soothsayer_mcp.model.json import JsonObject
-
 from needs import need
+from soothsayer_mcp.model.json import JsonObject
 
 SOOTHSAYER = Path(sys.executable).with_name("soothsayer")
 
