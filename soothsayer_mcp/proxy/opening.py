@@ -27,6 +27,8 @@ class Opening:
 
     def __init__(self, connection: HostConnection, books: Books) -> None:
         """Nothing is open yet."""
+        self.bound_s = OPENING_BOUND_S
+        """How long several servers may take to open."""
         self._connection = connection
         self._books = books
         self._initialize: Frame | None = None
@@ -102,7 +104,7 @@ class Opening:
         async def ask(server: Downstream) -> None:
             await self._initialize_one(server, request.frame)
 
-        await connection.ask_all(list(connection.fleet), ask, within_s=OPENING_BOUND_S, about="opening")
+        await connection.ask_all(list(connection.fleet), ask, within_s=self.bound_s, about="opening")
         self._answered = True
         openings = self._openings()
         missing = ", ".join(server.name for server in connection.fleet if server.name not in self._results)
@@ -162,7 +164,7 @@ class Opening:
             request_id = server.own_id()
             return await server.ask_as(request_id, request.frame.edited(Replace(("id",), compact(request_id))))
 
-        return await self._connection.ask_all(servers, ask, within_s=OPENING_BOUND_S, about=request.method)
+        return await self._connection.ask_all(servers, ask, within_s=self.bound_s, about=request.method)
 
     def _openings(self) -> list[merge.Opening]:
         return [

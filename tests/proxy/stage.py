@@ -8,8 +8,10 @@ from typing import cast
 import anyio
 
 from soothsayer_mcp.governor import Governor
-from soothsayer_mcp.model.call import ArgumentFault
-from soothsayer_mcp.model.json import Json, JsonObject, digest
+from soothsayer_mcp.model.call import ArgumentFault, RunId
+from soothsayer_mcp.model.failure import Failure
+from soothsayer_mcp.model.json import Digest, Json, JsonObject, digest
+from soothsayer_mcp.model.run import RunBinding
 from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.ports import PortError, ServerIdentity
 from soothsayer_mcp.proxy.connection import Surroundings
@@ -52,6 +54,15 @@ class WatchedLeg(MemoryLeg):
 
     def send(self, raw: bytes) -> None:
         super().send(raw)
+        self._news.set()
+        self._news = anyio.Event()
+
+    async def drained(self) -> bool:
+        await self.until(lambda: not self.unread or self.closed)
+        return not self.unread
+
+    def read_all(self) -> None:
+        super().read_all()
         self._news.set()
         self._news = anyio.Event()
 
@@ -152,6 +163,7 @@ class ScriptedServer:
         self.name = name
         self.replies: dict[str, Reply] = {
             "initialize": result(initialize_result()),
+            "server/discover": error(-32601),
             "ping": result("{}"),
             "tools/list": result(f'{{"tools":[{",".join(tools)}]}}'),
             "tools/call": result(DONE),
@@ -223,6 +235,27 @@ def _check(schema: Json) -> Check | None:
     return check
 
 
+class MovableClock(SteppingClock):
+    """A clock that tests move on."""
+
+    def pass_s(self, seconds: int) -> None:
+        self._now_us += seconds * 1_000_000
+
+
+class StageWorld(World):
+    """A world that remembers by what runs were looked for, and can have none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bindings: list[RunBinding] = []
+        self.binding_failure: Failure | None = None
+
+    async def bind_run(self, binding: RunBinding, policy_digest: Digest) -> tuple[RunId, Failure | None]:
+        self.bindings.append(binding)
+        run_id, _ = await super().bind_run(binding, policy_digest)
+        return run_id, self.binding_failure
+
+
 class Stage:
     """A relay with everything around it."""
 
@@ -231,10 +264,11 @@ class Stage:
     ) -> None:
         self.servers = servers or (ScriptedServer(),)
         self.host = HostLeg()
-        self.world = World()
+        self.world = StageWorld()
         self.policies = FixedPolicies(policy or make_policy())
         self.logged: list[str] = []
-        clock, ids = SteppingClock(), CountingIds()
+        self.clock = clock = MovableClock()
+        ids = CountingIds()
         self.fleet = Fleet([server.entry for server in self.servers], clock=clock, ids=ids, limits=limits)
         self.governor = Governor(
             policy=self.policies.current,
