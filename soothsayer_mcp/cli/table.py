@@ -61,6 +61,18 @@ COMMANDS: tuple[Row, ...] = (
         runs=f"{_CLI}.trace:trace_query",
     ),
     Row(
+        words="policy check",
+        section="policy",
+        help="Load a policy as the proxy would, and say what is wrong with it.",
+        runs=f"{_CLI}.policy:policy_check",
+    ),
+    Row(
+        words="policy explain",
+        section="policy",
+        help="Why a call would be allowed, asked about or denied.",
+        runs=f"{_CLI}.policy:policy_explain",
+    ),
+    Row(
         words="pins list",
         section="pins",
         help="Pinned tool definitions, and those that differ.",
@@ -90,6 +102,7 @@ COMMANDS: tuple[Row, ...] = (
 GROUPS: dict[str, str] = {
     "run": "Runs: pieces of work, each with its steps.",
     "trace": "The record: check it, question it.",
+    "policy": "The rules: check them, explain them.",
     "pins": "Tool definitions as they were accepted.",
 }
 """What the first word of a two-word command stands for."""

@@ -11,6 +11,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from soothsayer_mcp.console import views
+from soothsayer_mcp.console.layout import BAD, BOLD, DIM, EFFECTS, GAP, ODD, Column, Page, table, visible
 from soothsayer_mcp.console.measures import ago, clock_time, count, duration, full_time, size
 from soothsayer_mcp.console.text import cut, escape, escape_lines
 from soothsayer_mcp.model.failure import REASONS, FixBy, Reason
@@ -31,11 +32,7 @@ from soothsayer_mcp.trace.rows import (
 ROOM = 44
 """With less room than this for reasons that need more, they stand on lines of their own."""
 
-_GAP = "  "
-
-_EFFECT = {"allow": "green", "ask": "yellow", "deny": "red"}
 _STATE = {"open": "green", "paused": "yellow", "stopped": "red", "failed": "red", "completed": ""}
-_DIM, _BAD, _ODD, _BOLD = "dim", "red", "bold magenta", "bold"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,67 +57,6 @@ class Look:
         return f"{self.run(step.run)}.{step.no}"
 
 
-def _text(text: str, style: str = "") -> Text:
-    return Text(escape(text), style=style)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
-    """One column of a table."""
-
-    title: str
-    right: bool = False
-    least: int = 0
-    """How narrow it may become when the table does not fit; 0: never narrower than its content."""
-
-
-def table(
-    columns: Sequence[Column], rows: Sequence[Sequence[Text]], width: int, below: Mapping[int, tuple[int, Text]]
-) -> list[Text]:
-    """Lay out a table without lines; `below` gives for a row number an indent in columns and a line to stand under it.
-
-    The last columns that may shrink shrink first; what does not fit is cut with an ellipsis.
-    """
-    header = [Text(column.title, style=_BOLD) for column in columns]
-    widths = [max(cell_len(cells[n].plain) for cells in [header, *rows]) for n in range(len(columns))]
-    excess = sum(widths) + len(_GAP) * (len(columns) - 1) - width
-    for n in reversed(range(len(columns))):
-        if excess > 0 and columns[n].least:
-            give = min(excess, max(0, widths[n] - columns[n].least))
-            widths[n] -= give
-            excess -= give
-    lines = [_line(columns, header, widths)]
-    for n, cells in enumerate(rows):
-        lines.append(_line(columns, cells, widths))
-        if n in below:
-            before, text = below[n]
-            indent = sum(widths[:before]) + len(_GAP) * before
-            lines.append(Text(" " * indent) + _cut(text, max(20, width - indent)))
-    return lines
-
-
-def _cut(cell: Text, width: int) -> Text:
-    made = cell.copy()
-    made.truncate(max(width, 1), overflow="ellipsis")
-    return made
-
-
-def _line(columns: Sequence[Column], cells: Sequence[Text], widths: Sequence[int]) -> Text:
-    line = Text()
-    for n, (column, cell, width) in enumerate(zip(columns, cells, widths, strict=True)):
-        shown = _cut(cell, width)
-        blank = " " * (width - cell_len(shown.plain))
-        last = n == len(columns) - 1
-        if column.right:
-            line.append(blank).append_text(shown)
-        else:
-            line.append_text(shown).append("" if last else blank)
-        if not last:
-            line.append(_GAP)
-    line.rstrip()
-    return line
-
-
 def steps(rows: Sequence[StepRow], look: Look, *, titles: bool = True) -> list[Text]:
     """The log: a line per step, two where the terminal is narrow and there is something to explain."""
     columns = [
@@ -134,25 +70,25 @@ def steps(rows: Sequence[StepRow], look: Look, *, titles: bool = True) -> list[T
     ]
     cells = [
         [
-            _text(clock_time(row.at_us, look.now_us, look.zone), _DIM),
-            _text(look.step(row)),
-            _text(row.call),
+            visible(clock_time(row.at_us, look.now_us, look.zone), DIM),
+            visible(look.step(row)),
+            visible(row.call),
             _effect(row),
             _ended(row),
-            _text(duration(row.dur_us), _DIM),
-            _text(views.because(row)),
+            visible(duration(row.dur_us), DIM),
+            visible(views.because(row)),
         ]
         for row in rows
     ]
     below: dict[int, tuple[int, Text]] = {}
     others = sum(max(cell_len(line[n].plain) for line in [*cells, []] if line) for n in range(6)) if cells else 0
     longest = max((cell_len(line[6].plain) for line in cells), default=0)
-    if look.width - others - 6 * len(_GAP) < min(ROOM, longest):
+    if look.width - others - 6 * len(GAP) < min(ROOM, longest):
         columns = columns[:-1]
         for n, row in enumerate(rows):
             because = cells[n].pop()
             if row.failure or row.would or row.next in {"stop", "compact"}:
-                below[n] = (2, Text(because.plain, style=_DIM))
+                below[n] = (2, Text(because.plain, style=DIM))
     lines = table(columns, cells, look.width, below)
     return lines if titles else lines[1:]
 
@@ -160,36 +96,36 @@ def steps(rows: Sequence[StepRow], look: Look, *, titles: bool = True) -> list[T
 def one_line(row: StepRow, look: Look) -> Text:
     """One step in the fewest words: `d3a0.8 bank.pay allow timeout_or_budget_exceeded call_timeout`."""
     parts = [look.step(row), row.call, row.effect or "-", views.ended_as(row).replace(", ", " ")]
-    return _text(" ".join([*parts, *([row.reason] if row.reason else [])]))
+    return visible(" ".join([*parts, *([row.reason] if row.reason else [])]))
 
 
 def following(row: StepRow, look: Look) -> Text:
     """One step as `log --follow` prints it: columns of fixed width, since what comes next is not known."""
     widths = ((8, 0), (8, 0), (24, 0), (6, 0), (26, 0), (7, 1))
     cells = (
-        _text(clock_time(row.at_us, look.now_us, look.zone), _DIM),
-        _text(look.step(row)),
-        _text(row.call),
+        visible(clock_time(row.at_us, look.now_us, look.zone), DIM),
+        visible(look.step(row)),
+        visible(row.call),
         _effect(row),
         _ended(row),
-        _text(duration(row.dur_us), _DIM),
+        visible(duration(row.dur_us), DIM),
     )
     line = Text()
     for cell, (width, right) in zip(cells, widths, strict=True):
         blank = " " * max(0, width - cell_len(cell.plain))
-        line.append(blank if right else "").append_text(cell).append("" if right else blank).append(_GAP)
-    return line.append_text(_text(views.because(row)))
+        line.append(blank if right else "").append_text(cell).append("" if right else blank).append(GAP)
+    return line.append_text(visible(views.because(row)))
 
 
 def _effect(row: StepRow) -> Text:
     if row.would and row.would != row.effect:
-        return Text(f"({row.would})", style=_EFFECT.get(row.would, ""))
-    return _text(row.effect or "-", _EFFECT.get(row.effect, ""))
+        return Text(f"({row.would})", style=EFFECTS.get(row.would, ""))
+    return visible(row.effect or "-", EFFECTS.get(row.effect, ""))
 
 
 def _ended(row: StepRow) -> Text:
-    style = _ODD if row.outcome == "unknown" else _BAD if row.failure else "" if row.outcome else "cyan"
-    return _text(views.ended_as(row), style)
+    style = ODD if row.outcome == "unknown" else BAD if row.failure else "" if row.outcome else "cyan"
+    return visible(views.ended_as(row), style)
 
 
 def entries(rows: Sequence[EntryRow], look: Look) -> list[Text]:
@@ -204,10 +140,10 @@ def entries(rows: Sequence[EntryRow], look: Look) -> list[Text]:
     cells = [
         [
             Text(str(row.pos)),
-            _text(clock_time(row.at_us, look.now_us, look.zone), _DIM),
-            _text(row.kind),
-            _text(_entry_name(row, look)),
-            _text(own_fields(row)),
+            visible(clock_time(row.at_us, look.now_us, look.zone), DIM),
+            visible(row.kind),
+            visible(_entry_name(row, look)),
+            visible(own_fields(row)),
         ]
         for row in rows
     ]
@@ -216,7 +152,7 @@ def entries(rows: Sequence[EntryRow], look: Look) -> list[Text]:
 
 def entry_line(row: EntryRow, look: Look) -> Text:
     """One entry as `log --entries --follow` prints it."""
-    return _text(
+    return visible(
         f"{row.pos:>6}  {clock_time(row.at_us, look.now_us, look.zone)}  {row.kind:<18}"
         f"  {_entry_name(row, look):<8}  {own_fields(row)}"
     )
@@ -267,67 +203,26 @@ def runs(rows: Sequence[RunRow], look: Look) -> list[Text]:
     ]
     cells = [
         [
-            _text(clock_time(row.last_us, look.now_us, look.zone), _DIM),
-            _text(look.run(row.run)),
-            _text(row.state, _STATE.get(row.state, "")),
+            visible(clock_time(row.last_us, look.now_us, look.zone), DIM),
+            visible(look.run(row.run)),
+            visible(row.state, _STATE.get(row.state, "")),
             Text(f"{row.steps:,}"),
-            Text(f"{row.failed:,}", style=_BAD if row.failed else _DIM),
-            Text(f"{row.unknown:,}", style=_ODD if row.unknown else _DIM),
-            Text(f"{row.asked:,}", style="" if row.asked else _DIM),
-            _text(row.principal),
-            _text(row.host),
+            Text(f"{row.failed:,}", style=BAD if row.failed else DIM),
+            Text(f"{row.unknown:,}", style=ODD if row.unknown else DIM),
+            Text(f"{row.asked:,}", style="" if row.asked else DIM),
+            visible(row.principal),
+            visible(row.host),
         ]
         for row in rows
     ]
     return table(columns, cells, look.width, {})
 
 
-class _Page:
-    """A page of labelled lines: a word at the left, what it is about beside it."""
-
-    def __init__(self, width: int) -> None:
-        self.lines: list[Text] = []
-        self._width = width
-
-    def add(self, label: str, *parts: Text | str) -> None:
-        line = Text(f"{label:<10}", style=_BOLD)
-        body = Text()
-        for part in parts:
-            body.append_text(part if isinstance(part, Text) else _text(part))
-        for n, piece in enumerate(_wrapped(body, max(30, self._width - 10))):
-            self.lines.append(line + piece if n == 0 else Text(" " * 10) + piece)
-
-
-def _wrapped(text: Text, width: int) -> list[Text]:
-    """Break a line at blanks, and a word that is too long anywhere."""
-    plain = text.plain
-    if cell_len(plain) <= width:
-        return [text]
-    breaks: list[int] = []
-    begin = at = used = 0
-    blank = -1
-    while at < len(plain):
-        step = cell_len(plain[at])
-        if used + step > width:
-            end = blank + 1 if blank >= begin else at
-            breaks.append(end)
-            used = cell_len(plain[end:at])
-            begin, blank = end, -1
-        if plain[at] == " ":
-            blank = at
-        used += step
-        at += 1
-    pieces = list(text.divide(breaks))
-    for piece in pieces:
-        piece.rstrip()
-    return pieces
-
-
 def story(told: Story, look: Look, *, with_payloads: bool, with_entries: bool) -> list[Text]:
     """One step: what was proposed, decided, sent and found, and how it ended, as recorded."""
-    page = _Page(look.width)
+    page = Page(look.width)
     step = told.step
-    page.add("step", _text(look.step(step), _BOLD), f"  {step.run}.{step.no}" if not look.full else "")
+    page.add("step", visible(look.step(step), BOLD), f"  {step.run}.{step.no}" if not look.full else "")
     _proposed(page, told, look)
     _decided(page, told)
     _evidence(page, told, look)
@@ -347,7 +242,7 @@ def story(told: Story, look: Look, *, with_payloads: bool, with_entries: bool) -
     return lines
 
 
-def _proposed(page: _Page, told: Story, look: Look) -> None:
+def _proposed(page: Page, told: Story, look: Look) -> None:
     step = told.step
     args = told.payload("args")
     if args is None:
@@ -357,9 +252,9 @@ def _proposed(page: _Page, told: Story, look: Look) -> None:
     else:
         shown = views.arguments_line(views.parsed(args.text))
     note = views.kept_note(args) if args is not None else ""
-    page.add("proposed", _text(step.call, _BOLD), f" {shown}", f" ({note})" if note else "")
+    page.add("proposed", visible(step.call, BOLD), f" {shown}", f" ({note})" if note else "")
     who = f"{step.host or 'an unnamed host'} for {step.principal or 'nobody known'}"
-    page.add("", Text(full_time(step.at_us, look.zone), style=_DIM), _text(f", {who}", _DIM))
+    page.add("", Text(full_time(step.at_us, look.zone), style=DIM), visible(f", {who}", DIM))
     if step.cause != "agent" or step.continues:
         origin = [f"cause {step.cause}"] if step.cause != "agent" else []
         origin += [f"of step {step.of_step}"] if step.of_step else []
@@ -367,14 +262,14 @@ def _proposed(page: _Page, told: Story, look: Look) -> None:
         page.add("", "; ".join(origin))
 
 
-def _decided(page: _Page, told: Story) -> None:
+def _decided(page: Page, told: Story) -> None:
     step = told.step
     rules = views.rules_of(told)
     named = ", ".join(_rule(rule) for rule in rules) or step.rule or "the default; no rule matched"
     policy = step.policy.removeprefix("sha256:")[:6]
     name = f"{told.policy_name}@{policy}" if told.policy_name else policy
     risk = "" if step.risk is None else f"; risk {step.risk}"
-    first = Text(step.effect or "-", style=_EFFECT.get(step.effect, ""))
+    first = Text(step.effect or "-", style=EFFECTS.get(step.effect, ""))
     page.add("decided", first, f" by {named}{risk}; policy {name}")
     if step.would:
         page.add("", f"observed only: enforcing would have said {step.would}")
@@ -383,14 +278,7 @@ def _decided(page: _Page, told: Story) -> None:
     if owed:
         page.add("", f"owes {', '.join(owed)}")
     if step.does:
-        page.add("", f"the tool {_does(step.does)}")
-
-
-def _does(does: str) -> str:
-    words = does.replace(",", " ").split()
-    if words == ["unlabelled"]:
-        return "has no label: what it does is not known"
-    return f"is labelled {', '.join(words)}"
+        page.add("", f"the tool {views.what_it_does(step.does)}")
 
 
 def _rule(rule: Mapping[str, Json]) -> str:
@@ -399,7 +287,7 @@ def _rule(rule: Mapping[str, Json]) -> str:
     return f"{text} (could not be evaluated: {unknown})" if isinstance(unknown, str) and unknown else text
 
 
-def _evidence(page: _Page, told: Story, look: Look) -> None:
+def _evidence(page: Page, told: Story, look: Look) -> None:
     entry = told.entry("step.intent")
     cited = views.texts(entry.fields.get("cites")) if entry is not None else []
     if cited:
@@ -411,7 +299,7 @@ def _evidence(page: _Page, told: Story, look: Look) -> None:
         page.add("asked", f"{approval.id[:6]} for rule {approval.rule}: {approval.state}{by}{waited}{when}")
 
 
-def _intent(page: _Page, told: Story) -> None:
+def _intent(page: Page, told: Story) -> None:
     outcome = told.entry("step.outcome")
     if told.entry("step.intent") is None:
         return
@@ -426,10 +314,10 @@ def _intent(page: _Page, told: Story) -> None:
         page.add("intent", durable)
 
 
-def _finding(page: _Page, finding: Mapping[str, Json]) -> None:
+def _finding(page: Page, finding: Mapping[str, Json]) -> None:
     words = {name: value for name, value in finding.items() if isinstance(value, str)}
     answer = words.get("finding", "")
-    style = {"kept": "green", "broken": _BAD, "unknown": _ODD}.get(answer, "")
+    style = {"kept": "green", "broken": BAD, "unknown": ODD}.get(answer, "")
     subject = f", {words['subject']}" if "subject" in words else ""
     reason = f": {words['reason']}" if "reason" in words else ""
     page.add(
@@ -437,7 +325,7 @@ def _finding(page: _Page, finding: Mapping[str, Json]) -> None:
     )
 
 
-def _outcome(page: _Page, told: Story) -> None:
+def _outcome(page: Page, told: Story) -> None:
     step = told.step
     if not step.outcome:
         page.add("outcome", Text("in flight", style="cyan"), "; nothing more is on record")
@@ -447,8 +335,8 @@ def _outcome(page: _Page, told: Story) -> None:
     why = views.field(ended, "why")
     if step.next:
         parts.append(f"; {step.next}{f' ({why})' if why else ''}" if step.next == "continue" or why else "")
-    style = _ODD if step.outcome == "unknown" else _BAD if step.failure else "green"
-    page.add("outcome", _text(views.ended_as(step), style), *parts)
+    style = ODD if step.outcome == "unknown" else BAD if step.failure else "green"
+    page.add("outcome", visible(views.ended_as(step), style), *parts)
     said = told.payload("said")
     if said is not None and said.text is not None:
         lines = escape_lines(_as_text(said.text))
@@ -467,7 +355,7 @@ def _as_text(stored: str) -> str:
     return value if isinstance(value, str) else stored
 
 
-def _settled(page: _Page, told: Story) -> None:
+def _settled(page: Page, told: Story) -> None:
     settled = told.entry("step.settled")
     if settled is not None:
         by = views.field(settled, "by")
@@ -477,7 +365,7 @@ def _settled(page: _Page, told: Story) -> None:
         )
 
 
-def _guidance(page: _Page, step: StepRow) -> None:
+def _guidance(page: Page, step: StepRow) -> None:
     row = views.guidance(step.reason)
     if row is not None:
         page.add("means", f"{row.meaning} Whoever can mend it: {_FIX_BY[row.fix_by]}.")
@@ -491,16 +379,16 @@ _FIX_BY = {
 }
 
 
-def _record(page: _Page, told: Story) -> None:
+def _record(page: Page, told: Story) -> None:
     positions = ", ".join(str(entry.pos) for entry in told.entries)
     covered = f"in checkpoint {told.checkpoint}" if told.checkpoint is not None else "not covered by a checkpoint yet"
     noun = "entry" if len(told.entries) == 1 else "entries"
-    page.add("record", _text(f"{noun} {positions or 'none'}, {covered}; span {told.step.span}", _DIM))
+    page.add("record", visible(f"{noun} {positions or 'none'}, {covered}; span {told.step.span}", DIM))
 
 
 def _payload(payload: Payload) -> list[Text]:
     note = views.kept_note(payload)
-    head = _text(f"{payload.part} ({size(payload.size_bytes)}{f', {note}' if note else ''})", _BOLD)
+    head = visible(f"{payload.part} ({size(payload.size_bytes)}{f', {note}' if note else ''})", BOLD)
     if payload.text is None:
         return [head]
     return [head, *(Text(f"  {line}") for line in escape_lines(payload.text))]
@@ -508,21 +396,21 @@ def _payload(payload: Payload) -> list[Text]:
 
 def run_story(told: RunStory, rows: Sequence[StepRow], look: Look, *, more: int) -> list[Text]:
     """One run and its newest steps."""
-    page = _Page(look.width)
+    page = Page(look.width)
     run = told.run
-    page.add("run", _text(look.run(run.run), _BOLD), f"  {run.run}" if not look.full else "")
+    page.add("run", visible(look.run(run.run), BOLD), f"  {run.run}" if not look.full else "")
     if told.intent or told.intent_by:
         page.add(
             "intent", f'"{told.intent}"' if told.intent else "kept as a digest only", f", said by {told.intent_by}"
         )
-    page.add("state", _text(run.state, _STATE.get(run.state, "")), f": {run.why}" if run.why else "")
+    page.add("state", visible(run.state, _STATE.get(run.state, "")), f": {run.why}" if run.why else "")
     page.add("principal", f"{run.principal}, {run.host or 'an unnamed host'}")
     if run.workspace:
         page.add("workspace", run.workspace)
     policy = run.policy.removeprefix("sha256:")[:6]
     page.add("policy", f"{told.policy_name}@{policy}" if told.policy_name else policy or "not known")
     opened = f"opened {full_time(run.opened_us, look.zone)}, last step {ago(run.last_us, look.now_us)}"
-    page.add("time", _text(opened, _DIM))
+    page.add("time", visible(opened, DIM))
     counts = [count(run.steps, "step"), f"{run.failed:,} failed", f"{run.unknown:,} unknown", f"{run.asked:,} asked"]
     page.add("steps", ", ".join(counts))
     for budget in told.budgets:
@@ -532,17 +420,15 @@ def run_story(told: RunStory, rows: Sequence[StepRow], look: Look, *, more: int)
     if rows:
         lines += [Text(), *steps(rows, look)]
     if more > 0:
-        lines.append(
-            Text(f"{count(more, 'earlier step')} not shown: soothsayer log run:{look.run(run.run)} -n 0", _DIM)
-        )
+        lines.append(Text(f"{count(more, 'earlier step')} not shown: soothsayer log run:{look.run(run.run)} -n 0", DIM))
     return lines
 
 
 def reason(name: Reason, width: int) -> list[Text]:
     """What a reason means, who can mend it, and what the agent reads."""
     row = REASONS[name]
-    page = _Page(width)
-    page.add("reason", Text(name, style=_BOLD), f", one of the class {row.failure}")
+    page = Page(width)
+    page.add("reason", Text(name, style=BOLD), f", one of the class {row.failure}")
     page.add("means", row.meaning)
     acted = {"no": "no", "yes": "yes", "maybe": "maybe: look before it is called again"}[row.acted]
     page.add("acted", f"whether the tool had its effect: {acted}")
@@ -556,12 +442,12 @@ def reason(name: Reason, width: int) -> list[Text]:
 
 def figures(told: Figures, look: Look, *, by: str) -> list[Text]:
     """What `stats` shows: everything at once, then groups, failures and asks where there are any."""
-    page = _Page(look.width)
+    page = Page(look.width)
     total = told.all
     page.add("steps", f"{count(total.steps, 'step')} in {count(told.runs, 'run')}")
     page.add("effects", f"{total.allowed:,} allowed, {total.asked:,} asked about, {total.denied:,} denied")
     page.add(
-        "ended", f"{total.failed:,} failed, ", Text(f"{total.unknown:,} unknown", style=_ODD if total.unknown else "")
+        "ended", f"{total.failed:,} failed, ", Text(f"{total.unknown:,} unknown", style=ODD if total.unknown else "")
     )
     if total.open:
         page.add("", f"{total.open:,} in flight")
@@ -580,7 +466,13 @@ def figures(told: Figures, look: Look, *, by: str) -> list[Text]:
             Column(title="RULE", least=10),
         ]
         cells = [
-            [Text(f"{row.steps:,}"), _text(row.failure, _BAD), _text(row.reason), _text(row.call), _text(row.rule)]
+            [
+                Text(f"{row.steps:,}"),
+                visible(row.failure, BAD),
+                visible(row.reason),
+                visible(row.call),
+                visible(row.rule),
+            ]
             for row in told.failures
         ]
         lines += [Text(), *table(columns, cells, look.width, {})]
@@ -600,7 +492,7 @@ def figures(told: Figures, look: Look, *, by: str) -> list[Text]:
                 Text(f"{row.no / row.asks:.0%}"),
                 Text(f"{row.open:,}"),
                 Text(duration(row.median_wait_us)),
-                _text(row.rule),
+                visible(row.rule),
             ]
             for row in told.asks
         ]
@@ -637,7 +529,7 @@ def _groups(told: Figures, look: Look, by: str) -> list[Text]:
     ]
     cells = [
         [
-            _text(_group_name(row.key, look, by)),
+            visible(_group_name(row.key, look, by)),
             *(Text(f"{each:,}") for each in (row.steps, row.allowed, row.asked, row.denied, row.failed, row.unknown)),
             *(Text(duration(None if row.took is None else each)) for each in _ends(row.took)),
         ]
@@ -662,7 +554,7 @@ def keys(width: int) -> list[Text]:
     """The keys of the filter, and how its terms are written."""
     columns = [Column(title="KEY"), Column(title="WHAT", least=20), Column(title="VALUES", least=20)]
     rows = [
-        [Text(f"{name}:", style=_BOLD), Text(row.help), Text(", ".join(row.words), style=_DIM)]
+        [Text(f"{name}:", style=BOLD), Text(row.help), Text(", ".join(row.words), style=DIM)]
         for name, row in KEYS.items()
     ]
     return [
@@ -678,7 +570,7 @@ def cells(answer: Table, width: int) -> list[Text]:
     columns = [
         Column(title=escape(name), right=_is_numeric(answer, n), least=8) for n, name in enumerate(answer.columns)
     ]
-    rows = [[_text(_cell(cell)) for cell in row] for row in answer.rows]
+    rows = [[visible(_cell(cell)) for cell in row] for row in answer.rows]
     return table(columns, rows, width, {})
 
 
@@ -701,7 +593,7 @@ def _cell(cell: str | float | bytes | None) -> str:
 def diff(lines: Iterable[str]) -> list[Text]:
     """A unified diff."""
     styles = {"+": "green", "-": "red", "@": "cyan"}
-    return [_text(line, styles.get(line[:1], "")) for line in lines]
+    return [visible(line, styles.get(line[:1], "")) for line in lines]
 
 
 def pins(rows: Sequence[tuple[str, str, str, str, int]], look: Look) -> list[Text]:
@@ -713,14 +605,14 @@ def pins(rows: Sequence[tuple[str, str, str, str, int]], look: Look) -> list[Tex
         Column(title="DEFINITION"),
         Column(title="SINCE"),
     ]
-    styles = {"pinned": "green", "new": "yellow", "changed": _BAD}
+    styles = {"pinned": "green", "new": "yellow", "changed": BAD}
     cells = [
         [
-            _text(server),
-            _text(tool),
-            _text(state, styles.get(state, "")),
-            _text(digest if look.full else digest.removeprefix("sha256:")[:12], _DIM),
-            _text(clock_time(at_us, look.now_us, look.zone), _DIM),
+            visible(server),
+            visible(tool),
+            visible(state, styles.get(state, "")),
+            visible(digest if look.full else digest.removeprefix("sha256:")[:12], DIM),
+            visible(clock_time(at_us, look.now_us, look.zone), DIM),
         ]
         for server, tool, state, digest, at_us in rows
     ]

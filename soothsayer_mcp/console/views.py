@@ -142,3 +142,11 @@ def field(entry: EntryRow | None, name: str) -> str:
 
 def _items(value: Json) -> Sequence[Json]:
     return value if isinstance(value, Sequence) and not isinstance(value, str) else ()
+
+
+def what_it_does(does: str) -> str:
+    """The labels of a tool, as they follow "the tool"."""
+    words = does.replace(",", " ").split()
+    if words == ["unlabelled"]:
+        return "has no label: what it does is not known"
+    return f"is labelled {', '.join(words)}"

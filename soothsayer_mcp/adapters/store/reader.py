@@ -103,6 +103,9 @@ _ENTRY = "e.pos, e.writer, e.seq, e.at, e.kind, e.run, e.no, e.leaf, e.body"
 _ENDS = "('step.outcome', 'step.refused', 'step.asked', 'step.settled')"
 """Kinds that end a step, or end not knowing how it ended."""
 
+_RARE = "e.kind NOT IN ('step.intent', 'step.refused', 'step.outcome')"
+"""What makes the index of the rarer kinds usable."""
+
 Cell = str | int | float | bytes | None
 
 
@@ -314,6 +317,49 @@ class Reader:
         """What a policy called itself; empty when it is not known."""
         rows = self._all("SELECT name FROM policies WHERE digest = ?", (digest,))
         return _text(rows[0][0]) if rows else ""
+
+    # What decisions rested on.
+
+    def policy_sources(self, digest: str) -> dict[str, str]:
+        """The files of a policy as they were when it was loaded; empty when they are not on record."""
+        entries = self._entries(
+            Where(
+                sql=f"e.kind = 'policy.loaded' AND {_RARE} AND json_extract(e.body, '$.policy') = ?", params=(digest,)
+            ),
+            "ORDER BY e.pos DESC LIMIT 1",
+        )
+        texts = [payload.text for payload in self.payloads(entries) if payload.part == "source"]
+        if not texts or texts[0] is None:
+            return {}
+        return {path: text for path, text in _read(texts[0]).items() if isinstance(text, str)}
+
+    def definition(self, digest: str) -> bytes | None:
+        """The wire object of a tool definition, by its digest; `None` when it is not on record."""
+        rows = self._all("SELECT raw FROM definitions WHERE digest = ? LIMIT 1", (digest,)) or self._all(
+            "SELECT seen_raw FROM definitions WHERE seen = ? LIMIT 1", (digest,)
+        )
+        if rows:
+            return _raw(rows[0][0])
+        for kind, name in (("definition.pinned", "digest"), ("definition.changed", "new")):
+            entries = self._entries(
+                Where(
+                    sql=f"e.kind = ? AND {_RARE} AND json_extract(e.body, ?) = ?", params=(kind, f"$.{name}", digest)
+                ),
+                "ORDER BY e.pos DESC LIMIT 1",
+            )
+            for payload in self.payloads(entries):
+                if payload.part == "raw" and payload.text is not None:
+                    return payload.text.encode(errors="surrogatepass")
+        return None
+
+    def present_definition(self, server: str, tool: str) -> tuple[bytes, str] | None:
+        """What a server was last seen to define a tool as, and how that stands to its pin; `None` when never seen."""
+        rows = self._all(
+            "SELECT coalesce(d.seen_raw, d.raw), d.state FROM definitions d JOIN servers v ON v.server = d.server"
+            " WHERE v.name = ? AND d.tool = ? ORDER BY v.at DESC LIMIT 1",
+            (server, tool),
+        )
+        return (_raw(rows[0][0]), _text(rows[0][1])) if rows else None
 
     # Entries.
 
@@ -664,6 +710,10 @@ def _prepared(uri: str) -> sqlite3.Connection:
 
 def _unreadable(path: Path, error: sqlite3.Error) -> UnreadableError:
     return UnreadableError(f"the trace {path} cannot be read: {error}")
+
+
+def _raw(cell: Cell) -> bytes:
+    return cell if isinstance(cell, bytes) else _text(cell).encode(errors="surrogatepass")
 
 
 def _shared(one: str, other: str) -> int:

@@ -1,0 +1,360 @@
+"""`policy check` and `policy explain`: whether rules load, and what they say of one call and why."""
+
+import json
+import re
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+import click
+
+from soothsayer_mcp.adapters.config import Config, find_config
+from soothsayer_mcp.adapters.config import load as load_config
+from soothsayer_mcp.adapters.policy_files.load import DEFAULT, load
+from soothsayer_mcp.adapters.policy_files.problems import LoadErrors
+from soothsayer_mcp.adapters.store.reader import NoTraceError, Reader
+from soothsayer_mcp.adapters.system import SystemClock, account, look
+from soothsayer_mcp.cli.command import choices, command
+from soothsayer_mcp.cli.exits import Exit
+from soothsayer_mcp.cli.output import Output
+from soothsayer_mcp.cli.problems import Problem, Problems, as_problem
+from soothsayer_mcp.cli.recorded import Recall, definition_of, recall
+from soothsayer_mcp.cli.state import complete_run, open_reader, state_dir
+from soothsayer_mcp.console import explanation
+from soothsayer_mcp.console.explanation import Explained
+from soothsayer_mcp.model.call import Cause, Client, Principal, Proposal, RunId, StepId, ToolDefinition
+from soothsayer_mcp.model.decision import Mode
+from soothsayer_mcp.model.facts import Facts
+from soothsayer_mcp.model.failure import Failure, Reason
+from soothsayer_mcp.model.json import Json, JsonObject, canonical, digest
+from soothsayer_mcp.model.run import Run, RunState
+from soothsayer_mcp.model.step import ProposedStep
+from soothsayer_mcp.policy.explain import Explanation, explain
+from soothsayer_mcp.policy.rules import Cell, Policy
+
+STEP_NAME = re.compile(r"[0-9a-f]{1,32}\.\d{1,15}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """What a policy is loaded for: names or files, the workspace, the servers there are."""
+
+    names: tuple[str, ...]
+    workspace: str | None
+    servers: tuple[str, ...] | None
+    state: Path
+    mode: Mode | None = None
+
+    def load(self, names: tuple[str, ...] | None = None) -> Policy:
+        """Load as the proxy would, and keep nothing. Raises `LoadErrors`."""
+        return load(
+            self.names if names is None else names,
+            mode_override=self.mode,
+            workspace=self.workspace,
+            state=self.state,
+            known_servers=self.servers,
+            # Nothing is known of tools; said so that nothing is written beside the trace.
+            known_tools={},
+        )
+
+
+@command(
+    "policy check",
+    more=(
+        "FILEs are policy files or names of packaged policies, each checked by itself; without any, those of the"
+        " configuration together, as the proxy would load them. Exits 2 when one does not load."
+    ),
+)
+@click.argument("files", nargs=-1, metavar="[FILE]...")
+def policy_check(output: Output, files: tuple[str, ...]) -> int:  # noqa: D103 - the table says what it does
+    ground = _ground(output, ())
+    loaded: list[Policy] = []
+    problems: list[Problem] = []
+    for names in [(file,) for file in files] or [ground.names]:
+        try:
+            loaded.append((replace(ground, servers=None) if files else ground).load(names))
+        except LoadErrors as errors:
+            found = as_problem(errors)
+            assert isinstance(found, Problems)
+            problems += found.problems
+    if output.as_json:
+        output.document({"policies": [_policy(policy) for policy in loaded]})
+    elif loaded:
+        output.page(explanation.policies([_policy(policy) for policy in loaded], output.width))
+    if problems:
+        raise Problems(problems)
+    return Exit.DONE
+
+
+@command(
+    "policy explain",
+    more=(
+        "CALL is SERVER.TOOL with its ARGUMENTS as JSON, a step on record (4bf92f.7), or a file, or - for standard"
+        ' input, that holds {"tool": "SERVER.TOOL", "args": {...}}. A recorded step is explained from the record:'
+        " its policy, its arguments, its caller."
+    ),
+)
+@click.argument("call", shell_complete=complete_run)
+@click.argument("arguments", required=False)
+@click.option("--policy", "policies", metavar="FILE|NAME", multiple=True, help="Explain under this policy.")
+@click.option("--mode", type=choices(("enforce", "observe")), help="Explain as if in this mode.")
+@click.option("--principal", metavar="ID", help="On whose authority; else this account.")
+@click.option("--client", metavar="NAME", default="", help="The host application that calls.")
+def policy_explain(  # noqa: D103 - see policy_check
+    output: Output,
+    call: str,
+    arguments: str | None,
+    policies: tuple[str, ...],
+    mode: str | None,
+    principal: str | None,
+    client: str,
+) -> int:
+    ground = replace(_ground(output, policies), mode=None if mode is None else Mode(mode))
+    if STEP_NAME.fullmatch(call):
+        if arguments is not None or principal is not None or client:
+            raise Problem(
+                "a step on record has its own arguments and caller", id="usage", fix="name SERVER.TOOL instead"
+            )
+        told = _of_step(output, ground, call, chosen=bool(policies))
+    else:
+        who = account() if principal is None else Principal(id=principal, how="named")
+        told = _of_call(output, ground, _Typed.read(call, arguments), who, Client(name=client))
+    if output.as_json:
+        output.document({"explanation": _document(told)})
+    else:
+        output.page(explanation.explanation(told, output.width))
+    return Exit.DONE
+
+
+def _ground(output: Output, policies: tuple[str, ...]) -> Ground:
+    """What the proxy would start from, as far as options and configuration say. Raises `LoadErrors`."""
+    settings = output.settings
+    file = find_config(settings.config)
+    config = None if file is None else load_config(file)
+    return Ground(
+        names=policies or (config.policy if config is not None else (DEFAULT,)),
+        workspace=None if config is None else config.workspace,
+        servers=None if config is None or policies else tuple(spec.name for spec in config.servers),
+        state=state_dir(settings),
+        mode=_observing(config),
+    )
+
+
+def _observing(config: Config | None) -> Mode | None:
+    return Mode.OBSERVE if config is not None and config.mode is Mode.OBSERVE else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Typed:
+    """A call as it was typed."""
+
+    server: str
+    tool: str
+    arguments: JsonObject
+
+    @classmethod
+    def read(cls, call: str, arguments: str | None) -> "_Typed":
+        """Read `SERVER.TOOL JSON`, a file, or standard input. Raises `Problem`."""
+        if call == "-" or (arguments is None and Path(call).is_file()):
+            text = sys.stdin.read() if call == "-" else Path(call).read_text(encoding="utf-8")
+            whole = _object(text, call)
+            named, given = whole.get("tool"), whole.get("args", whole.get("arguments", {}))
+            if not isinstance(named, str) or not isinstance(given, dict):
+                raise Problem("a call is an object with tool and args", id="call", where=call)
+            call, found = named, given
+        else:
+            found = _object(arguments or "{}", "ARGUMENTS")
+        server, dot, tool = call.partition(".")
+        if not (dot and server and tool):
+            text = f'"{call}" is neither SERVER.TOOL, a step on record, nor a file'
+            raise Problem(
+                text, id="call", fix='for example: soothsayer policy explain files.read_file \'{"path": "a"}\''
+            )
+        return cls(server=server, tool=tool, arguments=found)
+
+
+def _object(text: str, where: str) -> JsonObject:
+    try:
+        value = cast("Json", json.loads(text))
+    except ValueError as error:
+        raise Problem(f"this is no JSON: {error}", id="call", where=where) from error
+    if not isinstance(value, dict):
+        raise Problem("arguments are a JSON object", id="call", where=where)
+    return value
+
+
+def _of_call(output: Output, ground: Ground, typed: _Typed, who: Principal, client: Client) -> Explained:
+    """Explain a call that nobody made."""
+    notes: list[str] = []
+    policy = ground.load()
+    try:
+        with open_reader(output.settings) as reader:
+            tool = definition_of(reader, typed.server, typed.tool)
+    except NoTraceError:
+        tool = None
+    if tool is None:
+        notes.append("no definition of this tool is on record: explained without its schema and its hints")
+        tool = ToolDefinition(
+            server=typed.server,
+            name=typed.tool,
+            raw=b"{}",
+            digest=digest(b"{}"),
+            properties=frozenset(typed.arguments),
+        )
+    fault = None if tool.check_arguments is None else tool.check_arguments(typed.arguments)
+    flaws: tuple[Failure, ...] = ()
+    if fault is not None:
+        flaws = (Failure(reason=Reason.ARGUMENTS_INVALID, summary=f"argument {fault.path} {fault.problem}"),)
+    step = _step(typed, tool=tool, flaws=flaws, who=who, client=client, cause=Cause.AGENT, at_us=SystemClock().now_us())
+    facts = look(policy.questions(step))
+    return _explained(policy, step, facts, notes)
+
+
+def _of_step(output: Output, ground: Ground, name: str, *, chosen: bool) -> Explained:
+    """Explain a step from what was recorded of it."""
+    with open_reader(output.settings) as reader:
+        recalled = recall(reader, reader.find_step(name))
+        notes = [*recalled.notes]
+        policy = None if chosen else recalled.load_policy(ground.state, mode=ground.mode)
+        if policy is None:
+            policy = ground.load()
+            if policy.digest == recalled.policy_digest:
+                notes.append("explained under the policy it was decided by")
+            else:
+                why = "as asked" if chosen else "the recorded one does not load here any more"
+                notes.append(f"explained under {policy.name}, not under the policy it was decided by: {why}")
+        else:
+            notes.append("explained under the recorded policy")
+        told = _explained(policy, _recalled_step(reader, recalled), recalled.facts, notes)
+    again = (str(told.explanation.decision.effect), [rule.id for rule in told.explanation.decision.rules])
+    if again != (recalled.effect, [*recalled.rules]):
+        before = f"{recalled.effect} by {', '.join(recalled.rules) or 'the default'}"
+        told = replace(told, notes=(*told.notes, f"recorded was: {before}"))
+    return told
+
+
+def _recalled_step(reader: Reader, recalled: Recall) -> ProposedStep:
+    typed = _Typed(server=recalled.step.server, tool=recalled.step.tool, arguments=recalled.arguments)
+    return _step(
+        typed,
+        tool=recalled.tool(reader),
+        flaws=recalled.flaws,
+        who=recalled.principal,
+        client=recalled.client,
+        cause=Cause(recalled.step.cause),
+        at_us=recalled.step.at_us,
+        raw_arguments=recalled.raw_arguments,
+    )
+
+
+def _step(
+    typed: _Typed,
+    *,
+    tool: ToolDefinition | None,
+    flaws: tuple[Failure, ...],
+    who: Principal,
+    client: Client,
+    cause: Cause,
+    at_us: int,
+    raw_arguments: bytes | None = None,
+) -> ProposedStep:
+    return ProposedStep(
+        id=StepId("0" * 16),
+        run_id=RunId("0" * 32),
+        cause=cause,
+        principal=who,
+        client=client,
+        tool=tool,
+        proposal=Proposal(
+            server=typed.server,
+            tool=typed.tool,
+            arguments=typed.arguments,
+            raw_arguments=canonical(typed.arguments) if raw_arguments is None else raw_arguments,
+            raw=b"",
+            request_id=None,
+        ),
+        flaws=flaws,
+        proposed_at_us=at_us,
+        began_ns=0,
+    )
+
+
+def _explained(policy: Policy, step: ProposedStep, facts: Facts, notes: list[str]) -> Explained:
+    run = Run(id=step.run_id, principal=step.principal, state=RunState.OPEN, version=0)
+    return Explained(
+        call=f"{step.proposal.server}.{step.proposal.tool}",
+        arguments=step.proposal.arguments,
+        policy=f"{policy.name}@{policy.digest.removeprefix('sha256:')[:6]}",
+        policy_digest=policy.digest,
+        explanation=explain(policy, run, step, facts),
+        notes=tuple(notes),
+    )
+
+
+def _policy(policy: Policy) -> dict[str, Json]:
+    return {
+        "name": policy.name,
+        "digest": policy.digest,
+        "about": policy.about or None,
+        "mode": policy.mode,
+        "rules": policy.rule_count,
+        "scopes": [
+            {
+                "kind": scope.kind,
+                "name": scope.name,
+                "mode": scope.mode,
+                "rules": len(scope.rules),
+                "default": {str(cell): scope.defaults[cell] for cell in Cell},
+            }
+            for scope in policy.scopes
+        ],
+        "files": [*policy.watch],
+    }
+
+
+def _document(told: Explained) -> dict[str, Json]:
+    found: Explanation = told.explanation
+    decision = found.decision
+    return {
+        "call": told.call,
+        "arguments": told.arguments,
+        "policy": told.policy_digest,
+        "effect": decision.effect,
+        "would": decision.would,
+        "reason": decision.reason,
+        "rules": [{"id": rule.id, "effect": rule.effect, "text": rule.text} for rule in decision.rules],
+        "does": [*decision.does],
+        "timeout_s": decision.timeout_s,
+        "pin": found.pin,
+        "listed": found.listed,
+        "scopes": [
+            {
+                "kind": scope.kind,
+                "name": scope.name,
+                "mode": scope.mode,
+                "does": [*scope.does],
+                "default": scope.default,
+                "cell": scope.cell,
+                "rules": scope.rules,
+            }
+            for scope in found.scopes
+        ],
+        "candidates": [
+            {
+                "id": rule.id,
+                "scope": rule.scope,
+                "effect": rule.effect,
+                "text": rule.text,
+                "matched": rule.matched,
+                "at": rule.at or None,
+                "why": rule.why or None,
+                "value": rule.value or None,
+                "readings": [*rule.readings],
+                "observe": rule.observe,
+                "hard": rule.hard,
+            }
+            for rule in found.rules
+        ],
+        "notes": [*told.notes],
+    }

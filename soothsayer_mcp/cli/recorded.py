@@ -1,0 +1,226 @@
+"""What is on record of a step, put together so that its decision can be explained: policy, tool, caller, links."""
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from soothsayer_mcp.adapters import schemas
+from soothsayer_mcp.adapters.policy_files.load import load
+from soothsayer_mcp.adapters.policy_files.problems import LoadErrors
+from soothsayer_mcp.adapters.store.reader import Reader
+from soothsayer_mcp.cli.exits import Exit
+from soothsayer_mcp.cli.problems import Problem
+from soothsayer_mcp.model.call import Client, PinState, Principal, ToolDefinition
+from soothsayer_mcp.model.decision import Mode
+from soothsayer_mcp.model.facts import Facts
+from soothsayer_mcp.model.failure import Failure, Reason
+from soothsayer_mcp.model.json import Digest, Json, JsonObject, canonical, digest
+from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.trace.rows import StepRow, Story
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recall:
+    """What the record says of one step, beside its row."""
+
+    step: StepRow
+    workspace: str
+    policy_digest: str
+    sources: Mapping[str, str]
+    """Path -> text of the policy's files as they were; empty when they are not on record."""
+    observing: bool
+    arguments: JsonObject
+    raw_arguments: bytes
+    principal: Principal
+    client: Client
+    pin: PinState
+    flaws: tuple[Failure, ...]
+    facts: Facts
+    definition: str
+    """The digest of the tool's definition; empty when no server offered the tool."""
+    home: str
+    effect: str
+    rules: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def tool(self, reader: Reader) -> ToolDefinition | None:
+        """The tool as it was defined then; `None` when no server offered it."""
+        if not self.definition:
+            return None
+        raw = reader.definition(self.definition)
+        if raw is None:
+            return ToolDefinition(
+                server=self.step.server,
+                name=self.step.tool,
+                raw=b"{}",
+                digest=Digest(self.definition),
+                pin=self.pin,
+                properties=frozenset(self.arguments),
+            )
+        return make_definition(self.step.server, self.step.tool, raw, self.pin)
+
+    def load_policy(self, state: Path, *, mode: Mode | None) -> Policy | None:
+        """Load the recorded policy from its recorded text; `None` when that does not give the same policy again.
+
+        The files are laid out in a temporary folder as they lay, so that what they use is found; the digest decides.
+        """
+        if not self.sources:
+            return None
+        with tempfile.TemporaryDirectory(prefix="soothsayer-") as folder:
+            laid = [_lay(Path(folder), path, text) for path, text in self.sources.items()]
+            for names in dict.fromkeys([(laid[0],), tuple(laid)]):
+                try:
+                    policy = load(
+                        names,
+                        mode_override=mode or (Mode.OBSERVE if self.observing else None),
+                        workspace=self.workspace or None,
+                        home=self.home or None,
+                        state=state,
+                        known_tools={},
+                    )
+                except LoadErrors:
+                    continue
+                if policy.digest == self.policy_digest:
+                    return policy
+        return None
+
+
+def _lay(folder: Path, path: str, text: str) -> str:
+    place = folder.joinpath(*(part for part in Path(path).parts if part not in {"/", "..", Path(path).anchor}))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(text, encoding="utf-8")
+    return str(place)
+
+
+def recall(reader: Reader, step: StepRow) -> Recall:
+    """Put together what is on record of a step. Raises `Problem` when its arguments are not kept."""
+    story = reader.story(step)
+    entry = story.entry("step.intent", "step.refused", "step.asked")
+    if entry is None:
+        raise Problem(f"the decision of step {step.step} is not on record", id="not-found", exit=Exit.NO)
+    fields = entry.fields
+    arguments, raw_arguments, notes = _arguments(story)
+    context = _parsed(story, "context")
+    links = _texts(context.get("links"))
+    return Recall(
+        step=step,
+        workspace=_text(context.get("root")) or reader.run(step.run).run.workspace,
+        home=_text(context.get("home")),
+        policy_digest=step.policy,
+        sources=reader.policy_sources(step.policy),
+        observing=fields.get("mode") == Mode.OBSERVE,
+        arguments=arguments,
+        raw_arguments=raw_arguments,
+        principal=_principal(context.get("principal"), step),
+        client=_client(context.get("client"), step),
+        pin=_pin(context.get("pin")),
+        flaws=tuple(_flaws(context.get("flaws"))),
+        facts=Facts(links=links),
+        definition=_text(fields.get("definition")),
+        effect=step.effect,
+        rules=tuple(_rule_ids(fields.get("rules"))),
+        notes=tuple(notes),
+    )
+
+
+def _arguments(story: Story) -> tuple[JsonObject, bytes, list[str]]:
+    payload = story.payload("args")
+    if payload is None:
+        return {}, b"", []
+    if payload.text is None:
+        text = f"the arguments of step {story.step.step} are not kept ({payload.kept}), so no rule can be tried on them"
+        raise Problem(text, id="not-kept", exit=Exit.NO)
+    value = _parsed(story, "args")
+    notes: list[str] = []
+    if payload.masked:
+        notes.append("values that were masked in the record are read as masked: a rule that looks at them may differ")
+    raw = payload.text.encode(errors="surrogatepass")
+    if len(raw) < payload.size_bytes:
+        raw = raw.ljust(payload.size_bytes)  # Limits on the size of arguments look at what was sent.
+    return value, raw, notes
+
+
+def _parsed(story: Story, part: str) -> JsonObject:
+    payload = story.payload(part)
+    if payload is None or payload.text is None:
+        return {}
+    try:
+        value = cast("Json", json.loads(payload.text))
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: Json) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _texts(value: Json) -> dict[str, str]:
+    return {key: _text(held) for key, held in value.items()} if isinstance(value, Mapping) else {}
+
+
+def _items(value: Json) -> Sequence[Json]:
+    return value if isinstance(value, Sequence) and not isinstance(value, str) else ()
+
+
+def _principal(value: Json, step: StepRow) -> Principal:
+    if not isinstance(value, Mapping):
+        return Principal(id=step.principal, how="recorded")
+    groups = tuple(_text(group) for group in _items(value.get("groups")))
+    return Principal(id=_text(value.get("id")), how=_text(value.get("how")), groups=groups)
+
+
+def _client(value: Json, step: StepRow) -> Client:
+    if not isinstance(value, Mapping):
+        return Client(name=step.host)
+    return Client(name=_text(value.get("name")), version=_text(value.get("version")))
+
+
+def _pin(value: Json) -> PinState:
+    return PinState(value) if isinstance(value, str) and value in set(PinState) else PinState.PINNED
+
+
+def _flaws(value: Json) -> list[Failure]:
+    found: list[Failure] = []
+    for flaw in _items(value):
+        pair = _items(flaw)
+        if len(pair) == 2 and pair[0] in set(Reason):  # noqa: PLR2004 - reason and summary
+            found.append(Failure(reason=Reason(_text(pair[0])), summary=_text(pair[1])))
+    return found
+
+
+def _rule_ids(value: Json) -> list[str]:
+    return [_text(rule.get("id")) for rule in _items(value) if isinstance(rule, Mapping)]
+
+
+def definition_of(reader: Reader, server: str, tool: str) -> ToolDefinition | None:
+    """What a server defines its tool as now, as far as it is on record, with how that stands to the pin."""
+    found = reader.present_definition(server, tool)
+    if found is None:
+        return None
+    raw, state = found
+    return make_definition(server, tool, raw, _pin(state))
+
+
+def make_definition(server: str, tool: str, raw: bytes, pin: PinState) -> ToolDefinition:
+    """A definition as a connection would have it, from its wire object."""
+    try:
+        value = cast("Json", json.loads(raw))
+    except (ValueError, RecursionError):
+        value = {}
+    whole = value if isinstance(value, dict) else {}
+    annotations, schema = whole.get("annotations"), whole.get("inputSchema")
+    properties = schema.get("properties", {}) if isinstance(schema, dict) else None
+    return ToolDefinition(
+        server=server,
+        name=tool,
+        raw=raw,
+        digest=digest(canonical(whole)),
+        pin=pin,
+        annotations=annotations if isinstance(annotations, dict) else {},
+        properties=frozenset(properties) if isinstance(properties, Mapping) else None,
+        check_arguments=schemas.compile_input(schema) if isinstance(schema, dict) else None,
+    )

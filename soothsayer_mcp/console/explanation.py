@@ -1,0 +1,109 @@
+"""Why a call is decided as it is, for people. Apart from `render.py`, so that reading the trace loads no policy."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.text import Text
+
+from soothsayer_mcp.console import views
+from soothsayer_mcp.console.layout import BOLD, DIM, EFFECTS, ODD, Column, Page, table, visible
+from soothsayer_mcp.console.measures import count, duration
+from soothsayer_mcp.model.json import Json, JsonObject
+from soothsayer_mcp.policy.explain import Explanation, RuleStory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explained:
+    """A call, and what a policy says of it."""
+
+    call: str
+    arguments: JsonObject
+    policy: str
+    """Name and the beginning of the digest."""
+    policy_digest: str
+    explanation: Explanation
+    notes: tuple[str, ...]
+    """What has to be known about how it was explained."""
+
+
+_ANSWERS = {True: ("matched", BOLD), None: ("cannot tell", ODD), False: ("no", DIM)}
+
+
+def explanation(told: Explained, width: int) -> list[Text]:
+    """Why a call is decided as it is: the decision, the tool, each scope, and every rule that could concern it."""
+    page = Page(width)
+    decision = told.explanation.decision
+    page.add("call", visible(told.call, BOLD), f" {views.arguments_line(told.arguments)}")
+    by = ", ".join(rule.id for rule in decision.rules) or "the default; no rule matched"
+    reason = f" ({decision.reason})" if decision.reason is not None else ""
+    effect = Text(decision.effect, style=EFFECTS[decision.effect])
+    page.add("decided", effect, f" by {by}{reason}; policy {told.policy}")
+    for rule in decision.rules:
+        if rule.text:
+            page.add("", rule.text)
+    if decision.would is not None:
+        page.add("", f"observed only: enforcing would say {decision.would}")
+    if decision.timeout_s is not None:
+        page.add("", f"it may take {duration(decision.timeout_s * 1_000_000)}")
+    pin = told.explanation.pin
+    if pin is not None:
+        listed = "tools/list shows it" if told.explanation.listed else "tools/list hides it"
+        page.add(
+            "tool", f"{views.what_it_does(' '.join(decision.does) or 'unlabelled')}; its definition is {pin}; {listed}"
+        )
+    for scope in told.explanation.scopes:
+        default = "leaves the rest to others" if scope.default is None else f"{scope.default} where no rule decides"
+        page.add(
+            "scope", f"{scope.kind} {scope.name}: {scope.mode}, {default} ({scope.cell}), {count(scope.rules, 'rule')}"
+        )
+    for note in told.notes:
+        page.add("note", note)
+    lines = page.lines
+    if told.explanation.rules:
+        columns = [
+            Column(title="RULE"),
+            Column(title="EFFECT"),
+            Column(title="ANSWER"),
+            Column(title="BECAUSE", least=24),
+        ]
+        cells = [
+            [
+                visible(rule.id),
+                visible(rule.effect, EFFECTS[rule.effect]),
+                Text(*_ANSWERS[rule.matched]),
+                visible(_because(rule)),
+            ]
+            for rule in told.explanation.rules
+        ]
+        lines += [Text(), *table(columns, cells, width, {})]
+    return lines
+
+
+def _because(rule: RuleStory) -> str:
+    if rule.matched:
+        return rule.text
+    read = f", read as {', '.join(rule.readings)}" if rule.readings else ""
+    looked = f" looked at {rule.value}{read}" if rule.value else ""
+    return f"{rule.at}{looked}{f': {rule.why}' if rule.why else ''}"
+
+
+def policies(loaded: Sequence[Mapping[str, Json]], width: int) -> list[Text]:
+    """Policies that load: name, digest, mode, rules and what they are for."""
+    columns = [
+        Column(title="POLICY"),
+        Column(title="DIGEST"),
+        Column(title="MODE"),
+        Column(title="RULES", right=True),
+        Column(title="ABOUT", least=20),
+    ]
+    cells = [
+        [
+            visible(str(policy["name"]), BOLD),
+            visible(str(policy["digest"]).removeprefix("sha256:")[:6], DIM),
+            visible(str(policy["mode"])),
+            Text(str(policy["rules"])),
+            visible(str(policy["about"] or "")),
+        ]
+        for policy in loaded
+    ]
+    return table(columns, cells, width, {})
