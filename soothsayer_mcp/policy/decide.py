@@ -172,7 +172,9 @@ def _decide(policy: Policy, step: ProposedStep, facts: Facts) -> Decision:
         links=facts.links,
     )
     found = weigh_rules(candidates, scene)
-    limited = [match.prepared.rule for matches in found for match in matches if _binds_limit(match)]
+    limited = sorted(
+        (match.prepared.rule for matches in found for match in matches if _binds_limit(match)), key=lambda rule: rule.id
+    )
     objections = [
         *(Objection(match=_flaw_match(flaw), reason=flaw.reason) for flaw in step.flaws),
         *_about_definition(policy, tool),

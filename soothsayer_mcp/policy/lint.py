@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from soothsayer_mcp.model.decision import Effect
 from soothsayer_mcp.model.json import Json
-from soothsayer_mcp.policy.rules import Rule, Who
+from soothsayer_mcp.policy.rules import Rule, ToolPattern, Who
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,11 +92,18 @@ def _never(spec: Mapping[str, Json]) -> Iterable[str]:
 
 def _dead(rules: Sequence[Rule]) -> Iterable[Flaw]:
     """Rules that another one, equal or stronger and with fewer matchers, covers."""
-    for number, rule in enumerate(rules):
-        for other_number, other in enumerate(rules):
-            if number == other_number or not _covers(other, rule):
+    order = {id(rule): number for number, rule in enumerate(rules)}
+    wide = [rule for rule in rules if not rule.tools]
+    by_tool: dict[ToolPattern, list[Rule]] = {}
+    for rule in rules:
+        for pattern in rule.tools:
+            by_tool.setdefault(pattern, []).append(rule)
+    for rule in rules:
+        # Whatever covers a rule names all of its tools, its first one too.
+        for other in [*wide, *(by_tool[rule.tools[0]] if rule.tools else ())]:
+            if other is rule or not _covers(other, rule):
                 continue
-            if _covers(rule, other) and number < other_number:
+            if order[id(rule)] < order[id(other)] and _covers(rule, other):
                 # Two that say the same: the later one is reported.
                 continue
             text = f"{other.id} covers it: equal or stronger, with no more matchers"

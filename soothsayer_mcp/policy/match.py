@@ -388,10 +388,26 @@ def _mapping(spec: Json) -> Mapping[str, Json]:
 
 
 def _conjunction(spec: Mapping[str, Json], bench: Bench) -> Test:
-    tests = tuple(MATCHERS[name].prepare(spec[name], bench) for name in _cheap_first(spec))
+    return _all(tuple(MATCHERS[name].prepare(spec[name], bench) for name in _cheap_first(spec)))
+
+
+def _all(tests: tuple[Test, ...]) -> Test:
+    """One test for several that must all hold."""
     if len(tests) == 1:
         return tests[0]
-    return lambda value, scene: every(test(value, scene) for test in tests)
+
+    def test(value: Json, scene: Scene) -> Answer:
+        # `every`, written out: this runs for each argument of each candidate rule.
+        doubt: Unsure | None = None
+        for one in tests:
+            answer = one(value, scene)
+            if answer is False:
+                return False
+            if answer is not True and doubt is None:
+                doubt = answer
+        return True if doubt is None else doubt
+
+    return test
 
 
 def _cheap_first(spec: Mapping[str, Json]) -> list[str]:
@@ -519,6 +535,11 @@ def _follow(value: Json, segments: tuple[Segment, ...]) -> Iterator[Found]:
         yield _NOT_AN_OBJECT
 
 
+_NOT_KNOWN_YET = Unsure("arguments are not known yet")
+_BLANKS = " \t\r\n"
+_MAY_BE_JSON = frozenset({"", "{", "[", *_BLANKS})
+"""What a text begins with that may encode an object or a list."""
+
 _DEEP = Unsure("a text holds JSON that is nested too deep to read")
 
 
@@ -538,7 +559,7 @@ _decode = json.JSONDecoder(object_pairs_hook=_pairs, parse_int=_integer).decode
 def forms(text: str) -> list[Found]:
     """The text itself and, when it is JSON that holds values, each of them: a server may decode it."""
     found: list[Found] = [text]
-    if text.lstrip(" \t\r\n")[:1] not in {"{", "["}:
+    if text.lstrip(_BLANKS)[:1] not in {"{", "["}:
         return found
     waiting: list[tuple[str, int]] = [(text, DECODED_LEVELS)]
     while waiting:
@@ -557,7 +578,7 @@ def forms(text: str) -> list[Found]:
                 stack.extend(item)
                 continue
             found.append(item)
-            if isinstance(item, str) and levels > 1 and item.lstrip(" \t\r\n")[:1] in {"{", "["}:
+            if isinstance(item, str) and levels > 1 and item.lstrip(_BLANKS)[:1] in {"{", "["}:
                 waiting.append((item, levels - 1))
     return found
 
@@ -586,6 +607,8 @@ class ArgumentTest:
     every: bool
     wholes: tuple[Test, ...]
     elements: tuple[Test, ...]
+    alone: Test
+    """All of them, for a value that is no list."""
     absent_ok: bool
     present: bool | None
     paths: bool
@@ -597,7 +620,7 @@ class ArgumentTest:
         """Judge the arguments of a call."""
         arguments = scene.arguments
         if arguments is None:
-            return Unsure("arguments are not known yet")
+            return _NOT_KNOWN_YET
         if not self.ways:
             return self._anywhere(arguments, scene)
         found = self.find(arguments)
@@ -605,10 +628,12 @@ class ArgumentTest:
             there = bool(found)
             if there is not self.present:
                 return False
-            if not self.present or not (self.wholes or self.elements):
+            if not there or not (self.wholes or self.elements):
                 return True
         if not found:
             return self.absent_ok
+        if len(found) == 1:
+            return self._judge(found[0], scene)
         answers = (self._judge(value, scene) for value in found)
         return every(answers) if self.every else some(answers)
 
@@ -638,32 +663,35 @@ class ArgumentTest:
                     yield from (form for form in forms(item) if isinstance(form, str))
 
     def _judge(self, value: Found, scene: Scene) -> Answer:
+        if isinstance(value, str):
+            return self._judge_one(self.alone, value, scene)
+        if isinstance(value, list):
+            return self._judge_list(value, scene)
         if isinstance(value, _Missing):
             return self.absent_ok
         if isinstance(value, Unsure):
             return value
-        if not isinstance(value, list):
-            return self._conjoin((*self.wholes, *self.elements), value, scene)
+        return self.alone(value, scene)
+
+    def _judge_list(self, value: list[Json], scene: Scene) -> Answer:
         whole = every(test(value, scene) for test in self.wholes)
         if whole is False or not self.elements:
             return whole
         if not value:
             return False
-        answers = (self._conjoin(self.elements, item, scene) for item in value)
+        together = _all(self.elements)
+        answers = (self._judge_one(together, item, scene) for item in value)
         return every((whole, every(answers) if self.every else some(answers)))
 
-    def _conjoin(self, tests: tuple[Test, ...], value: Json, scene: Scene) -> Answer:
-        if not isinstance(value, str):
-            return every(test(value, scene) for test in tests)
-        answers = (
-            form if isinstance(form, Unsure) else every(test(_value(form), scene) for test in tests)
-            for form in forms(value)
-        )
+    def _judge_one(self, test: Test, value: Json, scene: Scene) -> Answer:
+        """Judge what is no list; a text also as the values that it encodes."""
+        if not isinstance(value, str) or value[:1] not in _MAY_BE_JSON:
+            return test(value, scene)
+        answers = (form if isinstance(form, Unsure) else test(_value(form), scene) for form in forms(value))
         return every(answers) if self.every else some(answers)
 
     def _anywhere(self, arguments: Mapping[str, Json], scene: Scene) -> Answer:
-        tests = (*self.wholes, *self.elements)
-        answers = [self._conjoin(tests, text, scene) for text in _all_texts(arguments)]
+        answers = [self._judge_one(self.alone, text, scene) for text in _all_texts(arguments)]
         if self.every:
             return every(answers) if answers else self.absent_ok
         # A net, not a wall: most texts of a call are no paths or addresses, and a doubt about them says nothing.
@@ -690,6 +718,7 @@ def prepare_argument(key: str, spec: Mapping[str, Json], bench: Bench) -> Argume
         every=bench.every,
         wholes=tuple(wholes),
         elements=tuple(elements),
+        alone=_all((*wholes, *elements)),
         absent_ok=spec.get("absent") == "ok",
         present=present if isinstance(present, bool) else None,
         paths=reads_paths(spec),
