@@ -26,11 +26,29 @@ def test_a_clock_tells_microseconds_and_never_goes_back() -> None:
     assert clock.monotonic_ns() <= clock.monotonic_ns()
 
 
-def test_ids_are_fresh_hex_also_after_a_fork() -> None:
+def test_ids_are_fresh_hex() -> None:
     ids = RandomIds()
     made = {ids.step() for _ in range(1_000)} | {ids.token() for _ in range(1_000)}
     assert len(made) == 2_000
     assert all(len(each) == 16 and set(each) <= set("0123456789abcdef") for each in made)
+
+
+FORKED = """
+import os
+from soothsayer_mcp.adapters.system import RandomIds
+ids = RandomIds()
+ids.token()
+child = os.fork()
+os.write(1, ids.token().encode() + b"\\n")
+if child:
+    os.waitpid(child, 0)
+"""
+
+
+def test_a_fork_repeats_no_id() -> None:
+    ran = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=20, check=True)
+    first, second = ran.stdout.split()
+    assert first != second
 
 
 def test_the_state_folder_is_the_first_that_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
