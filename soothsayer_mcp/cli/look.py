@@ -17,6 +17,7 @@ from soothsayer_mcp.cli.problems import Problem
 from soothsayer_mcp.cli.state import complete_filter, complete_target, empty_state, open_reader, wait_for_reader
 from soothsayer_mcp.console import documents, render
 from soothsayer_mcp.console.text import escape
+from soothsayer_mcp.model.call import Cause
 from soothsayer_mcp.model.failure import Reason
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.trace.query import Filter, parse, term
@@ -50,7 +51,14 @@ def read_filter(words: Sequence[str], shorts: dict[str, str | None]) -> Filter:
     return wanted
 
 
-@command("log", more=FILTER_HELP, kind=FilterCommand)
+def without_selftests(wanted: Filter) -> Filter:
+    """The steps of a filter but for the proxies' own self-tests, unless it asks for a cause or for one step."""
+    if any(each.key in {"cause", "step", "span"} for each in wanted.terms):
+        return wanted
+    return wanted.and_(parse(f"-cause:{Cause.SELFTEST}"))
+
+
+@command("log", more=f"{FILTER_HELP} Self-tests are shown by cause:selftest.", kind=FilterCommand)
 @filtered
 @click.option("-n", "--number", type=click.IntRange(min=0), help="How many at most; 0: all. Else 50, or 10 with -f.")
 @click.option("--reverse", is_flag=True, help="Oldest first.")
@@ -78,6 +86,7 @@ def log(  # noqa: D103 - the table says what it does
     **shorts: str | None,
 ) -> int:
     wanted = read_filter(words, {**shorts, "grep": grep})
+    wanted = wanted if entries else without_selftests(wanted)
     form = _form(output, jsonl=jsonl, as_csv=as_csv, oneline=oneline)
     if follow:
         if form not in {"page", "oneline", "jsonl"} or reverse:
@@ -293,13 +302,13 @@ def show_run(output: Output, reader: Reader, run: str, *, number: int) -> int:
     return Exit.DONE
 
 
-@command("stats", more=FILTER_HELP, kind=FilterCommand)
+@command("stats", more=f"{FILTER_HELP} Self-tests count by cause:selftest.", kind=FilterCommand)
 @filtered
 @click.option("--by", type=choices(("tool", "rule", "run", "policy", "day")), help="Also in groups by KEY.")
 def stats(  # noqa: D103 - see log
     output: Output, words: tuple[str, ...], grep: str | None, by: str | None, **shorts: str | None
 ) -> int:
-    wanted = read_filter(words, {**shorts, "grep": grep})
+    wanted = without_selftests(read_filter(words, {**shorts, "grep": grep}))
     try:
         reader = open_reader(output.settings)
     except NoTraceError as error:

@@ -2,8 +2,9 @@
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import cast
 
@@ -71,7 +72,7 @@ class Recall:
             return None
         with tempfile.TemporaryDirectory(prefix="soothsayer-") as folder:
             laid = [_lay(Path(folder), path, text) for path, text in self.sources.items()]
-            for names in dict.fromkeys([(laid[0],), tuple(laid)]):
+            for names in _selections(laid):
                 try:
                     policy = load(
                         names,
@@ -86,6 +87,20 @@ class Recall:
                 if policy.digest == self.policy_digest:
                     return policy
         return None
+
+
+MASKED = "\u2039masked:"
+"""How a masked value begins."""
+
+MOST_FILES = 5
+"""Of more files than this, not every selection is tried."""
+
+
+def _selections(files: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Which of a policy's files may have been named; the others are used by them. The record does not say which."""
+    sizes = range(1, len(files) + 1) if len(files) <= MOST_FILES else (1, len(files))
+    for count in sizes:
+        yield from combinations(files, count)
 
 
 def _lay(folder: Path, path: str, text: str) -> str:
@@ -104,7 +119,8 @@ def recall(reader: Reader, step: StepRow) -> Recall:
     fields = entry.fields
     arguments, raw_arguments, notes = _arguments(story)
     context = _parsed(story, "context")
-    links = _texts(context.get("links"))
+    # What was masked in the record is not known any more.
+    links = {path: end for path, end in _texts(context.get("links")).items() if MASKED not in end}
     return Recall(
         step=step,
         workspace=_text(context.get("root")) or reader.run(step.run).run.workspace,
@@ -116,7 +132,7 @@ def recall(reader: Reader, step: StepRow) -> Recall:
         raw_arguments=raw_arguments,
         principal=_principal(context.get("principal"), step),
         client=_client(context.get("client"), step),
-        pin=_pin(context.get("pin")),
+        pin=_pin(context.get("definition")),
         flaws=tuple(_flaws(context.get("flaws"))),
         facts=Facts(links=links),
         definition=_text(fields.get("definition")),

@@ -11,7 +11,11 @@ from soothsayer_mcp.cli.state import complete_run, empty_state, open_reader
 from soothsayer_mcp.console import documents, render
 
 
-@command("run list", more=f"{FILTER_HELP} A run is listed when one of its steps fits.", kind=FilterCommand)
+@command(
+    "run list",
+    more=f"{FILTER_HELP} A run is listed when one of its steps fits; those of self-tests by cause:selftest.",
+    kind=FilterCommand,
+)
 @filtered
 @click.option("-n", "--number", type=click.IntRange(min=0), default=50, help="How many at most; 0: all.")
 @click.option("--jsonl", is_flag=True, help="One JSON object a line.")
@@ -26,7 +30,8 @@ def run_list(  # noqa: D103 - the table says what it does
         return Exit.DONE
     with reader:
         moment = reader.now()
-        rows = reader.runs(wanted, moment, limit=number or None)
+        selftests = any(term.key == "cause" for term in wanted.terms)
+        rows = reader.runs(wanted, moment, limit=number or None, selftests=selftests)
         if jsonl:
             for row in rows:
                 output.object_line(documents.run(row))

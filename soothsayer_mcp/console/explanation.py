@@ -34,10 +34,10 @@ def explanation(told: Explained, width: int) -> list[Text]:
     page = Page(width)
     decision = told.explanation.decision
     page.add("call", visible(told.call, BOLD), f" {views.arguments_line(told.arguments)}")
-    by = ", ".join(rule.id for rule in decision.rules) or "the default; no rule matched"
-    reason = f" ({decision.reason})" if decision.reason is not None else ""
+    by = views.decided_by([rule.id for rule in decision.rules], "", decision.reason or "")
+    reason = f" ({decision.reason})" if decision.rules and decision.reason is not None else ""
     effect = Text(decision.effect, style=EFFECTS[decision.effect])
-    page.add("decided", effect, f" by {by}{reason}; policy {told.policy}")
+    page.add("decided", effect, f" {by}{reason}; policy {told.policy}")
     for rule in decision.rules:
         if rule.text:
             page.add("", rule.text)
@@ -84,7 +84,9 @@ def _because(rule: RuleStory) -> str:
         return rule.text
     read = f", read as {', '.join(rule.readings)}" if rule.readings else ""
     looked = f" looked at {rule.value}{read}" if rule.value else ""
-    return f"{rule.at}{looked}{f': {rule.why}' if rule.why else ''}"
+    first, *others = rule.at.split(" | ")
+    at = f"{first} | … {others[-1]}" if len(others) > 1 else rule.at
+    return f"{at}{looked}{f': {rule.why}' if rule.why else ''}"
 
 
 def policies(loaded: Sequence[Mapping[str, Json]], width: int) -> list[Text]:

@@ -265,12 +265,12 @@ def _proposed(page: Page, told: Story, look: Look) -> None:
 def _decided(page: Page, told: Story) -> None:
     step = told.step
     rules = views.rules_of(told)
-    named = ", ".join(_rule(rule) for rule in rules) or step.rule or "the default; no rule matched"
+    named = views.decided_by([_rule(rule) for rule in rules], step.rule, step.reason if step.effect != "allow" else "")
     policy = step.policy.removeprefix("sha256:")[:6]
     name = f"{told.policy_name}@{policy}" if told.policy_name else policy
     risk = "" if step.risk is None else f"; risk {step.risk}"
     first = Text(step.effect or "-", style=EFFECTS.get(step.effect, ""))
-    page.add("decided", first, f" by {named}{risk}; policy {name}")
+    page.add("decided", first, f" {named}{risk}; policy {name}")
     if step.would:
         page.add("", f"observed only: enforcing would have said {step.would}")
     entry = told.entry("step.intent", "step.refused", "step.asked")

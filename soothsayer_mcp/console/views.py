@@ -8,9 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 from soothsayer_mcp.console.measures import count, size
+from soothsayer_mcp.model.call import Cause
 from soothsayer_mcp.model.failure import REASONS, Guidance, Reason
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.trace.rows import EntryRow, Payload, StepRow, Story
+
+DEFAULT = "default"
+"""What stands in the place of a rule where none matched."""
 
 NOTHING_SENT = "nothing was sent"
 
@@ -26,13 +30,13 @@ def ended_as(step: StepRow) -> str:
 
 def because(step: StepRow) -> str:
     """Why a step ended so: the rule for a success or a denial, else the reason, and whether the tool acted."""
-    rule = step.rule or "no rule; default"
-    parts: list[str] = []
+    rule = step.rule or DEFAULT
+    parts: list[str] = ["self-test, as it must be"] if step.cause == Cause.SELFTEST and step.effect == "deny" else []
     if step.failure:
         by_rule = step.reason in _BY_RULE and bool(step.rule)
         parts.append(step.rule if by_rule else step.reason)
         if step.checks:
-            parts[0] += f": {', '.join(step.checks)}"
+            parts[-1] += f": {', '.join(step.checks)}"
         parts += _acted(step)
     else:
         parts.append(rule)
@@ -57,6 +61,17 @@ def _acted(step: StepRow) -> list[str]:
             return ["it acted"]
         case _:
             return []
+
+
+def decided_by(rules: Sequence[str], rule: str, reason: str) -> str:
+    """By what a step was decided: rules, the default, or, where neither was asked, the reason."""
+    named = ", ".join(rules) or (rule if rule != DEFAULT else "")
+    if named:
+        return f"by {named}"
+    return "by default; no rule matched" if reason in _BY_DEFAULT else f"because {reason}"
+
+
+_BY_DEFAULT = frozenset({"", Reason.NO_RULE, Reason.NOBODY_TO_ASK, Reason.APPROVAL_PENDING, Reason.APPROVAL_EXPIRED})
 
 
 def guidance(reason: str) -> Guidance | None:

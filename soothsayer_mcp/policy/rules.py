@@ -520,7 +520,7 @@ def _subject(server: str, name: str, does: frozenset[str], tool: ToolDefinition 
 def _context(place: Place, tool: ToolDefinition | None, *, reads_paths: bool) -> Mapping[str, Json]:
     context: dict[str, Json] = {}
     if tool is not None and tool.pin is not PinState.PINNED:
-        context["pin"] = tool.pin.value
+        context["definition"] = tool.pin.value
     if reads_paths:
         context["root"] = place.root
         context["home"] = place.home

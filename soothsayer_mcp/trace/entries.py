@@ -235,7 +235,7 @@ def context(step: SupportedStep) -> dict[str, Json]:
         "client": {"name": step.client.name, "version": step.client.version},
     }
     if step.tool is not None:
-        read["pin"] = step.tool.pin
+        read["definition"] = step.tool.pin
     if step.flaws:
         read["flaws"] = [[flaw.reason, flaw.summary] for flaw in step.flaws]
     read.update(step.decision.context)

@@ -65,6 +65,35 @@ def steps(ended: object) -> list[str]:
     return [word for line in text.splitlines()[1:] for word in line.split() if word.startswith(("d3a0.", "d3b1."))]
 
 
+def test_self_tests_are_shown_only_when_asked_for(soothsayer: Soothsayer, tmp_path: Path) -> None:
+    made = seed(tmp_path)
+    made.run(D3A0)
+    made.step(D3A0, "files.read_file")
+    made.run(D3B1, principal="os:ada", host="soothsayer-selftest")
+    made.step(
+        D3B1,
+        "soothsayer.selftest",
+        cause="selftest",
+        rule=None,
+        tool_us=None,
+        effect="deny",
+        outcome="failed",
+        failure="policy_denied",
+        reason="tool_unknown",
+        acted="no",
+    )
+    made.db.close()
+    there = ("--state", str(tmp_path))
+    assert steps(soothsayer("log", *there)) == ["d3a0.1"]
+    assert steps(soothsayer("log", "cause:*", *there)) == ["d3b1.1", "d3a0.1"]
+    assert steps(soothsayer("log", "step:d3b1.1", *there)) == ["d3b1.1"]
+    assert "self-test, as it must be; tool_unknown; nothing was sent" in soothsayer("log", "cause:*", *there).out
+    assert json.loads(soothsayer("stats", "--json", *there).out)["figures"]["all"]["steps"] == 1
+    listed = json.loads(soothsayer("run", "list", "--json", *there).out)["runs"]
+    assert [run["run"] for run in listed] == [D3A0]
+    assert len(json.loads(soothsayer("run", "list", "--json", "cause:selftest", *there).out)["runs"]) == 1
+
+
 def test_json_is_one_document_with_everything(soothsayer: Soothsayer) -> None:
     document = json.loads(soothsayer("log", "--json", "-n", "0").out)
     assert document["schema"] == 1

@@ -103,6 +103,8 @@ _ENTRY = "e.pos, e.writer, e.seq, e.at, e.kind, e.run, e.no, e.leaf, e.body"
 _ENDS = "('step.outcome', 'step.refused', 'step.asked', 'step.settled')"
 """Kinds that end a step, or end not knowing how it ended."""
 
+_MORE_THAN_SELFTESTS = "(r.steps = 0 OR EXISTS (SELECT 1 FROM steps t WHERE t.run = r.run AND t.cause <> 'selftest'))"
+
 _RARE = "e.kind NOT IN ('step.intent', 'step.refused', 'step.outcome')"
 """What makes the index of the rarer kinds usable."""
 
@@ -236,9 +238,11 @@ class Reader:
 
     # Runs.
 
-    def runs(self, wanted: Filter, moment: Moment, *, limit: int | None) -> list[RunRow]:
-        """Tell runs, the one with the newest step first."""
+    def runs(self, wanted: Filter, moment: Moment, *, limit: int | None, selftests: bool = True) -> list[RunRow]:
+        """Tell runs, the one with the newest step first; those that hold nothing but self-tests only if asked for."""
         condition = where(wanted, Scope.RUNS, moment)
+        if not selftests:
+            condition = _both(condition, Where(sql=_MORE_THAN_SELFTESTS))
         most = "" if limit is None else f" LIMIT {limit}"
         rows = self._all(
             f"SELECT {_RUN} FROM v_runs r{condition.clause} ORDER BY r.last_us DESC, r.run{most}", condition.params

@@ -1,0 +1,205 @@
+"""Commands on a trace that the real proxy wrote: the one the tour leaves behind."""
+
+import json
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from commands import Soothsayer
+from soothsayer_mcp.cli.exits import Exit
+from soothsayer_mcp.demo.tour import play
+
+
+@pytest.fixture(scope="module")
+def tour() -> Iterator[Path]:
+    """The folder of a tour that went as scripted."""
+    played = play(lambda _line: None, keep=True)
+    try:
+        assert played.faults == []
+        yield Path(played.folder)
+    finally:
+        shutil.rmtree(played.folder)
+
+
+@pytest.fixture
+def there(tour: Path, tmp_path: Path) -> tuple[str, str]:
+    """Options that name a copy of its state, so that tests may change it."""
+    copy = tmp_path / "state"
+    shutil.copytree(tour / "state", copy)
+    return "--state", str(copy)
+
+
+def steps(soothsayer: Soothsayer, there: tuple[str, str], *wanted: str) -> list[dict[str, str]]:
+    return json.loads(soothsayer("log", "--json", "-n0", *wanted, *there).out)["steps"]
+
+
+@pytest.mark.timeout(120)
+def test_every_step_is_explained_from_the_record_alone_as_it_was_decided(
+    soothsayer: Soothsayer, there: tuple[str, str]
+) -> None:
+    """Policy text, arguments, caller, definition and flaws are those on record; nothing else is at hand."""
+    found = steps(soothsayer, there)
+    assert len(found) >= 10
+    for step in found:
+        ended = soothsayer("policy", "explain", step["step"], "--json", *there)
+        assert ended.code == Exit.DONE
+        told = json.loads(ended.out)["explanation"]
+        assert told["notes"] == ["explained under the recorded policy"], step
+        assert told["effect"] == step["effect"]
+        assert told["policy"] == step["policy"]
+        assert step["rule"] in {"default", *(rule["id"] for rule in told["rules"])}
+
+
+def test_an_explanation_names_each_rule_its_answer_and_what_it_looked_at(
+    soothsayer: Soothsayer, there: tuple[str, str]
+) -> None:
+    denied = steps(soothsayer, there, "reason:rule_denied")[0]
+    told = json.loads(soothsayer("policy", "explain", denied["step"], "--json", *there).out)["explanation"]
+    assert [(rule["id"], rule["matched"]) for rule in told["candidates"]] == [("guarded/keys-stay-here", True)]
+    assert (told["does"], told["pin"], told["listed"]) == (["read"], "pinned", True)
+    page = soothsayer("policy", "explain", denied["step"], *there).out
+    assert 'files.read_file path "../.ssh/id_ed25519"' in page
+    assert "deny by guarded/keys-stay-here (rule_denied); policy demo@" in page
+
+
+def test_a_step_is_explained_under_another_policy_when_one_is_named(
+    soothsayer: Soothsayer, there: tuple[str, str]
+) -> None:
+    written = steps(soothsayer, there, "tool:write_file", "outcome:succeeded")[0]
+    told = json.loads(soothsayer("policy", "explain", written["step"], "--policy", "read-only", "--json", *there).out)[
+        "explanation"
+    ]
+    assert told["effect"] == "deny"
+    assert told["notes"][0].startswith("explained under read-only, not under the policy it was decided by: as asked")
+    assert told["notes"][1] == "recorded was: allow by demo/edits-in-tree"
+
+
+def test_a_typed_call_is_explained_by_the_definition_on_record(soothsayer: Soothsayer, there: tuple[str, str]) -> None:
+    call = ("policy", "explain", "files.write_file", '{"path":"a","content":7}', "--json", *there)
+    told = json.loads(soothsayer(*call).out)["explanation"]
+    assert told["reason"] == "arguments_invalid"
+    assert told["notes"] == []
+    call = ("policy", "explain", "nothing.at_all", "--json", *there)
+    told = json.loads(soothsayer(*call).out)["explanation"]
+    assert told["notes"] == ["no definition of this tool is on record: explained without its schema and its hints"]
+    assert told["pin"] == "pinned"
+
+
+def test_a_call_is_read_from_a_file_too(soothsayer: Soothsayer, there: tuple[str, str], tmp_path: Path) -> None:
+    file = tmp_path / "call.json"
+    file.write_text('{"tool": "files.read_file", "args": {"path": "/home/x/.ssh/id_rsa"}}')
+    told = json.loads(soothsayer("policy", "explain", str(file), "--json", *there).out)["explanation"]
+    assert (told["call"], told["effect"]) == ("files.read_file", "deny")
+
+
+@pytest.mark.parametrize(
+    ("call", "code"),
+    [
+        (("nothing",), Exit.USAGE),
+        (("a.b", "[1]"), Exit.USAGE),
+        (("a.b", "{"), Exit.USAGE),
+        (("a.b", "--policy", "nosuch"), Exit.USAGE),
+        (("ffff.1",), Exit.NO),
+    ],
+)
+def test_a_call_that_cannot_be_explained_is_one_line(
+    soothsayer: Soothsayer, there: tuple[str, str], call: tuple[str, ...], code: Exit
+) -> None:
+    ended = soothsayer("policy", "explain", *call, *there)
+    assert (ended.code, ended.out, len(ended.err.splitlines())) == (code, "", 1)
+
+
+def test_a_policy_is_checked_and_all_its_mistakes_are_told_with_their_place(
+    soothsayer: Soothsayer, tmp_path: Path
+) -> None:
+    assert soothsayer("policy", "check").out.split()[5] == "guarded"
+    bad = tmp_path / "bad.yaml"
+    bad.write_text('soothsayer: policy/v1\nname: bad\nrules:\n  - alow: "*"\n  - deny: x\n    tols: ["*"]\n')
+    ended = soothsayer("policy", "check", "guarded", str(bad))
+    assert ended.code == Exit.USAGE
+    assert "guarded" in ended.out
+    lines = ended.err.splitlines()
+    assert f'soothsayer: {bad}:4:5: unknown key "alow"; did you mean "allow"? [policy-key]' in lines
+    assert len(lines) >= 2
+    ended = soothsayer("policy", "check", "--json", str(bad))
+    assert json.loads(ended.out)["policies"] == []
+    assert json.loads(ended.err.splitlines()[0])["where"] == f"{bad}:4:5"
+
+
+def test_checking_and_explaining_leave_nothing_beside_the_trace(soothsayer: Soothsayer, tmp_path: Path) -> None:
+    folder = tmp_path / "none"
+    assert soothsayer("policy", "check", "--state", str(folder)).code == Exit.DONE
+    assert soothsayer("policy", "explain", "a.b", "--state", str(folder)).code == Exit.DONE
+    assert not folder.exists()
+
+
+def test_a_changed_definition_is_listed_shown_and_accepted(soothsayer: Soothsayer, there: tuple[str, str]) -> None:
+    pins = json.loads(soothsayer("pins", "list", "--json", *there).out)["pins"]
+    assert {(pin["server"], pin["tool"]): pin["state"] for pin in pins}["ci", "run_tests"] == "changed"
+    assert "changed" in soothsayer("pins", "list", *there).out
+    difference = soothsayer("pins", "diff", "-e", *there)
+    assert difference.code == Exit.NO
+    assert '-  "description": "Run a test suite.",' in difference.out
+    assert "~/.aws/credentials" in difference.out
+    assert soothsayer("pins", "diff", "-e", "files", *there).code == Exit.DONE
+    refused = soothsayer("pins", "accept", "ci", *there)
+    assert (refused.code, refused.err.endswith("[needs-yes]\n")) == (Exit.USAGE, True)
+    assert soothsayer("pins", "diff", "-e", *there).code == Exit.NO
+    accepted = soothsayer("pins", "accept", "ci", "--yes", "--json", *there)
+    assert json.loads(accepted.out)["accepted"] == ["ci.run_tests"]
+    assert soothsayer("pins", "diff", "-e", *there).code == Exit.DONE
+    assert soothsayer("pins", "accept", "ci", "--yes", *there).code == Exit.DONE
+    assert soothsayer("trace", "verify", *there).code == Exit.DONE
+
+
+@pytest.mark.parametrize("argv", [("diff", "flies"), ("accept", "flies"), ("diff", "ci", "run_test")])
+def test_a_name_that_no_pin_has_is_told_with_the_nearest(
+    soothsayer: Soothsayer, there: tuple[str, str], argv: tuple[str, ...]
+) -> None:
+    ended = soothsayer("pins", *argv, *there)
+    assert ended.code == Exit.NO
+    assert "did you mean" in ended.err
+
+
+def test_a_sound_trace_verifies_and_says_what_nothing_shows(soothsayer: Soothsayer, there: tuple[str, str]) -> None:
+    ended = soothsayer("trace", "verify", *there)
+    assert ended.code == Exit.DONE
+    assert ended.out.splitlines()[-1] == "hashes and chains hold"
+    assert "no checkpoint covers" in ended.out
+    report = json.loads(soothsayer("trace", "verify", "--json", *there).out)["verified"]
+    assert report["holds"]
+    assert len(report["unknown"]) == 1
+    assert report["uncovered"] == report["entries"]
+
+
+def test_a_changed_byte_is_found_and_named_last(soothsayer: Soothsayer, there: tuple[str, str]) -> None:
+    db = sqlite3.connect(next(Path(there[1]).glob("trace-*.db")))
+    db.execute("DROP TRIGGER entries_no_update")
+    db.execute('UPDATE entries SET body = replace(body, \'"effect":"deny"\', \'"effect":"allow"\') WHERE pos = 12')
+    db.commit()
+    db.close()
+    ended = soothsayer("trace", "verify", *there)
+    assert ended.code == Exit.NO
+    assert ended.out.splitlines()[-1].startswith("BROKEN: ")
+    assert "entry 12" in ended.out.splitlines()[-1]
+    report = json.loads(soothsayer("trace", "verify", "--json", *there).out)["verified"]
+    assert report["problems"][0]["pos"] == 12
+
+
+def test_what_was_masked_before_it_was_stored_is_shown_masked(soothsayer: Soothsayer, there: tuple[str, str]) -> None:
+    read = steps(soothsayer, there, "--grep", "masked", "tool:read_file")[0]
+    ended = soothsayer("show", read["step"], "--payloads", *there)
+    assert "\u2039masked:" in ended.out
+    assert "1 value masked" in ended.out
+    assert "ghp_" not in ended.out
+
+
+def test_the_log_of_a_real_trace_names_its_columns_and_its_ends(soothsayer: Soothsayer, there: tuple[str, str]) -> None:
+    out = soothsayer("log", *there).out
+    for words in ("arguments_invalid; nothing was sent", "call_timeout; unknown, not settled", "nobody_to_ask"):
+        assert words in out
+    assert os.linesep.join(line.rstrip() for line in out.splitlines()) == out.rstrip(os.linesep)
