@@ -133,7 +133,7 @@ def test_a_glob_sees_dot_files_anywhere(tmp_path: Path, path: str) -> None:
 
 @pytest.mark.pitfall("P-POLICY-03")
 def test_paths_are_compared_through_links_and_by_component(tmp_path: Path) -> None:
-    """That a link swapped between decision and dispatch refuses is shown with the governor, below."""
+    """That a link swapped between decision and dispatch refuses the call is shown in `tests/governor`."""
     work = tmp_path / "w"
     (work / "sub").mkdir(parents=True)
     (tmp_path / "w-evil").mkdir()

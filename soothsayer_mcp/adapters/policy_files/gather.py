@@ -12,7 +12,7 @@ from pathlib import Path
 from soothsayer_mcp.adapters.policy_files.build import Form, Gathered, digest_of, patterns_of, rule_of
 from soothsayer_mcp.adapters.policy_files.documents import check, heads
 from soothsayer_mcp.adapters.policy_files.places import PACKAGED_NAME, Request, find
-from soothsayer_mcp.adapters.policy_files.positions import Pairs, mark_of, read
+from soothsayer_mcp.adapters.policy_files.positions import Pairs, examine, mark_of
 from soothsayer_mcp.adapters.policy_files.positions import Path as Way
 from soothsayer_mcp.adapters.policy_files.problems import START, LoadErrors, Mark, Problem, nearest
 from soothsayer_mcp.model.json import Json, JsonObject, canonical
@@ -133,10 +133,9 @@ class _Gatherer:
             self.add(file, mark, "file", f"{what}: {path} ({error.strerror})")
             return None
         self.contents[path] = raw
-        try:
-            tree = read(raw, path)
-        except LoadErrors as errors:
-            self.problems.extend(errors.problems)
+        tree, problems = examine(raw, path)
+        self.problems.extend(problems)
+        if tree is None:
             return None
         form, problems = check(tree, path)
         self.problems.extend(problems)

@@ -98,15 +98,20 @@ def mark_of(node: Node, path: Path, *, key: bool = False) -> Mark:
 
 def read(raw: bytes, file: str, *, prefix: str = "policy") -> Pairs:
     """Read one YAML document whose root is a mapping. Raises `LoadErrors` with all problems found."""
+    tree, problems = examine(raw, file, prefix=prefix)
+    if tree is None or problems:
+        raise LoadErrors(problems, watch=[file])
+    return tree
+
+
+def examine(raw: bytes, file: str, *, prefix: str = "policy") -> tuple[Pairs | None, list[Problem]]:
+    """Read as far as can be read, so that what is wrong further on is told too; `None` only with a problem."""
     reader = _Reader(file=file, prefix=prefix)
     node = reader.read(raw)
     if node is not None and not isinstance(node, Pairs):
         reader.add(node.mark, "type", "the file holds no mapping of keys to values")
-    if reader.problems or not isinstance(node, Pairs):
-        if not reader.problems:
-            reader.add(START, "yaml", "the file is empty")
-        raise LoadErrors(reader.problems, watch=[file])
-    return node
+        return None, reader.problems
+    return node, reader.problems
 
 
 _NULL = re.compile(r"null|Null|NULL|~|")
