@@ -1,16 +1,16 @@
 """Before the first byte is let through: a forbidden call takes the real path and must end refused and on record."""
 
 from soothsayer_mcp.governor import Governor, Unrecorded
-from soothsayer_mcp.model.call import Cause, Client, Principal, Proposal
-from soothsayer_mcp.model.failure import FailureClass
-from soothsayer_mcp.model.json import Digest
+from soothsayer_mcp.model.call import Cause, Client, Principal, Proposal, ToolDefinition
+from soothsayer_mcp.model.failure import Reason
+from soothsayer_mcp.model.json import Digest, digest
 from soothsayer_mcp.model.outcome import Refused
 from soothsayer_mcp.model.run import RunBinding
 from soothsayer_mcp.model.step import ClosedStep, ProposedStep
 from soothsayer_mcp.ports import Call, Clock, Ids, PortError, Store
 
-SERVER = "soothsayer"
-TOOL = "selftest"
+TOOL = ToolDefinition(server="soothsayer", name="selftest", raw=b"{}", digest=digest(b"{}"), properties=frozenset())
+"""A tool that no server has."""
 CLIENT = Client(name="soothsayer-selftest")
 
 
@@ -30,8 +30,10 @@ async def self_test(
             cause=Cause.SELFTEST,
             principal=principal,
             client=CLIENT,
-            tool=None,
-            proposal=Proposal(server=SERVER, tool=TOOL, arguments={}, raw_arguments=b"{}", raw=b"{}", request_id=None),
+            tool=TOOL,
+            proposal=Proposal(
+                server=TOOL.server, tool=TOOL.name, arguments={}, raw_arguments=b"{}", raw=b"{}", request_id=None
+            ),
             flaws=(),
             proposed_at_us=clock.now_us(),
             began_ns=clock.monotonic_ns(),
@@ -46,7 +48,7 @@ async def _fault(closed: ClosedStep | Unrecorded, call: Call, store: Store) -> s
         return f"the trace: {closed.failure.summary}"
     if call.sent or call.recorded is not None or not isinstance(closed.outcome, Refused):
         return "the policy: a forbidden call was let through"
-    if closed.outcome.failure.failure is not FailureClass.POLICY_DENIED:
+    if closed.outcome.failure.reason is not Reason.RULE_DENIED:
         return f"the loop: a forbidden call ended as {closed.outcome.failure.reason}"
     if not await store.holds(closed.intent):
         return "the trace: a refusal is not on record"

@@ -27,6 +27,8 @@ def _gap(step: DecidedStep, decision: Decision) -> Failure:
 
 
 def _summary(step: DecidedStep, decision: Decision) -> str:
+    if decision.reason is Reason.DEFINITION_CHANGED:
+        return f"{step.proposal.server}.{step.proposal.tool} changed"
     for rule in decision.rules:
         return f"{rule.id}: {rule.text.rstrip('.')}" if rule.text else rule.id
     return f"{step.proposal.server}.{step.proposal.tool}"

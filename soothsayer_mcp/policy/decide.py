@@ -87,7 +87,8 @@ def decide(policy: Policy, run: Run, step: ProposedStep, facts: Facts) -> Decisi
     """Answer one proposal. Never raises: a fault of ours denies."""
     del run  # History and budgets will be read from it; nothing of the language does yet.
     try:
-        return _decide(policy, step, facts)
+        decision = _decide(policy, step, facts)
+        return _forbidden(decision) if step.cause is Cause.SELFTEST else decision
     except Exception:  # noqa: BLE001 - a fault of ours never allows
         return _fault(policy)
 
@@ -146,6 +147,12 @@ def weigh_rules(candidates: Candidates, scene: Scene) -> tuple[tuple[Match, ...]
                 matches.append(Match(prepared=prepared, doubt=answer))
         found.append(tuple(matches))
     return tuple(found)
+
+
+def _forbidden(decision: Decision) -> Decision:
+    """The self-test's call: decided like any other, and refused whatever the policy and its mode say."""
+    rule = RuleMatch(id="selftest/forbidden", effect=Effect.DENY, text="the self-test's call is never sent")
+    return replace(decision, effect=Effect.DENY, reason=Reason.RULE_DENIED, rules=(rule,), obligations=())
 
 
 def _fault(policy: Policy) -> Decision:
