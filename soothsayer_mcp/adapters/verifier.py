@@ -222,10 +222,9 @@ class _Check:
                 self._problem("its bytes do not match its hash", pos)
             self._chain(pos, writer, seq, leaf.hex(), raw, kind)
             self._columns(pos, raw, (writer, seq, at, kind, run, no))
-            try:
-                body = json.loads(raw)
-            except ValueError:
-                self._problem("its body is no JSON", pos)
+            body = _body(raw)
+            if body is None:
+                self._problem("its body is no JSON object", pos)
                 continue
             if body.get("v") == _VERSION:
                 self._meaning(pos, kind, run, no, body)
@@ -312,18 +311,18 @@ class _Check:
             self._outcome[name] = body
         if kind == "step.outcome" or kind in _WITHHELD:
             failed = body.get("outcome") != "succeeded"
-            if failed != (body.get("failure") in _CLASSES) or failed != ("reason" in body):
+            if failed != (str(body.get("failure")) in _CLASSES) or failed != ("reason" in body):
                 self._problem(f"step {_name(name)} does not have one failure class, or has one and succeeded", pos)
 
     def _payloads(self, db: sqlite3.Connection, blobs: Path) -> None:
         sql = (
-            "SELECT e.pos, p.part, p.salt, p.text, p.file, e.body FROM payloads p"
+            "SELECT e.pos, p.part, p.salt, p.text, p.file, CAST(e.body AS BLOB) FROM payloads p"
             " LEFT JOIN entries e ON e.writer = p.writer AND e.seq = p.seq ORDER BY e.pos"
         )
         there: Counter[int] = Counter()
         for pos, part, salt, text, file, raw in db.execute(sql):
             self._tick()
-            said = None if raw is None else _payload(json.loads(raw), part)
+            said = None if raw is None else _payload(_body(raw) or {}, part)
             if said is None:
                 self._problem(f"a payload {part!r} that no entry names", pos)
                 continue
@@ -344,8 +343,9 @@ class _Check:
                 self._problem(f"its payload {part!r} is not what was recorded", pos)
             else:
                 self._report.payloads += 1
-        for pos, raw in db.execute('SELECT pos, body FROM entries WHERE body LIKE \'%"digest":"sha256:%\''):
-            self._report.erased += max(0, _count_payloads(json.loads(raw)) - there[pos])
+        sql = 'SELECT pos, CAST(body AS BLOB) FROM entries WHERE body LIKE \'%"digest":"sha256:%\''
+        for pos, raw in db.execute(sql):
+            self._report.erased += max(0, _count_payloads(_body(raw) or {}) - there[pos])
 
     def _rows(self, db: sqlite3.Connection) -> None:
         """The state must be what the entries add up to."""
@@ -387,9 +387,27 @@ def _row(first: Mapping[str, Any], outcome: Mapping[str, Any] | None) -> tuple[A
     return (*head, *(outcome.get(key) for key in keys))
 
 
+def _read(raw: bytes | str) -> dict[str, Any]:
+    """A body as it reads; empty when it is no object, as after somebody changed it."""
+    try:
+        body: object = json.loads(raw)
+    except (ValueError, RecursionError):
+        return {}
+    return cast("dict[str, Any]", body) if isinstance(body, dict) else {}
+
+
 def _plain(value: object) -> object:
     """A string as a column holds it: lone surrogates spelled out."""
     return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
+
+
+def _body(raw: bytes) -> Mapping[str, Any] | None:
+    """The body of an entry; `None` when damage has made it something else."""
+    try:
+        body: object = json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+    return cast("dict[str, Any]", body) if isinstance(body, dict) else None
 
 
 def _payload(body: Mapping[str, Any], part: str) -> Mapping[str, Any] | None:
