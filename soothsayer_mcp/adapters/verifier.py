@@ -186,7 +186,7 @@ class _Check:
             if outcome.get("outcome") == "unknown":
                 report.unknown.append(_name(name))
         for name, first in self._first.items():
-            if first["kind"] == "step.intent" and name not in self._outcome:
+            if first.get("kind") == "step.intent" and name not in self._outcome:
                 report.open.append(_name(name))
 
     def _problem(self, what: str, pos: int | None = None) -> None:
@@ -303,7 +303,7 @@ class _Check:
             if name in self._first:
                 self._problem(f"step {_name(name)} has two first entries", pos)
             self._first[name] = body
-        elif name not in self._first or self._first[name]["kind"] != "step.intent":
+        elif name not in self._first or self._first[name].get("kind") != "step.intent":
             self._problem(f"step {_name(name)} has a {kind} and no intent before it", pos)
         elif name in self._outcome:
             self._problem(f"step {_name(name)} has a {kind} after its outcome", pos)
@@ -360,7 +360,7 @@ class _Check:
             count["steps"] += 1
             count["failed"] += wanted[3] == "failed"
             count["unknown"] += wanted[3] == "unknown"
-            count["asked"] += first["kind"] == "step.asked"
+            count["asked"] += first.get("kind") == "step.asked"
             if rows.pop(name, None) != wanted:
                 self._problem(f"the row of step {_name(name)} is not what its entries say")
         for name in rows:
@@ -379,21 +379,12 @@ class _Check:
 
 def _row(first: Mapping[str, Any], outcome: Mapping[str, Any] | None) -> tuple[Any, ...]:
     head = (_plain(first.get("server")), _plain(first.get("tool")), first.get("effect"))
-    if first["kind"] in _WITHHELD:
+    if first.get("kind") in _WITHHELD:
         return (*head, "failed", "no", first.get("failure"), first.get("reason"), first.get("next"))
     if outcome is None:
         return (*head, None, None, None, None, None)
     keys = ("outcome", "acted", "failure", "reason", "next")
     return (*head, *(outcome.get(key) for key in keys))
-
-
-def _read(raw: bytes | str) -> dict[str, Any]:
-    """A body as it reads; empty when it is no object, as after somebody changed it."""
-    try:
-        body: object = json.loads(raw)
-    except (ValueError, RecursionError):
-        return {}
-    return cast("dict[str, Any]", body) if isinstance(body, dict) else {}
 
 
 def _plain(value: object) -> object:

@@ -64,7 +64,8 @@ CATCH_ALL = {
     "policy.rules": "a doubt, which matches where the rule denies or asks",
     "policy.explain": "the same doubt, told to a person",
     "proxy.calls": "the end of one call, refused or unknown",
-    "proxy.lists": "an error instead of an unfiltered list",
+    "proxy.connection": "the end of one request with an error",
+    "proxy.relay": "the end of one message; those that came with it are still read",
 }
 
 IMPORTERS = {"__import__", "importlib.import_module", "import_module"}
