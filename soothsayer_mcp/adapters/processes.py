@@ -39,6 +39,11 @@ class ServerProcess:
         except PortError as error:
             self._early = error
 
+    @property
+    def not_started(self) -> PortError | None:
+        """Why the process that `spawn` was to start did not start; `None` when it did."""
+        return self._early if isinstance(self._early, PortError) else None
+
     async def __call__(self) -> "ProcessLeg":
         """Connect. Raises `PortError` (`server_unreachable`, acted no) when the process cannot be started."""
         early, self._early = self._early, None

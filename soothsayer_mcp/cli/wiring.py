@@ -166,6 +166,9 @@ def _spawned(config: Config) -> dict[str, Connect]:
             case Launch() as launch:
                 process = ServerProcess(dataclasses.replace(launch, label_stderr=several), max_frame=config.max_frame)
                 process.spawn()
+                if process.not_started is not None and not several:
+                    # With others beside it they go on; alone there is nothing to stand in front of.
+                    raise Problem(process.not_started.summary, id="server-start", exit=Exit.UNREACHABLE)
                 connects[spec.name] = process
             case Remote() as remote:
                 make = cast("Callable[..., Connect]", resolve("soothsayer_mcp.adapters.http_client:HttpServer"))
