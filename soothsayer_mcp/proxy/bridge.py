@@ -36,6 +36,9 @@ from soothsayer_mcp.wire.ids import IdKey, Mint, key
 from soothsayer_mcp.wire.strict import Fault, Side, WireError, id_of_oversized, read_server
 
 ROUNDS_LIMIT: Final = 10
+PROBE_S: Final = 5.0
+"""How long a server that refused `initialize` may take to say whether it speaks the other era; hosts wait for it."""
+
 RETRY_S: Final = 0.25
 """How long to wait before a retry that only carries the server's state: the server asked for time, not for input."""
 
@@ -154,6 +157,18 @@ class Bridge:
     def is_bridged(self) -> bool:
         """Whether the two sides speak different eras."""
         return self._stage is _Stage.BRIDGED
+
+    @property
+    def probe(self) -> str:
+        """The id of the `server/discover` that is on its way; empty when none is."""
+        return self._probe_id if self._stage is _Stage.PROBING else ""
+
+    def probe_unanswered(self, probe: str) -> Turn:
+        """Wait no longer for the answer to a probe: the host gets the server's refusal."""
+        turn = Turn()
+        if probe and probe == self.probe:
+            self._give_up(turn)
+        return turn
 
     def from_host(self, raw: bytes) -> Turn:
         """Take one message of the host."""
@@ -682,7 +697,10 @@ class BridgedLeg:
             self._received(lines)
             return
         for line in lines:
+            before = self._bridge.probe
             turn = self._bridge.from_server(line)
+            if self._bridge.probe not in {"", before}:
+                self._later(PROBE_S, partial(self._end_probe, self._bridge.probe))
             to_host, turn.to_host = turn.to_host, []
             self._do(turn)
             if to_host:
@@ -703,6 +721,9 @@ class BridgedLeg:
             self._dropped(raw)
         for call_key in turn.later:
             self._later(RETRY_S, partial(self._retry, call_key))
+
+    def _end_probe(self, probe: str) -> None:
+        self._do(self._bridge.probe_unanswered(probe))
 
     def _retry(self, call_key: IdKey) -> None:
         self._do(self._bridge.retry(call_key))

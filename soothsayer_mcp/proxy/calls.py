@@ -1,6 +1,6 @@
 """Tool calls of the host: read, attributed, proposed, governed, answered. Each is a task of its own."""
 
-import traceback
+from typing import TypeAlias
 
 from soothsayer_mcp.governor import Governor, Unrecorded
 from soothsayer_mcp.model.call import Cause, Client, Proposal, RunId, ToolDefinition
@@ -13,6 +13,7 @@ from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.ports import Call, PortError
 from soothsayer_mcp.proxy import answers
 from soothsayer_mcp.proxy.connection import SHOWN, HostConnection, quoted
+from soothsayer_mcp.proxy.crew import Crew
 from soothsayer_mcp.proxy.downstream import Downstream
 from soothsayer_mcp.proxy.gate import Gate
 from soothsayer_mcp.proxy.late import Late
@@ -39,6 +40,7 @@ class Calls:
         self._late = late
         self._governed = 0
         self._bindings: dict[tuple[Client, str], RunBinding] = {}
+        self._crew = Crew[_Piece](connection.spawn, self._govern)
 
     def call(self, request: HostRequest) -> None:
         """Begin to govern a call."""
@@ -47,17 +49,25 @@ class Calls:
             return
         self._governed += 1
         request.call = Call()
-        self._connection.spawn(self._govern, request, request.call)
+        self._crew.give((request, request.call))
 
-    async def _govern(self, request: HostRequest, call: Call) -> None:
+    async def _govern(self, piece: "_Piece") -> None:
+        request, call = piece
         proposed = _Proposed()
         try:
             closed = await self._closed(request, call, proposed)
+            request.answer(await self._answer(request, closed))
+        except Exception:  # noqa: BLE001 - the edge of a call's task: a fault of ours ends this call and no other
+            self._connection.fault()
+            reason = Reason.OUTCOME_LOST if call.sent else Reason.INTERNAL_ERROR
+            failure = Failure(reason=reason, summary="a fault of Soothsayer's own")
+            request.answer(
+                answers.failed(request.id, failure, step="", acted=failure.acted, stateless=request.stateless)
+            )
         finally:
             self._governed -= 1
             if proposed.server is not None:
                 proposed.server.calls_in_flight -= 1
-        request.answer(await self._answer(request, closed))
 
     async def _answer(self, request: HostRequest, closed: ClosedStep | Unrecorded) -> bytes:
         answer = answers.answer(request.id, closed, stateless=request.stateless)
@@ -90,8 +100,8 @@ class Calls:
             return await self._governor.govern(proposed.step, call)
         except PortError as error:
             return Unrecorded(failure=error.failure)
-        except Exception:  # noqa: BLE001 - the edge of a call's task: a fault of ours ends this call and no other
-            self._connection.log(f"a fault of Soothsayer's own; please report it:\n{traceback.format_exc()}")
+        except Exception:  # noqa: BLE001 - the fault is put on record as the step's end
+            self._connection.fault()
             return await self._abandoned(request, call, proposed.step)
 
     async def _abandoned(self, request: HostRequest, call: Call, step: ProposedStep | None) -> ClosedStep | Unrecorded:
@@ -224,6 +234,9 @@ class Calls:
         if not self._connection.fleet.names.prefixed or not isinstance((frame.params or {}).get("name"), str):
             return frame.raw
         return frame.edited(Replace(("params", "name"), compact(name)))
+
+
+_Piece: TypeAlias = tuple[HostRequest, Call]
 
 
 class _Proposed:

@@ -1,5 +1,6 @@
 """What the parts of a relay share: host, servers, policy and store, and how something is answered or noted."""
 
+import traceback
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeVar
@@ -130,7 +131,31 @@ class HostConnection:
     def spawn(self, task: Callable[..., Coroutine[Any, Any, None]], *args: object) -> None:
         """Run a task for as long as the connection lives."""
         assert self.tasks is not None
-        self.tasks.start_soon(task, *args)
+        self.tasks.start_soon(self._edge, task, args)
+
+    async def _edge(self, task: Callable[..., Coroutine[Any, Any, None]], args: tuple[object, ...]) -> None:
+        try:
+            await task(*args)
+        except Exception:  # noqa: BLE001 - the edge of a task: a fault of ours ends what it was for and nothing else
+            self.fault()
+            for request in args:
+                if isinstance(request, HostRequest):
+                    self.fail(request)
+
+    def fault(self) -> None:
+        """Tell people of a fault of ours, from within the `except` that caught it."""
+        self.log(f"a fault of Soothsayer's own; please report it:\n{traceback.format_exc()}")
+
+    def fail(self, request: HostRequest) -> None:
+        """Answer a request that a fault of ours has ended."""
+        self.dropped(
+            request.frame.raw,
+            Reason.INTERNAL_ERROR,
+            origin="host",
+            method=request.method,
+            answered=not request.answered,
+        )
+        request.answer(replies.error(request.id, Code.INTERNAL_ERROR, "Soothsayer failed; its log holds the cause."))
 
     def envelope_of(self, request: HostRequest) -> Envelope:
         """What requests of our own carry when this one causes them: its era and version, and no promise of ours."""
@@ -170,7 +195,12 @@ class HostConnection:
                 return
             if request.stateless and answer.kind is FrameKind.RESULT:
                 server.discovered = True
-            edited = mended(answer, request) if then is None else then(answer)
+            try:
+                edited = mended(answer, request) if then is None else then(answer)
+            except Exception:  # noqa: BLE001 - an edge as well: nobody above could answer this request
+                self.fault()
+                self.fail(request)
+                return
             if edited is not None:
                 request.answer(edited)
 

@@ -171,6 +171,8 @@ class Downstream:
         self._bridge_mint = bridge_mint
         self._side: ServerSide | None = None
         self._leg: Leg | None = None
+        self._over: list[Leg] = []
+        """Legs that are being ended."""
         self._pending: dict[IdKey, _Pending] = {}
         self._backlog: deque[bytes] = deque()
         self._backlog_bytes = 0
@@ -231,8 +233,9 @@ class Downstream:
     async def aclose(self) -> None:
         """End the connection and what stands behind it."""
         self.state = State.CLOSED
-        if self._leg is not None:
-            await self._leg.aclose()
+        for leg in (self._leg, *self._over):
+            if leg is not None:
+                await leg.aclose()
 
     def give_up(self, why: str) -> None:
         """Fail all that it owes: nobody waits for it any longer."""
@@ -291,7 +294,9 @@ class Downstream:
         """Send a request and wait for its answer, for as long as that takes. Raises `PortError`."""
         wait = _Wait()
         try:
-            if early and self._leg is not None:
+            if early:
+                if self._leg is None:
+                    raise self._unreachable()
                 self._pending[request_key] = _Pending(wait.answered, standing=False)
                 self._leg.send(raw)
             else:
@@ -395,21 +400,26 @@ class Downstream:
     async def _run_start(self) -> None:
         assert self._side is not None
         try:
-            leg = await self._connect()
-            if self.state is State.CLOSED:
-                await leg.aclose()
-                return
-            # A handshake host meets a stateless-only server through a bridge, which does nothing for any other pair.
-            self._leg = leg = BridgedLeg(leg, self._bridge_mint(), later=self._later, dropped=self._misplaced)
-            leg.start(self._received, partial(self._ended, leg))
-            if self.times_started > 1:
-                await self._side.reopen(self)
+            await self._come_up()
         except PortError as error:
-            if self.state is State.STARTING:
-                self._stop(error.summary)
-                if self._leg is not None:
-                    await self._leg.aclose()
+            self._give_up_start(error.summary)
+        except BaseException:
+            self._give_up_start("could not be started")
+            raise
+        if self.state is State.READY and self.times_started > 1:
+            self._side.reopened(self)
+
+    async def _come_up(self) -> None:
+        assert self._side is not None
+        connected = await self._connect()
+        if self.state is State.CLOSED:
+            await connected.aclose()
             return
+        # A handshake host meets a stateless-only server through a bridge, which does nothing for any other pair.
+        self._leg = leg = BridgedLeg(connected, self._bridge_mint(), later=self._later, dropped=self._misplaced)
+        leg.start(self._received, partial(self._ended, leg))
+        if self.times_started > 1:
+            await self._side.reopen(self)
         if self.state is not State.STARTING:
             return
         self.state = State.READY
@@ -418,8 +428,22 @@ class Downstream:
         self._backlog_bytes = 0
         if self._started is not None:
             self._started.set()
-        if self.times_started > 1:
-            self._side.reopened(self)
+
+    def _give_up_start(self, why: str) -> None:
+        if self.state is State.STARTING:
+            self._stop(why)
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """End what stands behind a connection that is over: a server may close its output and live on."""
+        leg, self._leg = self._leg, None
+        if leg is not None and self._side is not None:
+            self._over.append(leg)
+            self._side.spawn(self._end, leg)
+
+    async def _end(self, leg: Leg) -> None:
+        await leg.aclose()
+        self._over.remove(leg)
 
     def _stop(self, why: str) -> None:
         """Declare it dead: everything that waits for it hears why."""
@@ -505,6 +529,7 @@ class Downstream:
             self._fail_all(PortError(Reason.CONNECTION_LOST, f"{self.name} {end.why}", acted=Acted.MAYBE))
             return
         self._stop(end.why)
+        self._let_go()
         assert self._side is not None
         self._side.died(self, end)
 

@@ -18,7 +18,8 @@ class Fleet:
 
     def __init__(self, entries: Sequence[ServerEntry], *, clock: Clock, ids: Ids, limits: Limits | None = None) -> None:
         """Servers that are not started yet."""
-        mint = Mint(ids.token())
+        self.mint = mint = Mint(ids.token())
+        """Makes the ids of our own requests to servers."""
         limits = limits or Limits()
         self._servers = {
             entry.name: Downstream(entry, clock=clock, mint=mint, bridge_mint=lambda: Mint(ids.token()), limits=limits)

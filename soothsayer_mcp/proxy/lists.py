@@ -1,6 +1,5 @@
 """What a server offers, shown without what policy would refuse for certain; all that is shown stays byte for byte."""
 
-import traceback
 from collections.abc import Sequence
 
 from soothsayer_mcp.model.decision import Effect, Mode
@@ -72,9 +71,6 @@ class Lists:
             shown = self._unreadable(request, error.summary, answer, policy)
         except ListUnreadableError as error:
             shown = self._unreadable(request, f"{server.name} {error}", answer, policy)
-        except Exception:  # noqa: BLE001 - the edge of the list's task: no fault of ours shows an unfiltered list
-            self._connection.log(f"a fault of Soothsayer's own; please report it:\n{traceback.format_exc()}")
-            shown = replies.error(request.id, Code.INTERNAL_ERROR, "Soothsayer failed while reading the list of tools.")
         request.answer(shown)
 
     async def _shown_tools(
@@ -142,12 +138,7 @@ class Lists:
         return self._gate.decide(server.name, method, {member: named}).effect is Effect.ALLOW
 
     async def _answer_of_all(self, request: HostRequest, kind: ListKind) -> None:
-        try:
-            answer = await self._catalogue.answer(request, kind)
-        except Exception:  # noqa: BLE001 - the edge of the list's task: no fault of ours shows an unfiltered list
-            self._connection.log(f"a fault of Soothsayer's own; please report it:\n{traceback.format_exc()}")
-            answer = replies.error(request.id, Code.INTERNAL_ERROR, "Soothsayer failed while reading the lists.")
-        request.answer(answer)
+        request.answer(await self._catalogue.answer(request, kind))
 
     # -- cutting ------------------------------------------------------------------------------------------------------
 

@@ -77,6 +77,7 @@ class Relay:
         }
         every = [*ROUTES.values(), *UNKNOWN.values(), *MISPLACED.values()]
         self._rows: dict[str, Callable[..., None]] = {row.by: _function(parts, row) for row in every}
+        self._policy = around.policies.current()
         self._gone = anyio.Event()
         self._grace_s = EOF_GRACE_S
         self._grace: anyio.CancelScope | None = None
@@ -89,7 +90,7 @@ class Relay:
             self._connection.tasks = tasks
             self._fleet.start(self)
             self._host.start(self._received, self._host_ended)
-            tasks.start_soon(self._watch_policy)
+            self._connection.spawn(self._watch_policy)
             try:
                 await self._gone.wait()
             finally:
@@ -119,15 +120,17 @@ class Relay:
         await self._host.aclose()
 
     async def _watch_policy(self) -> None:
-        policies = self._connection.policies
-        known = policies.current()
         while True:
             await anyio.sleep(WATCH_S)
-            policies.check()
-            if policies.current() is not known:
-                known = policies.current()
-                self._opening.announce_tools()
-                self._streams.announce("notifications/tools/list_changed")
+            self._safely(self._look_at_policy)
+
+    def _look_at_policy(self) -> None:
+        policies = self._connection.policies
+        policies.check()
+        if policies.current() is not self._policy:
+            self._policy = policies.current()
+            self._opening.announce_tools()
+            self._streams.announce("notifications/tools/list_changed")
 
     # -- of the host --------------------------------------------------------------------------------------------------
 
@@ -153,19 +156,31 @@ class Relay:
         if kind is FrameKind.REQUEST:
             self._request(frame, sink)
         elif kind is FrameKind.NOTIFICATION:
-            self._rows[route(Way.TO_SERVER, era_of(frame), kind, frame.method).by](frame)
+            self._safely(self._rows[route(Way.TO_SERVER, era_of(frame), kind, frame.method).by], frame)
         elif not self._requests.take(frame):
             self._connection.dropped(frame.raw, "answers_nothing", origin="host")
 
     def _request(self, frame: Frame, sink: Sink) -> None:
         era = era_of(frame)
         assert frame.id is not None
-        request = self._connection.owed.admit(frame, frame.id, era=era, sink=sink)
-        if request is None or self._connection.mint.made(frame.id):
+        # Our own ids are random: a host that uses one has seen it, and could settle or be settled by what is ours.
+        ours = self._connection.mint.made(frame.id) or self._fleet.mint.made(frame.id)
+        request = None if ours else self._connection.owed.admit(frame, frame.id, era=era, sink=sink)
+        if request is None:
             self._connection.dropped(frame.raw, "id_in_flight", origin="host", method=frame.method, answered=True)
             sink(replies.error(frame.id, Code.INVALID_REQUEST, "A request with this id is in flight already."))
             return
-        self._rows[route(Way.TO_SERVER, era, FrameKind.REQUEST, frame.method).by](request)
+        try:
+            self._rows[route(Way.TO_SERVER, era, FrameKind.REQUEST, frame.method).by](request)
+        except Exception:  # noqa: BLE001 - an edge: the frames that came with this one still have to be read
+            self._connection.fault()
+            self._connection.fail(request)
+
+    def _safely(self, row: Callable[..., None], *args: object) -> None:
+        try:
+            row(*args)
+        except Exception:  # noqa: BLE001 - an edge: the frames that came with this one still have to be read
+            self._connection.fault()
 
     def _unreadable(self, line: bytes, wrong: WireError, sink: Sink) -> None:
         self._connection.dropped(line, wrong.fault, origin="host", answered=wrong.answerable)
@@ -196,7 +211,7 @@ class Relay:
         if kind is FrameKind.REQUEST or kind is FrameKind.NOTIFICATION:
             # A tagged notice belongs to a listen stream, whatever else its server speaks.
             era = Era.STATELESS if META_SUBSCRIPTION_ID in frame.meta else server.era
-            self._rows[route(Way.TO_HOST, era, kind, frame.method).by](server, frame)
+            self._safely(self._rows[route(Way.TO_HOST, era, kind, frame.method).by], server, frame)
         else:
             reason = "reads_two_ways" if kind is FrameKind.AMBIGUOUS else "answers_nothing"
             self._connection.dropped(frame.raw, reason, origin="server", server=server.name)

@@ -718,9 +718,21 @@ def test_a_leg_waits_before_it_sends_a_state_back() -> None:
     bench.leg.send(request("tools/call", {"name": "t"}))
     bench.wire.say([input_required(None), request("roots/list")])
     before = len(bench.wire.sent)
-    assert bench.turn() == [bridge.RETRY_S]
+    assert bench.turn() == [bridge.PROBE_S, bridge.RETRY_S]
     assert len(bench.wire.sent) == before + 1
     assert bench.dropped == [request("roots/list")]
+
+
+def test_a_probe_that_is_never_answered_leaves_the_host_with_the_refusal() -> None:
+    bench = Bench()
+    bench.leg.send(initialize(ALL))
+    bench.wire.say([error(-32603, 0)])
+    bench.leg.send(b"early")
+    assert bench.got == []
+    assert bench.turn() == [bridge.PROBE_S]
+    bench.turn()
+    assert bench.got == [error(-32603, 0)]
+    assert bench.wire.sent[-1] == b"early"
 
 
 def test_a_plain_leg_passes_the_very_same_lines() -> None:
