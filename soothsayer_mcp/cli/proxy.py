@@ -4,25 +4,29 @@ The servers are started first, so that they boot while the rest is loaded; they 
 """
 
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from typing import cast
 
+from soothsayer_mcp.adapters.lazy import resolve
 from soothsayer_mcp.adapters.system import exit_on_signals
 from soothsayer_mcp.cli.exits import Exit
-from soothsayer_mcp.cli.options import ProxyOptions, parse_proxy
-from soothsayer_mcp.cli.wiring import Plan, plan, say, serve
+from soothsayer_mcp.cli.options import parse_proxy
+from soothsayer_mcp.cli.plan import Plan, Started, plan, spawn
+from soothsayer_mcp.console.text import escape
+
+SERVE_ROW = "soothsayer_mcp.cli.wiring:serve"
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the stdio face until the host is gone. Raises what `cli/problems.py` reports; nothing is forwarded then."""
     options = parse_proxy(argv, os.environ)
     exit_on_signals()
-    return run(plan(options), options)
-
-
-def run(prepared: Plan, options: ProxyOptions) -> int:
-    """Start the servers and relay."""
-    if not options.quiet:
+    prepared = plan(options)
+    started = spawn(prepared.config)
+    if not prepared.quiet:
         for warning in prepared.config.warnings:
-            say(warning)
-    serve(prepared)
+            sys.stderr.write(f"soothsayer: {escape(warning)}\n")
+    serve = cast("Callable[[Plan, Started], None]", resolve(SERVE_ROW))
+    serve(prepared, started)
     return Exit.DONE

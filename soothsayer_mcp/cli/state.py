@@ -8,7 +8,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from soothsayer_mcp.adapters.lazy import resolve
-from soothsayer_mcp.adapters.store.reader import NoTraceError, Reader, ReadError, wait_for_trace
+from soothsayer_mcp.adapters.store.reader import NoTraceError, Reader, ReadError, UnreadableError, wait_for_trace
 from soothsayer_mcp.adapters.system import state_folder
 from soothsayer_mcp.cli.options import Given, Settings, settings
 from soothsayer_mcp.cli.output import Output
@@ -53,6 +53,8 @@ def wait_for_reader(output: Output) -> Reader:
         return Reader(folder)
     except NoTraceError as error:
         output.remark(f"{error.text}; waiting for the first step")
+    except UnreadableError:
+        pass  # It may be just being made; waiting tells the difference.
     wait_for_trace(folder)
     return Reader(folder)
 

@@ -1,25 +1,15 @@
-"""The one place where ports meet adapters: from options and configuration to a relay between host and servers."""
+"""The one place where ports meet adapters: a relay between the host and the servers that a plan has started."""
 
 import dataclasses
-import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 import anyio
 
 from soothsayer_mcp import __version__
 from soothsayer_mcp.adapters import schemas
-from soothsayer_mcp.adapters.config import (
-    Config,
-    Remote,
-    ServerSpec,
-    find_config,
-    server_identity,
-    workspace_without_config,
-)
+from soothsayer_mcp.adapters.config import Config, Remote, server_identity
 from soothsayer_mcp.adapters.launch import Launch
 from soothsayer_mcp.adapters.lazy import resolve
 from soothsayer_mcp.adapters.pipes import PipeLeg, take_stdio
@@ -30,9 +20,9 @@ from soothsayer_mcp.adapters.processes import ServerProcess
 from soothsayer_mcp.adapters.signals import on_signals
 from soothsayer_mcp.adapters.store.folder import prepare
 from soothsayer_mcp.adapters.store.sqlite import SqliteStore
-from soothsayer_mcp.adapters.system import RandomIds, SystemClock, account, look, state_folder
+from soothsayer_mcp.adapters.system import RandomIds, SystemClock, account, look
 from soothsayer_mcp.cli.exits import Exit
-from soothsayer_mcp.cli.options import ProxyOptions
+from soothsayer_mcp.cli.plan import Plan, Started
 from soothsayer_mcp.cli.problems import Problem
 from soothsayer_mcp.console.text import escape
 from soothsayer_mcp.governor import Governor
@@ -50,94 +40,10 @@ from soothsayer_mcp.proxy.relay import Relay
 from soothsayer_mcp.selftest import self_test
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What one proxy process is going to do."""
-
-    config: Config
-    state: Path
-    run: str = ""
-    intent: str = ""
-    debug: bool = False
-    quiet: bool = False
-
-
-def plan(options: ProxyOptions, environ: Mapping[str, str] = os.environ) -> Plan:
-    """Bring options and configuration together; options win. Starts nothing. Raises `Problem` or `LoadErrors`."""
-    config = _config(options, environ)
-    changes: dict[str, object] = {}
-    if options.policy:
-        changes["policy"] = options.policy
-    if options.mode is not None:
-        changes["mode"] = Mode(options.mode)
-    if options.durability is not None:
-        changes["durability"] = options.durability
-    config = dataclasses.replace(config, **changes)
-    return Plan(
-        config=config,
-        state=state_folder(options.state, configured=config.state, environ=environ),
-        run=options.run or environ.get("SOOTHSAYER_RUN", "") or config.run_id or "",
-        intent=options.intent or "",
-        debug=options.debug,
-        quiet=options.quiet,
-    )
-
-
-def _config(options: ProxyOptions, environ: Mapping[str, str]) -> Config:
-    parts = "soothsayer_mcp.adapters.config:{}"
-    if options.command:
-        spec_of_command = cast("Callable[..., ServerSpec]", resolve(parts.format("spec_of_command")))
-        spec = spec_of_command(
-            options.command,
-            name=options.name,
-            pass_env=options.pass_env,
-            unsafe_pass_all_env=options.unsafe_pass_all_env,
-        )
-        return _around(options, environ, spec)
-    if options.url is not None:
-        spec_of_url = cast("Callable[..., ServerSpec]", resolve(parts.format("spec_of_url")))
-        spec = spec_of_url(options.url, name=options.name, headers=_headers(options, environ))
-        return _around(options, environ, spec)
-    file = find_config(options.config, environ=environ)
-    if file is None:
-        text = "there is nothing to govern: no command after `--`, no --url and no configuration"
-        raise Problem(text, id="usage", fix="try `soothsayer proxy -- CMD ARGS...` or `-c soothsayer.yaml`")
-    config = _load(file, environ)
-    if not config.servers:
-        raise Problem("the configuration names no servers", id="config-servers", where=str(file))
-    return config
-
-
-def _around(options: ProxyOptions, environ: Mapping[str, str], spec: ServerSpec) -> Config:
-    """One server from the command line; what an explicitly named configuration says of all else holds too."""
-    if options.config is None:
-        return Config(workspace=workspace_without_config(), servers=(spec,))
-    file = find_config(options.config, environ=environ)
-    assert file is not None
-    return dataclasses.replace(_load(file, environ), servers=(spec,))
-
-
-def _load(file: Path, environ: Mapping[str, str]) -> Config:
-    load = cast("Callable[..., Config]", resolve("soothsayer_mcp.adapters.config:load"))
-    return load(file, environ=environ)
-
-
-def _headers(options: ProxyOptions, environ: Mapping[str, str]) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    for header, name in options.header_env:
-        if name not in environ:
-            raise Problem(f"--header-env {header}={name}: the variable {name} is not set", id="usage")
-        headers[header] = environ[name]
-    return headers
-
-
-# -- serving ----------------------------------------------------------------------------------------------------------
-
-
-def serve(prepared: Plan) -> None:
+def serve(prepared: Plan, started: Started) -> None:
     """Relay until the host is gone. Raises `Problem`, `LoadErrors` or `StoreError` before anything is forwarded."""
     config = prepared.config
-    connects = _spawned(config)
+    connects = _connects(config, started)
     host = take_stdio(max_frame=config.max_frame)
     news = _News(prepared)
     prepare(prepared.state)  # Before anything of ours is kept in it, so that it is private from the start.
@@ -157,19 +63,14 @@ def serve(prepared: Plan) -> None:
         store.close()
 
 
-def _spawned(config: Config) -> dict[str, Connect]:
-    """Start the processes now: they boot while policy and trace are opened."""
+def _connects(config: Config, started: Started) -> dict[str, Connect]:
     connects: dict[str, Connect] = {}
     several = len(config.servers) > 1
     for spec in config.servers:
         match spec.reach:
             case Launch() as launch:
-                process = ServerProcess(dataclasses.replace(launch, label_stderr=several), max_frame=config.max_frame)
-                process.spawn()
-                if process.not_started is not None and not several:
-                    # With others beside it they go on; alone there is nothing to stand in front of.
-                    raise Problem(process.not_started.summary, id="server-start", exit=Exit.UNREACHABLE)
-                connects[spec.name] = process
+                how = dataclasses.replace(launch, label_stderr=several)
+                connects[spec.name] = ServerProcess(how, max_frame=config.max_frame, first=started[spec.name])
             case Remote() as remote:
                 make = cast("Callable[..., Connect]", resolve("soothsayer_mcp.adapters.http_client:HttpServer"))
                 connects[spec.name] = make(remote, max_frame=config.max_frame)

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -38,11 +38,12 @@ def soothsayer(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
 
 
 @pytest.fixture
-def process(state: Path, tmp_path: Path) -> Callable[..., "subprocess.Popen[bytes]"]:
+def process(state: Path, tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[bytes]"]]:
     """Start a real process on the sample trace, with nothing in its environment but what is given."""
+    all_started: list[subprocess.Popen[bytes]] = []
 
     def start(*argv: str, **environ: str) -> "subprocess.Popen[bytes]":
-        return subprocess.Popen(
+        started = subprocess.Popen(
             [sys.executable, "-m", "soothsayer_mcp", *argv],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -54,5 +55,10 @@ def process(state: Path, tmp_path: Path) -> Callable[..., "subprocess.Popen[byte
                 **environ,
             },
         )
+        all_started.append(started)
+        return started
 
-    return start
+    yield start
+    for started in all_started:
+        with started:  # closes its pipes and waits for it
+            started.kill()

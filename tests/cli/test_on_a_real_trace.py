@@ -176,6 +176,26 @@ def test_a_sound_trace_verifies_and_says_what_nothing_shows(soothsayer: Soothsay
     assert report["uncovered"] == report["entries"]
 
 
+@pytest.mark.parametrize("damage", ["substr(body, 2)", "'7'", "'[' || body"])
+def test_a_body_that_is_no_object_any_more_is_found(
+    soothsayer: Soothsayer, there: tuple[str, str], damage: str
+) -> None:
+    db = sqlite3.connect(next(Path(there[1]).glob("trace-*.db")))
+    db.execute("DROP TRIGGER entries_no_update")
+    db.execute(f"UPDATE entries SET body = {damage} WHERE pos = 12")
+    db.commit()
+    db.close()
+    report = json.loads(soothsayer("trace", "verify", "--json", *there).out)["verified"]
+    assert report["problems"][0]["pos"] == 12
+    for argv in (
+        ["log", "-n0"],
+        ["log", "--entries", "-n0"],
+        ["show", steps(soothsayer, there)[-2]["step"]],
+        ["stats"],
+    ):
+        assert soothsayer(*argv, *there).code == Exit.DONE
+
+
 def test_a_changed_byte_is_found_and_named_last(soothsayer: Soothsayer, there: tuple[str, str]) -> None:
     db = sqlite3.connect(next(Path(there[1]).glob("trace-*.db")))
     db.execute("DROP TRIGGER entries_no_update")

@@ -70,6 +70,14 @@ def test_a_trace_that_cannot_be_read_is_one_line_and_exit_7(process: Process, tm
     assert len(err.splitlines()) == 1
 
 
+def test_a_trace_that_was_only_begun_holds_nothing_yet(process: Process, tmp_path: Path) -> None:
+    """A proxy makes the file before it makes the tables."""
+    (tmp_path / "trace-000001.db").touch()
+    returned, out, err = ended(process("log", "--state", str(tmp_path)))
+    assert (returned, out) == (Exit.DONE, "")
+    assert err.startswith("nothing is recorded yet; soothsayer demo")
+
+
 def test_a_newer_minor_format_that_says_so_is_still_read(process: Process, tmp_path: Path) -> None:
     made = sample(tmp_path)
     made.db.execute("PRAGMA user_version = 2")

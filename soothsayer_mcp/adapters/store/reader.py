@@ -40,6 +40,9 @@ SNAPSHOT_S = 10.0
 POLL_S = 0.15
 """How often a follower looks whether something was written; a look takes microseconds."""
 
+BEING_MADE_S = 3.0
+"""How long a new trace may take until it can be read."""
+
 PAGE = 500
 """How many rows one question of a long answer takes."""
 
@@ -648,14 +651,23 @@ class _Guard:
 
 
 def wait_for_trace(state_dir: Path) -> None:
-    """Wait until a state folder holds a trace that can be read. Raises `UnreadableError` when it never can."""
+    """Wait until a state folder holds a trace that can be read. Raises `UnreadableError` when there is one that cannot.
+
+    One that is just being made cannot be read for a moment.
+    """
+    unreadable_since: float | None = None
     while True:
         try:
             Reader(state_dir).close()
         except NoTraceError:
-            time.sleep(POLL_S)
+            unreadable_since = None
+        except UnreadableError:
+            unreadable_since = unreadable_since or time.monotonic()
+            if time.monotonic() - unreadable_since > BEING_MADE_S:
+                raise
         else:
             return
+        time.sleep(POLL_S)
 
 
 def _live_segment(state_dir: Path) -> Path:
@@ -698,13 +710,20 @@ def _prepared(uri: str) -> sqlite3.Connection:
         db.execute("PRAGMA trusted_schema = 0")
         ours = db.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID
         newest = db.execute("PRAGMA user_version").fetchone()[0]
+        blank = not ours and db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
         read_from = db.execute("SELECT value FROM meta WHERE key = 'read_from'").fetchone() if ours else None
     except sqlite3.DatabaseError:
         db.close()
         raise
-    if ours and (newest <= FORMAT or (read_from is not None and int(read_from[0]) <= FORMAT)):
+    if read_from is not None and (newest <= FORMAT or int(read_from[0]) <= FORMAT):
         return db
     db.close()
+    if blank:
+        text = "nothing is recorded yet"
+        raise NoTraceError(text)
+    if ours and read_from is None:
+        text = "it is not complete"
+        raise sqlite3.DatabaseError(text)
     if not ours:
         text = "it is not a trace of Soothsayer's"
         raise sqlite3.DatabaseError(text)
