@@ -408,28 +408,27 @@ class Reader:
             "policy": "coalesce(s.policy, '')",
             "day": f"strftime('%Y-%m-%d', s.at_us / 1000000 + {moment.offset_s}, 'unixepoch')",
         }[by]
-        groups: dict[str, _Gathering] = {}
-        all_steps = _Gathering()
-        failures: Counter[tuple[str, str, str, str]] = Counter()
-        runs: set[str] = set()
+        groups: dict[Cell, _Gathering] = {}
+        failures: Counter[tuple[Cell, ...]] = Counter()
+        runs: set[Cell] = set()
         sql = (
-            f"SELECT {group}, s.run, s.effect, s.outcome, s.failure, s.reason, s.server || '.' || s.tool, s.rule,"
-            f" s.dur_ms, s.tool_ms, s.asked FROM v_steps s{condition.clause}"
+            f"SELECT {group}, s.run, s.effect, s.outcome, s.dur_ms, s.tool_ms, s.asked, s.failure, s.reason,"
+            f" s.server || '.' || s.tool, s.rule FROM v_steps s{condition.clause}"
         )
-        for row in self._all(sql, condition.params):
-            key, run, effect, outcome, failure, reason, call, rule, dur_ms, tool_ms, asked = row
-            took = _Took(
-                dur_ms=cast("float | None", dur_ms),
-                tool_ms=cast("float | None", tool_ms),
-                asked=bool(asked),
-                outcome=_text(outcome),
+        for key, run, effect, outcome, dur_ms, tool_ms, asked, *failed in self._all(sql, condition.params):
+            gathering = groups.get(key)
+            if gathering is None:
+                gathering = groups[key] = _Gathering()
+            gathering.take(
+                effect, outcome, cast("float | None", dur_ms), cast("float | None", tool_ms), asked=bool(asked)
             )
-            for gathering in (all_steps, groups.setdefault(_text(key), _Gathering())):
-                gathering.take(_text(effect), _text(outcome), took)
-            runs.add(_text(run))
-            if failure is not None:
-                failures[_text(failure), _text(reason), _text(call), _text(rule) or "default"] += 1
-        rows = [gathering.tally(key) for key, gathering in groups.items()] if by else []
+            runs.add(run)
+            if failed[0] is not None:
+                failures[tuple(failed)] += 1
+        all_steps = _Gathering()
+        for gathering in groups.values():
+            all_steps.join(gathering)
+        rows = [gathering.tally(_text(key)) for key, gathering in groups.items()] if by else []
         rows.sort(key=(lambda row: row.key) if by == "day" else (lambda row: (-row.steps, row.key)))
         return Figures(
             all=all_steps.tally(""),
@@ -438,7 +437,13 @@ class Reader:
             own=_spread(all_steps.own_us),
             groups=rows,
             failures=[
-                FailureTally(failure=failure, reason=reason, call=call, rule=rule, steps=steps)
+                FailureTally(
+                    failure=_text(failure),
+                    reason=_text(reason),
+                    call=_text(call),
+                    rule=_text(rule) or "default",
+                    steps=steps,
+                )
                 for (failure, reason, call, rule), steps in failures.most_common()
             ],
             asks=self._asks(condition),
@@ -588,35 +593,34 @@ class Reader:
         return cast("int", rows[0][0])
 
 
-class _Took:
-    """How long one step took."""
-
-    __slots__ = ("dur_us", "own_us", "tool_us")
-
-    def __init__(self, *, dur_ms: float | None, tool_ms: float | None, asked: bool, outcome: str) -> None:
-        self.dur_us = None if dur_ms is None else round(dur_ms * 1000)
-        self.tool_us = round(tool_ms * 1000) if tool_ms else None
-        # A step that waited for a person, or for an answer that never came, says nothing about the proxy's share.
-        waited = asked or self.dur_us is None or outcome == "unknown"
-        self.own_us = None if waited or self.dur_us is None else max(0, self.dur_us - (self.tool_us or 0))
-
-
 class _Gathering:
     """Counts and times of a group of steps while they are read."""
 
     def __init__(self) -> None:
-        self.effects: Counter[str] = Counter()
-        self.outcomes: Counter[str] = Counter()
+        self.effects: Counter[Cell] = Counter()
+        self.outcomes: Counter[Cell] = Counter()
         self.dur_us: list[int] = []
         self.tool_us: list[int] = []
         self.own_us: list[int] = []
 
-    def take(self, effect: str, outcome: str, took: _Took) -> None:
+    def take(self, effect: Cell, outcome: Cell, dur_ms: float | None, tool_ms: float | None, *, asked: bool) -> None:
         self.effects[effect] += 1
         self.outcomes[outcome] += 1
-        for each, where_to in ((took.dur_us, self.dur_us), (took.tool_us, self.tool_us), (took.own_us, self.own_us)):
-            if each is not None:
-                where_to.append(each)
+        if tool_ms:
+            self.tool_us.append(round(tool_ms * 1000))
+        if dur_ms is None:
+            return
+        self.dur_us.append(round(dur_ms * 1000))
+        # A step that waited for a person, or for an answer that never came, says nothing about the proxy's share.
+        if not asked and outcome != "unknown":
+            self.own_us.append(max(0, round((dur_ms - (tool_ms or 0.0)) * 1000)))
+
+    def join(self, other: "_Gathering") -> None:
+        self.effects += other.effects
+        self.outcomes += other.outcomes
+        self.dur_us += other.dur_us
+        self.tool_us += other.tool_us
+        self.own_us += other.own_us
 
     def tally(self, key: str) -> Tally:
         return Tally(
@@ -627,7 +631,7 @@ class _Gathering:
             denied=self.effects["deny"],
             failed=self.outcomes["failed"],
             unknown=self.outcomes["unknown"],
-            open=self.outcomes[""],
+            open=self.outcomes[None],
             took=_spread(self.dur_us),
         )
 
