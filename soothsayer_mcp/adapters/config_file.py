@@ -284,7 +284,13 @@ class _Reading:
             return None
         if kind is None:
             if not has_url and not has_command:
-                self.wrong(node.mark, "value", "the server has neither `command` nor `url`")
+                strange = [
+                    each for each in node.pairs if each.key not in {*_STDIO, *_HTTP, *_HOST_KEYS, *_HOST_APPROVALS}
+                ]
+                for each in strange:
+                    self.unknown(each, ("command", "url", *_STDIO), "key")
+                if not strange:
+                    self.wrong(node.mark, "value", "the server has neither `command` nor `url`")
                 return None
             return has_url
         text = self.text(kind)

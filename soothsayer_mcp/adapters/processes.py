@@ -23,26 +23,14 @@ _LOOK_S: Final = 0.01
 class ServerProcess:
     """Starts one stdio server, again and again if need be; each time a new process and a new connection."""
 
-    def __init__(self, how: Launch, *, max_frame: int = MAX_FRAME) -> None:
-        """Start nothing yet."""
+    def __init__(self, how: Launch, *, max_frame: int = MAX_FRAME, first: Child | PortError | None = None) -> None:
+        """Start nothing yet. `first` is a process that was started before there was an event loop, or why it was not.
+
+        The first connection takes it over, or is told.
+        """
         self._how = how
         self._max_frame = max_frame
-        self._early: Child | PortError | None = None
-
-    def spawn(self) -> None:
-        """Start the first process now, before there is an event loop; the first connection takes it over.
-
-        A failure is told to who connects first.
-        """
-        try:
-            self._early = launch(self._how)
-        except PortError as error:
-            self._early = error
-
-    @property
-    def not_started(self) -> PortError | None:
-        """Why the process that `spawn` was to start did not start; `None` when it did."""
-        return self._early if isinstance(self._early, PortError) else None
+        self._early = first
 
     async def __call__(self) -> "ProcessLeg":
         """Connect. Raises `PortError` (`server_unreachable`, acted no) when the process cannot be started."""

@@ -197,7 +197,8 @@ def test_what_is_wrong_is_told_with_place_and_remedy(text: str, expected: list[s
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("{comand: x}", ["3:8: the server has neither `command` nor `url` [config-value]"]),
+        ("{comand: x}", ['3:9: there is no key "comand" here; did you mean "command"? [config-key]']),
+        ("{args: [x]}", ["3:8: the server has neither `command` nor `url` [config-value]"]),
         ("{command: x, arg: [a]}", ['3:21: there is no key "arg" here; did you mean "args"? [config-key]']),
         (
             "{command: x, args: [no]}",

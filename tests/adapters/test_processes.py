@@ -57,8 +57,8 @@ async def test_a_server_answers_and_ends_when_its_input_ends(listener: Listener)
 
 
 async def test_a_process_spawned_early_is_the_one_connected_to_and_the_next_is_another(listener: Listener) -> None:
-    connect = ServerProcess(server(*python(ECHO)))
-    connect.spawn()
+    how = server(*python(ECHO))
+    connect = ServerProcess(how, first=launch(how))
     first, second = await connect(), await connect()
     first.start(listener.received, listener.ended)
     first.send(b"hello")
@@ -143,12 +143,12 @@ async def test_closing_goes_on_though_its_caller_is_cancelled(listener: Listener
 
 OWNER = """
 import sys, anyio
-from soothsayer_mcp.adapters.launch import Launch
+from soothsayer_mcp.adapters.launch import Launch, launch
 from soothsayer_mcp.adapters.processes import ServerProcess
 
 async def main():
-    connect = ServerProcess(Launch(name="s", argv=("sh", "-c", 'python="$0"; "$python" -c "$1"', *sys.argv[2:])))
-    connect.spawn()
+    how = Launch(name="s", argv=("sh", "-c", 'python="$0"; "$python" -c "$1"', *sys.argv[2:]))
+    connect = ServerProcess(how, first=launch(how))
     leg = await connect()
     ready = anyio.Event()
     leg.start(lambda frames: (print(frames[0].decode(), flush=True), ready.set()), lambda end: None)
@@ -238,8 +238,9 @@ async def test_a_server_is_started_in_its_folder(listener: Listener, tmp_path: P
     ],
 )
 async def test_a_server_that_cannot_start_says_why_and_how_to_mend_it(how: Launch, parts: tuple[str, ...]) -> None:
-    connect = ServerProcess(how)
-    connect.spawn()
+    with pytest.raises(PortError) as early:
+        launch(how)
+    connect = ServerProcess(how, first=early.value)
     for _ in range(2):
         with pytest.raises(PortError) as caught:
             await connect()

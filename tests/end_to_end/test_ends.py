@@ -1,7 +1,7 @@
 """No server outlives the proxy, whatever ends it; and a proxy needs no more of its environment than it is given."""
 
-import json
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from end_to_end.conftest import OPEN_POLICY, SOOTHSAYER
+from soothsayer_mcp.cli.exits import Exit
 from soothsayer_mcp.testing.hosts import RawHost
 
 SERVER = """
@@ -103,10 +104,10 @@ def test_a_proxy_with_a_short_path_and_an_empty_environment_answers(tmp_path: Pa
 
 def test_a_command_that_is_not_there_is_told_with_the_path_and_what_mends_it(tmp_path: Path) -> None:
     argv = [str(SOOTHSAYER), "proxy", "--state", str(tmp_path / "state"), "--", "no-such-server-here"]
-    with RawHost(argv, env={"PATH": "/usr/bin:/bin"}) as host:
-        answer = host.initialize()
-        assert "no-such-server-here` is not on PATH (/usr/bin:/bin)" in json.dumps(answer)
-        assert "error" in answer
+    ended = subprocess.run(argv, env={"PATH": "/usr/bin:/bin"}, input=b"", capture_output=True, check=False, timeout=20)
+    assert ended.returncode == Exit.UNREACHABLE
+    assert b"no-such-server-here` is not on PATH (/usr/bin:/bin)" in ended.stderr
+    assert ended.stdout == b""
 
 
 @pytest.mark.parametrize("size", [100_000, 8 * 1024 * 1024], ids=["100kB", "8MiB"])

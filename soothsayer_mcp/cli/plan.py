@@ -1,0 +1,123 @@
+"""What one proxy process is going to do: options and configuration brought together, and its servers started.
+
+Imports little, because servers boot while the rest of the proxy is still being imported.
+"""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from soothsayer_mcp.adapters.config import (
+    Config,
+    ServerSpec,
+    find_config,
+    load,
+    spec_of_command,
+    spec_of_url,
+    workspace_without_config,
+)
+from soothsayer_mcp.adapters.launch import Child, Launch, launch
+from soothsayer_mcp.adapters.system import state_folder
+from soothsayer_mcp.cli.exits import Exit
+from soothsayer_mcp.cli.options import ProxyOptions
+from soothsayer_mcp.cli.problems import Problem
+from soothsayer_mcp.model.decision import Mode
+from soothsayer_mcp.ports import PortError
+
+Started: TypeAlias = Mapping[str, Child | PortError]
+"""Server name -> its first process, or why there is none. Remote servers have neither."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What one proxy process is going to do."""
+
+    config: Config
+    state: Path
+    run: str = ""
+    intent: str = ""
+    debug: bool = False
+    quiet: bool = False
+
+
+def plan(options: ProxyOptions, environ: Mapping[str, str] = os.environ) -> Plan:
+    """Bring options and configuration together; options win. Starts nothing. Raises `Problem` or `LoadErrors`."""
+    config = _config(options, environ)
+    changes: dict[str, object] = {}
+    if options.policy:
+        changes["policy"] = options.policy
+    if options.mode is not None:
+        changes["mode"] = Mode(options.mode)
+    if options.durability is not None:
+        changes["durability"] = options.durability
+    config = dataclasses.replace(config, **changes)
+    return Plan(
+        config=config,
+        state=state_folder(options.state, configured=config.state, environ=environ),
+        run=options.run or environ.get("SOOTHSAYER_RUN", "") or config.run_id or "",
+        intent=options.intent or "",
+        debug=options.debug,
+        quiet=options.quiet,
+    )
+
+
+def _config(options: ProxyOptions, environ: Mapping[str, str]) -> Config:
+    if options.command:
+        spec = spec_of_command(
+            options.command,
+            name=options.name,
+            pass_env=options.pass_env,
+            unsafe_pass_all_env=options.unsafe_pass_all_env,
+        )
+        return _around(options, environ, spec)
+    if options.url is not None:
+        spec = spec_of_url(options.url, name=options.name, headers=_headers(options, environ))
+        return _around(options, environ, spec)
+    file = find_config(options.config, environ=environ)
+    if file is None:
+        text = "there is nothing to govern: no command after `--`, no --url and no configuration"
+        raise Problem(text, id="usage", fix="try `soothsayer proxy -- CMD ARGS...` or `-c soothsayer.yaml`")
+    config = load(file, environ=environ)
+    if not config.servers:
+        raise Problem("the configuration names no servers", id="config-servers", where=str(file))
+    return config
+
+
+def _around(options: ProxyOptions, environ: Mapping[str, str], spec: ServerSpec) -> Config:
+    """One server from the command line; what an explicitly named configuration says of all else holds too."""
+    if options.config is None:
+        return Config(workspace=workspace_without_config(), servers=(spec,))
+    file = find_config(options.config, environ=environ)
+    assert file is not None
+    return dataclasses.replace(load(file, environ=environ), servers=(spec,))
+
+
+def _headers(options: ProxyOptions, environ: Mapping[str, str]) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for header, name in options.header_env:
+        if name not in environ:
+            raise Problem(f"--header-env {header}={name}: the variable {name} is not set", id="usage")
+        headers[header] = environ[name]
+    return headers
+
+
+def spawn(config: Config) -> Started:
+    """Start the servers. They get no byte yet.
+
+    Raises `Problem` when the only server cannot be started; beside others it is left out until it can.
+    """
+    started: dict[str, Child | PortError] = {}
+    several = len(config.servers) > 1
+    for spec in config.servers:
+        if not isinstance(spec.reach, Launch):
+            continue
+        try:
+            started[spec.name] = launch(dataclasses.replace(spec.reach, label_stderr=several))
+        except PortError as error:
+            if not several:
+                raise Problem(error.summary, id="server-start", exit=Exit.UNREACHABLE) from error
+            started[spec.name] = error
+    return started
