@@ -6,7 +6,7 @@ outside (`model.facts.Facts`).
 
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
@@ -17,6 +17,8 @@ Components: TypeAlias = tuple[str, ...]
 """A resolved absolute path, cut at its separators; on Windows the drive is the first."""
 
 MAX_DECODINGS = 3
+MAX_SPELLINGS = 64
+"""How many texts one text may stand for before it cannot be read."""
 MAX_BRACES = 64
 """How many patterns one glob with braces may stand for."""
 
@@ -89,7 +91,7 @@ _DOLLAR = Unsure("the path holds a variable ($)")
 _PERCENT_NAME = Unsure("the path holds a variable (%NAME%)")
 _OTHER_HOME = Unsure("the path begins with the home of another account")
 _NO_HOME = Unsure("the path begins with ~ and no home is known")
-_DEEP_PERCENT = Unsure("the path is percent-encoded more than three times")
+_DEEP_PERCENT = Unsure("the path is encoded too often to read")
 _BAD_PERCENT = Unsure("the path's percent-encoding is no UTF-8")
 _OTHER_HOST = Unsure("the file URL names another host")
 _WINDOWS = Unsure("the path has a form that Windows reads in its own way")
@@ -100,33 +102,33 @@ def spellings(text: str) -> tuple[tuple[str, ...], Unsure | None]:
     """Tell what a server may take this text for: as written, as file URL, decoded, with `/` for a backslash."""
     if "%" not in text and "\\" not in text and text[:5].lower() != "file:":
         return (text,), None
-    written: list[str] = [text]
+    found: dict[str, int] = {text: 0}
     doubt: Unsure | None = None
-    if text[:5].lower() == "file:":
-        stripped = _strip_file(text[5:])
-        if isinstance(stripped, Unsure):
-            doubt = stripped
-        else:
-            written.append(stripped)
-    found: dict[str, None] = {}
-    for spelling in written:
-        decoded, trouble = _decodings(spelling)
-        doubt = doubt or trouble
-        found.update(dict.fromkeys(decoded))
-    found.update(dict.fromkeys([spelling.replace("\\", "/") for spelling in found]))
+    waiting = [text]
+    while waiting:
+        spelling = waiting.pop()
+        decodings = found[spelling]
+        for further, cost in _further(spelling):
+            if isinstance(further, Unsure):
+                doubt = further
+            elif decodings + cost > MAX_DECODINGS or len(found) >= MAX_SPELLINGS:
+                doubt = doubt or _DEEP_PERCENT
+            elif further not in found:
+                found[further] = decodings + cost
+                waiting.append(further)
     return tuple(found), doubt
 
 
-def _decodings(spelling: str) -> tuple[list[str], Unsure | None]:
-    found = [spelling]
-    for _ in range(MAX_DECODINGS):
-        further = _decode(found[-1])
-        if isinstance(further, Unsure):
-            return found, further
-        if further == found[-1]:
-            return found, None
-        found.append(further)
-    return found, None if _decode(found[-1]) == found[-1] else _DEEP_PERCENT
+def _further(spelling: str) -> Iterator[tuple[str | Unsure, int]]:
+    """One more way to read a spelling, each with how often it decodes: any of them may follow any other."""
+    if spelling[:5].lower() == "file:":
+        yield _strip_file(spelling[5:]), 0
+    if "%" in spelling:
+        decoded = _decode(spelling)
+        if decoded != spelling:
+            yield decoded, 1
+    if "\\" in spelling:
+        yield spelling.replace("\\", "/"), 0
 
 
 def _strip_file(rest: str) -> str | Unsure:

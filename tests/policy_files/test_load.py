@@ -398,11 +398,11 @@ def test_methods_pass_only_where_every_policy_that_speaks_of_them_says_so(tmp_pa
     assert not enforced.methods.unknown_pass
 
 
-def keys(model: type[documents._Document]) -> Iterator[tuple[str, str]]:
+def keys(model: type[documents.Document]) -> Iterator[tuple[str, str]]:
     for name, field in model.model_fields.items():
         yield model.__name__, field.alias or name
 
 
 def test_no_key_is_both_supported_and_not() -> None:
-    for model in documents._Document.__subclasses__():
+    for model in documents.Document.__subclasses__():
         assert not {key for _, key in keys(model)} & model.later, model

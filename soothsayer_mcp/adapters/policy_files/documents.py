@@ -6,7 +6,7 @@ The plain form is JSON: what `build` makes a policy of, what the cache keeps, an
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, ClassVar, Literal, Self, TypeAlias, cast, get_args, get_origin
+from typing import Annotated, ClassVar, Literal, Self, TypeAlias, TypeVar, cast, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
@@ -168,7 +168,9 @@ _Does: TypeAlias = Literal["read", "write", "send", "share", "delete", "pay", "e
 _DoesOrNot: TypeAlias = Literal["read", "write", "send", "share", "delete", "pay", "exec", "admin", "unlabelled"]
 
 
-class _Document(BaseModel):
+class Document(BaseModel):
+    """A mapping whose keys are all known, with at least one of them said."""
+
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     later: ClassVar[frozenset[str]] = frozenset()
@@ -186,7 +188,10 @@ class _Document(BaseModel):
         return cast("JsonObject", self.model_dump(mode="json", by_alias=True, exclude_unset=True))
 
 
-class Matchers(_Document):
+_Model = TypeVar("_Model", bound=Document)
+
+
+class Matchers(Document):
     """The matchers on one argument."""
 
     later: ClassVar[frozenset[str]] = frozenset({"find"})
@@ -241,7 +246,7 @@ def _argument_key(key: str) -> str:
     return key
 
 
-class WhoMatcher(_Document):
+class WhoMatcher(Document):
     """Facts of the caller."""
 
     later: ClassVar[frozenset[str]] = frozenset({"claims"})
@@ -252,7 +257,7 @@ class WhoMatcher(_Document):
     not_: "WhoMatcher" = Field(default=cast("WhoMatcher", None), alias="not")
 
 
-class LimitDocument(_Document):
+class LimitDocument(Document):
     """Figures for the calls that a rule matches."""
 
     later: ClassVar[frozenset[str]] = frozenset({"calls", "window", "per", "result_bytes"})
@@ -261,7 +266,7 @@ class LimitDocument(_Document):
     args_bytes: _Size = 0
 
 
-class RuleDocument(_Document):
+class RuleDocument(Document):
     """One rule."""
 
     later: ClassVar[frozenset[str]] = frozenset(
@@ -312,7 +317,7 @@ class RuleDocument(_Document):
     limit: LimitDocument = Field(default=cast("LimitDocument", None))
 
 
-class LabelDocument(_Document):
+class LabelDocument(Document):
     """What the operator knows about some tools."""
 
     later: ClassVar[frozenset[str]] = frozenset(
@@ -324,7 +329,7 @@ class LabelDocument(_Document):
     does: Annotated[list[_Does], _Many, _AtLeastOne]
 
 
-class ServerDocument(_Document):
+class ServerDocument(Document):
     """How one server is taken."""
 
     later: ClassVar[frozenset[str]] = frozenset({"shell"})
@@ -337,7 +342,7 @@ class ServerDocument(_Document):
     case: Literal["exact", "folded"] = "exact"
 
 
-class DefaultDocument(_Document):
+class DefaultDocument(Document):
     """The effect where no rule decides."""
 
     read: Literal["allow", "ask", "deny", "leave"] = "ask"
@@ -345,7 +350,7 @@ class DefaultDocument(_Document):
     checked: Literal["allow", "ask", "deny", "leave"] = "ask"
 
 
-class PinsDocument(_Document):
+class PinsDocument(Document):
     """What the state of a definition says."""
 
     first: _Trusting = "trust"
@@ -354,7 +359,7 @@ class PinsDocument(_Document):
     shadowed: _Trusting = "deny"
 
 
-class ArgumentsDocument(_Document):
+class ArgumentsDocument(Document):
     """What holds of all arguments."""
 
     undeclared: _Effect = "ask"
@@ -363,14 +368,14 @@ class ArgumentsDocument(_Document):
     max_depth: Annotated[int, Field(ge=1, le=128)] = 64
 
 
-class MethodsDocument(_Document):
+class MethodsDocument(Document):
     """Methods that the routing table does not know."""
 
     pass_: _Texts = Field(default=[], alias="pass")
     unknown: Literal["refuse", "pass"] = "refuse"
 
 
-class TraceDocument(_Document):
+class TraceDocument(Document):
     """How much the trace keeps of arguments and results."""
 
     later: ClassVar[frozenset[str]] = frozenset({"mask"})
@@ -378,7 +383,7 @@ class TraceDocument(_Document):
     payloads: Literal["full", "redacted", "digest"]
 
 
-class UseDocument(_Document):
+class UseDocument(Document):
     """Another policy whose rules and labels join."""
 
     policy: _Filled
@@ -398,7 +403,7 @@ def _as_use(value: object) -> object:
     return {"policy": value} if isinstance(value, str) else value
 
 
-class PolicyDocument(_Document):
+class PolicyDocument(Document):
     """A whole file."""
 
     later: ClassVar[frozenset[str]] = frozenset({"roles", "run", "budgets", "complete", "risk", "next"})
@@ -437,12 +442,17 @@ def check(tree: Pairs, file: str) -> tuple[JsonObject, list[Problem]]:
             for pair in values.pairs
             if pair.key not in variables.used
         ]
+    document, wrong = validate(PolicyDocument, filled, file)
+    problems += wrong
+    return (document.stated() if document is not None and not problems else {}), problems
+
+
+def validate(model: type[_Model], tree: Pairs, file: str) -> tuple[_Model | None, list[Problem]]:
+    """Check a file against a model: the document, or everything that is wrong with it."""
     try:
-        document = PolicyDocument.model_validate(plain(filled))
+        return model.model_validate(plain(tree)), []
     except ValidationError as error:
-        problems += [_problem(detail, filled, file) for detail in error.errors(include_url=False)]
-        return {}, problems
-    return (document.stated() if not problems else {}), problems
+        return None, [_problem(detail, tree, file, model) for detail in error.errors(include_url=False)]
 
 
 _EXPECTED = re.compile(r"'([^']*)'")
@@ -461,12 +471,12 @@ _TYPES = {
 }
 
 
-def _problem(detail: ErrorDetails, tree: Pairs, file: str) -> Problem:
+def _problem(detail: ErrorDetails, tree: Pairs, file: str, root: type[Document]) -> Problem:
     path: Path = tuple(step for step in detail["loc"] if step != "[key]")
     kind = detail["type"]
     word = str(path[-1]) if path else ""
     if kind == "extra_forbidden":
-        model = _model_at(path[:-1])
+        model = _model_at(root, path[:-1])
         mark = mark_of(tree, path, key=True)
         if model is not None and word in model.later:
             text = f'"{word}" is not supported yet: this version does not have it'
@@ -486,13 +496,13 @@ def _problem(detail: ErrorDetails, tree: Pairs, file: str) -> Problem:
     return Problem(file=file, mark=mark, id="policy-type", text=_TYPES.get(kind, detail["msg"]))
 
 
-def _keys(model: type[_Document]) -> list[str]:
+def _keys(model: type[Document]) -> list[str]:
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
-def _model_at(path: Path) -> type[_Document] | None:
+def _model_at(root: type[Document], path: Path) -> type[Document] | None:
     """The model that a position in the file is read by."""
-    model: object = PolicyDocument
+    model: object = root
     for step in path:
         model = _step(model, step)
     return _as_model(model)
@@ -509,9 +519,9 @@ def _step(annotation: object, step: str | int) -> object:
     return None
 
 
-def _as_model(annotation: object) -> type[_Document] | None:
+def _as_model(annotation: object) -> type[Document] | None:
     for part in _parts(annotation):
-        if isinstance(part, type) and get_origin(part) is None and issubclass(part, _Document):
+        if isinstance(part, type) and get_origin(part) is None and issubclass(part, Document):
             return part
     return None
 
