@@ -54,6 +54,7 @@ def serve(prepared: Plan, started: Started) -> None:
         payload_mode=lambda: policies.current().payload_mode,
         about=f"soothsayer proxy {' '.join(spec.name for spec in config.servers)}",
         timeout_s=config.trace_timeout_s,
+        blob_max=config.blob_max,
     )
     try:
         for warning in store.warnings:
@@ -102,7 +103,12 @@ async def _relay(
     clock, ids, principal = SystemClock(), RandomIds(), account()
     limits = Limits(in_flight=config.in_flight, max_frame=config.max_frame)
     entries = [
-        ServerEntry(name=spec.name, connect=connects[spec.name], identity=server_identity(spec))
+        ServerEntry(
+            name=spec.name,
+            connect=connects[spec.name],
+            identity=server_identity(spec),
+            start_timeout_s=spec.start_timeout_s,
+        )
         for spec in config.servers
     ]
     fleet = Fleet(entries, clock=clock, ids=ids, limits=limits)

@@ -360,6 +360,9 @@ class Policy:
         self.about = about
         """What its author says it is for."""
         self.scopes = tuple(scopes)
+        observing = all(scope.mode is Mode.OBSERVE for scope in self.scopes)
+        self.mode = Mode.OBSERVE if observing else Mode.ENFORCE
+        """Observe only when every scope only observes."""
         self.digest = digest
         self.pins = pins
         self.arguments = arguments
@@ -374,12 +377,6 @@ class Policy:
         self._places = places
         self._index: dict[tuple[str, str], Candidates] = {}
         self._messages: dict[tuple[str, str], Candidates] = {}
-
-    @property
-    def mode(self) -> Mode:
-        """Observe only when every scope only observes."""
-        observing = all(scope.mode is Mode.OBSERVE for scope in self.scopes)
-        return Mode.OBSERVE if observing else Mode.ENFORCE
 
     @property
     def rule_count(self) -> int:

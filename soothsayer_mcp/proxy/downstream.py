@@ -52,6 +52,8 @@ class ServerEntry:
     name: str
     connect: Connect
     identity: ServerIdentity
+    start_timeout_s: float = 60.0
+    """How long it has for its first answer: a package runner may have to download it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +155,9 @@ class Downstream:
         """A server that is not started yet."""
         self.name = entry.name
         self.identity = entry.identity
+        self._start_timeout_s = entry.start_timeout_s
+        self._heard = False
+        """Whether it has said anything since it was started."""
         self.limits = limits
         self.state = State.IDLE
         self.initialized = False
@@ -214,6 +219,7 @@ class Downstream:
         """Start it; what is for it waits until it is ready."""
         assert self._side is not None
         self.state = State.STARTING
+        self._heard = False
         self._started = anyio.Event()
         self.times_started += 1
         self._starts.append(self._clock.monotonic_ns())
@@ -285,9 +291,10 @@ class Downstream:
 
     async def ask_as(self, request_id: str, raw: bytes, *, early: bool = False) -> Frame:
         """The same with a frame that carries the id already."""
-        with anyio.move_on_after(OWN_REQUEST_BOUND_S):
+        bound_s = OWN_REQUEST_BOUND_S if self._heard else self._start_timeout_s
+        with anyio.move_on_after(bound_s):
             return await self.exchange(key(request_id), raw, early=early)
-        summary = f"{self.name} gave no answer in {OWN_REQUEST_BOUND_S:g} s"
+        summary = f"{self.name} gave no answer in {bound_s:g} s"
         raise PortError(Reason.SERVER_UNREACHABLE, summary, acted=Acted.NO)
 
     async def exchange(self, request_key: IdKey, raw: bytes, *, early: bool = False) -> Frame:
@@ -470,6 +477,7 @@ class Downstream:
 
     def _received(self, lines: Sequence[bytes]) -> None:
         assert self._side is not None
+        self._heard = True
         for line in lines:
             try:
                 if isinstance(line, NoAnswer):

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Final
 
+import anyio
+
 from soothsayer_mcp.model.failure import Acted, Reason
 from soothsayer_mcp.model.json import Json, compact
 from soothsayer_mcp.ports import PortError
@@ -36,6 +38,8 @@ class Opening:
         self._level: Frame | None = None
         self._results: dict[str, Frame] = {}
         self._answered = False
+        self.underway: anyio.Event | None = None
+        """Set while several servers open: what comes meanwhile waits for it, as hosts that pipe their input expect."""
 
     # -- rows ---------------------------------------------------------------------------------------------------------
 
@@ -45,10 +49,12 @@ class Opening:
         params = request.frame.params or {}
         connection.client = client_named(params.get("clientInfo"))
         self._initialize = request.frame
+        self._initialized = None
         self._results.clear()
         only = connection.fleet.only
         if only is None:
-            connection.spawn(self._initialize_all, request)
+            self.underway = anyio.Event()
+            connection.spawn(self._initialize_all, request, self.underway)
             return
 
         def then(answer: Frame) -> bytes:
@@ -63,6 +69,8 @@ class Opening:
         """`notifications/initialized`: to every server that was initialized."""
         self._initialized = frame.raw
         self._connection.listening = True
+        if self.underway is not None:
+            return  # Said to all of them once they are open.
         for server in self._connection.fleet:
             if server.initialized or self._connection.fleet.only is server:
                 server.notify(frame.raw)
@@ -94,7 +102,19 @@ class Opening:
 
     # -- several ------------------------------------------------------------------------------------------------------
 
-    async def _initialize_all(self, request: HostRequest) -> None:
+    async def _initialize_all(self, request: HostRequest, underway: anyio.Event) -> None:
+        try:
+            await self._open_all(request)
+        finally:
+            if self.underway is underway:
+                self.underway = None
+            underway.set()
+        if self._initialized is not None:
+            for server in self._connection.fleet:
+                if server.initialized:
+                    server.notify(self._initialized)
+
+    async def _open_all(self, request: HostRequest) -> None:
         connection = self._connection
         params = request.frame.params or {}
         asked = params.get("protocolVersion")

@@ -19,7 +19,7 @@ from soothsayer_mcp.proxy.late import Late
 from soothsayer_mcp.proxy.lists import Lists
 from soothsayer_mcp.proxy.notices import Notices
 from soothsayer_mcp.proxy.opening import Opening
-from soothsayer_mcp.proxy.owed import Sink
+from soothsayer_mcp.proxy.owed import HostRequest, Sink
 from soothsayer_mcp.proxy.paging import Envelope
 from soothsayer_mcp.proxy.pins import Books, Schemas
 from soothsayer_mcp.proxy.refusals import Refusals
@@ -170,8 +170,21 @@ class Relay:
             self._connection.dropped(frame.raw, "id_in_flight", origin="host", method=frame.method, answered=True)
             sink(replies.error(frame.id, Code.INVALID_REQUEST, "A request with this id is in flight already."))
             return
+        row = self._rows[route(Way.TO_SERVER, era, FrameKind.REQUEST, frame.method).by]
+        underway = self._opening.underway
+        if underway is None:
+            self._answer(row, request)
+        else:
+            self._connection.spawn(self._answer_later, underway, row, request)
+
+    async def _answer_later(self, underway: anyio.Event, row: Callable[..., None], request: HostRequest) -> None:
+        await underway.wait()
+        if not request.answered:
+            self._answer(row, request)
+
+    def _answer(self, row: Callable[..., None], request: HostRequest) -> None:
         try:
-            self._rows[route(Way.TO_SERVER, era, FrameKind.REQUEST, frame.method).by](request)
+            row(request)
         except Exception:  # noqa: BLE001 - an edge: the frames that came with this one still have to be read
             self._connection.fault()
             self._connection.fail(request)

@@ -298,3 +298,17 @@ async def test_a_server_that_comes_late_is_announced() -> None:
         await stage.host.heard("notifications/tools/list_changed")
         assert "notifications/initialized" in leg.methods()
         assert "fs__read" in str(await stage.host.ask(request("tools/list", request_id="2"), 2))
+
+
+async def test_what_a_host_sends_before_the_opening_is_answered_waits_for_it() -> None:
+    """Our own choice: input that is piped in whole gets all its answers."""
+    fs, git = two()
+    async with Stage(fs, git).playing() as stage:
+        stage.host.say(initialize("2025-11-25"))
+        stage.host.say(notice("notifications/initialized"))
+        stage.host.say(request("tools/list", request_id="5"))
+        stage.host.say(call("6", name="git__read"))
+        assert b"git__read" in await stage.host.answer(5)
+        assert b"done" in await stage.host.answer(6)
+        for server in (fs, git):
+            assert sum(b"notifications/initialized" in line for line in server.leg.sent) == 1

@@ -565,3 +565,27 @@ def test_a_recorded_step_may_be_forwarded_and_says_how_long_its_receipt_took(tmp
         recorded = run(lambda: body(store))
         assert recorded.intent.took_us > 0
         assert recorded.intent.step == f"{recorded.run_id[:4]}.1"
+
+
+def test_a_step_in_flight_has_one_intent(tmp_path: Path) -> None:
+    async def body(store: SqliteStore) -> None:
+        step = make_step(await bind(store))
+        await intend(store, step)
+        with pytest.raises(PortError) as second:
+            await intend(store, step)
+        assert second.value.acted is Acted.NO
+
+    with opened(tmp_path) as store:
+        run(lambda: body(store))
+    assert len(bodies(tmp_path, "step.intent")) == 1
+
+
+def test_a_payload_over_the_configured_size_keeps_only_its_beginning(tmp_path: Path) -> None:
+    async def body(store: SqliteStore) -> None:
+        await end(store, await intend(store, make_step(await bind(store))), make_answer("x" * 100_000))
+
+    with closing(SqliteStore.open(tmp_path, blob_max=70_000)) as store:
+        run(lambda: body(store))
+    [outcome] = bodies(tmp_path, "step.outcome")
+    assert outcome["result"]["cut"] is True
+    assert not list((tmp_path / "blobs").iterdir())

@@ -14,7 +14,7 @@ ROW_BYTES = 64 * 1024
 """Up to this size a payload is stored in its row; above, in a file, prepared off the event loop."""
 
 BLOB_BYTES = 8 * 1024 * 1024
-"""Up to this size a payload is kept at all; above, only its first 4 KiB are."""
+"""Up to this size, where nothing else is configured, a payload is kept; above, only its first 4 KiB are."""
 
 CUT_BYTES = 4096
 
@@ -36,12 +36,44 @@ class Payload:
     """How much of it goes through the queue."""
 
 
+class Salts:
+    """Fresh salts from the system's randomness, fetched many at a time; a fork repeats none.
+
+    Asking the system for each costs the interpreter lock, and with it a wait for the other thread.
+    """
+
+    MANY = 64
+    SIZE = 16
+
+    def __init__(self) -> None:
+        """Nothing is fetched yet."""
+        self._left: list[bytes] = []
+        self._pid = os.getpid()
+
+    def next(self) -> bytes:
+        """16 bytes that were never given before. Any thread may ask."""
+        try:
+            if self._pid == os.getpid():
+                return self._left.pop()
+        except IndexError:
+            pass
+        raw = os.urandom(self.SIZE * self.MANY)
+        fresh = [raw[at : at + self.SIZE] for at in range(0, len(raw), self.SIZE)]
+        salt = fresh.pop()
+        self._left, self._pid = fresh, os.getpid()
+        return salt
+
+
 class Payloads:
     """Makes payloads ready, by the mode in force at each moment. Any thread may use it."""
 
-    def __init__(self, mode: Callable[[], PayloadMode], blobs: Path, writer: str) -> None:
-        """Large ones go to files in `blobs`, named after `writer`."""
+    def __init__(
+        self, mode: Callable[[], PayloadMode], blobs: Path, writer: str, *, blob_max: int = BLOB_BYTES
+    ) -> None:
+        """Large ones go to files in `blobs`, named after `writer`; over `blob_max` bytes only a beginning is kept."""
         self._mode = mode
+        self._blob_max = blob_max
+        self._salts = Salts()
         self._blobs = blobs
         self._writer = writer
 
@@ -51,13 +83,13 @@ class Payloads:
         Raises `OSError` when the file cannot be written.
         """
         mode = PayloadMode.FULL if always_full else self._mode()
-        salt = os.urandom(16)
+        salt = self._salts.next()
         digest = _sha256(salt + raw).hexdigest()
         size = len(raw)
         if mode is PayloadMode.DIGEST:
             return Payload(field=entries.payload(digest=digest, size=size, mode="digest"), salt=salt)
         kept, cut, masked = raw, False, 0
-        if size > BLOB_BYTES:
+        if size > self._blob_max:
             kept, cut = raw[:CUT_BYTES], True
         if mode is PayloadMode.REDACTED:
             try:

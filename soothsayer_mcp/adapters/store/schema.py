@@ -94,6 +94,7 @@ CREATE INDEX steps_tool ON steps(server, tool, at);
 CREATE INDEX steps_denied ON steps(at) WHERE effect = 'deny';
 CREATE INDEX steps_failed ON steps(failure, at) WHERE failure IS NOT NULL;
 CREATE INDEX steps_open ON steps(writer) WHERE outcome IS NULL;
+CREATE UNIQUE INDEX steps_once ON steps(span) WHERE outcome IS NULL;  -- no step in flight has two intents
 CREATE INDEX steps_unknown ON steps(run) WHERE outcome = 'unknown';
 CREATE TABLE budgets(
   scope TEXT NOT NULL, name TEXT NOT NULL, unit TEXT NOT NULL, window_at INTEGER NOT NULL DEFAULT 0,

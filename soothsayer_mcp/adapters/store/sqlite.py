@@ -26,7 +26,7 @@ from soothsayer_mcp.adapters.store.items import (
     OutcomeItem,
 )
 from soothsayer_mcp.adapters.store.lock import FileLock, Turnstile
-from soothsayer_mcp.adapters.store.payloads import ROW_BYTES, Payload, Payloads, sync_folder
+from soothsayer_mcp.adapters.store.payloads import BLOB_BYTES, ROW_BYTES, Payload, Payloads, sync_folder
 from soothsayer_mcp.adapters.store.recovery import OpenWriterItem, RecoverItem, alive_lock
 from soothsayer_mcp.adapters.store.writer import Ballast, Unavailable, Writer, connect, why
 from soothsayer_mcp.model.call import PinState, RunId
@@ -66,7 +66,7 @@ class _Known:
 
     def __init__(self, run: Run, key: bytes) -> None:
         self.run = run
-        self.key = key
+        self.key = hmac.new(key, digestmod="sha256")
         self.used_at = time.monotonic()
         self.lost = False
         """Whether an outcome of it is not on record, so that it takes no further step."""
@@ -124,10 +124,12 @@ class SqliteStore:
         timeout_s: float = TIMEOUT_S,
         outcome_timeout_s: float = OUTCOME_TIMEOUT_S,
         ballast_bytes: int = BALLAST_BYTES,
+        blob_max: int = BLOB_BYTES,
     ) -> Self:
         """Open the trace of a state folder, making it if need be; closes what dead writers left open.
 
-        `payload_mode` is asked for every payload; `about` says in the record who writes. Raises `StoreError`.
+        `payload_mode` is asked for every payload, of which those over `blob_max` bytes are cut; `about` says in the
+        record who writes. Raises `StoreError`.
         """
         warnings = prepare(state_dir)
         opened = _Opening(state_dir)
@@ -136,6 +138,7 @@ class SqliteStore:
                 opened,
                 durability=durability,
                 payload_mode=payload_mode,
+                blob_max=blob_max,
                 about=about,
                 warnings=warnings,
                 timeout_s=timeout_s,
@@ -157,6 +160,7 @@ class SqliteStore:
         *,
         durability: Durability,
         payload_mode: Callable[[], PayloadMode],
+        blob_max: int,
         about: str,
         warnings: tuple[str, ...],
         timeout_s: float,
@@ -193,7 +197,7 @@ class SqliteStore:
             writer=writer,
             chain=chain,
             reader=reader,
-            payloads=Payloads(payload_mode, folder / "blobs", chain.writer),
+            payloads=Payloads(payload_mode, folder / "blobs", chain.writer, blob_max=blob_max),
             turnstile=turnstile,
             alive=alive,
             payload_mode=payload_mode,
@@ -350,10 +354,14 @@ class SqliteStore:
         chosen = None if tools is None else frozenset(tools)
         return self._wait(AcceptItem(server, chosen, self._payloads, by=by))
 
-    def _intent_item(self, step: SupportedStep, admit: Admit, key: bytes) -> IntentItem:
+    def _intent_item(self, step: SupportedStep, admit: Admit, key: hmac.HMAC) -> IntentItem:
         proposal = step.proposal
         said = b"\0".join((proposal.server.encode(errors="replace"), proposal.tool.encode(errors="replace")))
-        match = hmac.digest(key, said + b"\0" + canonical(proposal.arguments), "sha256").hex()
+        # A copy of a keyed hash and a short update hold the interpreter lock; `hmac.digest` gives it up, and then waits
+        # for it beside the writer: 48 us a call.
+        keyed = key.copy()
+        keyed.update(said + b"\0" + canonical(proposal.arguments))
+        match = keyed.hexdigest()
         try:
             args = self._payloads.ready(proposal.raw_arguments) if proposal.raw_arguments else None
             context = self._context(step)
