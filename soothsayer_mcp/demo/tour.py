@@ -17,6 +17,7 @@ from rich.text import Text
 
 from soothsayer_mcp.adapters.store.reader import Reader
 from soothsayer_mcp.adapters.verifier import Report, verify
+from soothsayer_mcp.console.render import Look, steps
 from soothsayer_mcp.console.text import cut, escape
 from soothsayer_mcp.console.views import because, ended_as
 from soothsayer_mcp.demo.script import FIRST_ACT, SECOND_ACT, Scene
@@ -31,6 +32,8 @@ SECRET = "ghp_" + "Zq3kT9vLx2Rb8WnYc5Jd1FhG7PsMa4Ue0Ki6"
 """What the record must not hold: made up, in the form of a code host's token."""
 
 CALL_BOUND_S = 20.0
+LOG_LINES = 3
+LOG_WIDTH = 132
 _COLORS = {"allow": "green", "ask": "yellow", "deny": "red"}
 
 
@@ -79,6 +82,7 @@ class _Player:
         (self._work / "updated").touch()
         self._line("restart", "the ci server was updated, and now describes its tool otherwise; same host, same run")
         anyio.run(self._act, SECOND_ACT)
+        self._log()
         self._verify()
         self._tamper()
         self._line(
@@ -160,6 +164,16 @@ class _Player:
             self._fault(f"step {self._no}: the host was told otherwise than the record says")
         if any(SECRET in text for text in kept.values()):
             self._fault(f"step {self._no}: a secret stands in the record")
+
+    def _log(self) -> None:
+        """Show the newest steps the way `soothsayer log` does."""
+        with Reader(self._state) as reader:
+            rows = list(reader.steps(parse("cause:agent"), reader.now(), limit=LOG_LINES))
+            short = reader.short_runs(row.run for row in rows)
+            look = Look(width=LOG_WIDTH, now_us=reader.now().now_us, short=short)
+        self._line("log", f"the newest {len(rows)} of {self._no} steps, as `soothsayer log` shows them")
+        for line in steps(rows, look):
+            self._show(Text("  ").append_text(line))
 
     def _verify(self) -> None:
         report = verify([self._state])

@@ -212,8 +212,7 @@ class Relay:
             else:
                 self._unreadable(batch.raw, member, together.take)
 
-    def _host_ended(self, end: LegEnd) -> None:
-        self._connection.log(f"the host {end.why}")
+    def _host_ended(self, _end: LegEnd) -> None:
         self._gone.set()
 
     # -- of servers (ServerSide) --------------------------------------------------------------------------------------
