@@ -1,10 +1,13 @@
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from soothsayer_mcp.adapters.policy_files.positions import Items, Pairs, examine, mark_of, plain, read
 from soothsayer_mcp.adapters.policy_files.problems import LoadErrors, Mark, nearest
 from soothsayer_mcp.model.json import Json, canonical
+
+STEADY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""Machines that run tests are busy: how long an example takes says nothing."""
 
 
 def wrong(text: str | bytes) -> list[str]:
@@ -98,6 +101,7 @@ def test_a_path_leads_to_its_place() -> None:
     assert mark_of(tree, ("z",)) == Mark(line=1, column=1)
 
 
+@STEADY
 @given(st.text(alphabet="ab: -[]{}\"'#&*!|>\n\t0123456789.no~\\%@`", max_size=60))
 def test_any_text_loads_or_has_an_error_inside_the_file(text: str) -> None:
     found, problems = examine(text.encode(), "f")
