@@ -15,6 +15,7 @@ from typing import TypeAlias
 import anyio
 import pytest
 
+from needs import need
 from recording import admit, bind, end, intend, make_answer, make_step, opened, run, whole_step
 from soothsayer_mcp.adapters.store.sqlite import SqliteStore
 from soothsayer_mcp.adapters.verifier import verify
@@ -24,8 +25,6 @@ from soothsayer_mcp.model.run import RunState
 from soothsayer_mcp.model.step import RecordedStep
 from soothsayer_mcp.ports import PortError
 from soothsayer_mcp.run.close import close
-
-from needs import need
 
 SEGMENT = "trace-000001.db"
 
