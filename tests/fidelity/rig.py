@@ -45,16 +45,27 @@ class Rig:
         policy: str = WATCHING,
         words: Sequence[str | Path] = (),
         command: Sequence[str | Path] = (),
+        config: Path | None = None,
         env: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
         self.script = script or Script()
-        server = command or self.script.command(folder)
-        self.state = folder / "state"
         (folder / "policy.yaml").write_text(policy, encoding="utf-8")
-        proxy: list[str | Path] = [sys.executable, "-m", "soothsayer_mcp", "proxy", "--state", self.state]
-        proxy += ["--name", self.script.name, "--policy", folder / "policy.yaml", *words]
-        self.command = [*proxy, "--", *server] if server else proxy
+        self.state = folder / "state"
+        self.command: list[str | Path] = [
+            sys.executable,
+            "-m",
+            "soothsayer_mcp",
+            "proxy",
+            "--state",
+            self.state,
+            *words,
+        ]
+        if config is not None:
+            self.command += ["--config", config]
+        else:
+            self.command += ["--name", self.script.name, "--policy", folder / "policy.yaml", "--"]
+            self.command += command or self.script.command(folder)
         self.host = RawHost(self.command, cwd=folder, env=None if env is None else {**os.environ, **env})
 
     def __enter__(self) -> Self:
