@@ -292,6 +292,14 @@ def test_a_slice_of_what_is_not_there_is_none() -> None:
         assert found.slice(path) is None
 
 
+def test_a_number_is_no_key_of_an_object_and_no_place_before_the_first_or_after_the_last() -> None:
+    found = frame(b'{"o":{"0":1},"l":[[0]]}')
+    for path in (("o", 0), ("l", -1), ("l", 1), (0,), ("l", 0, "x"), ("l", "0")):
+        assert found.slice(path) is None
+    assert found.slice(("l", 0)) == b"[0]"
+    assert found.slice(("l", 0, 0)) == b"0"
+
+
 def test_items_of_what_is_no_array_are_refused() -> None:
     found = frame(b'{"a":{"x":1},"n":1}')
     for path in (("a",), ("n",), ("b",)):

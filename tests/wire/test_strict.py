@@ -87,6 +87,11 @@ UNREADABLE: list[tuple[bytes, Fault]] = [
     (b'{"id" 7}', Fault.BROKEN_JSON),
     (b'{"id":}', Fault.BROKEN_JSON),
     (b'{"id":7 "method":"m"}', Fault.BROKEN_JSON),
+    (b'{"id"=7,"method":"m"}', Fault.BROKEN_JSON),
+    (b'{"id":7;"method":"m"}', Fault.BROKEN_JSON),
+    (b'{"id":7,"method":"m","params":{"a"=1}}', Fault.BROKEN_JSON),
+    (b'{"id":7,"method":"m","params":{"a":1;"b":2}}', Fault.BROKEN_JSON),
+    (b'[{"id":7,"method":"m"};{"id":8,"method":"m"}]', Fault.BROKEN_JSON),
     (b'{"id":07,"method":"m"}', Fault.BROKEN_JSON),
     (b'{"id":+7,"method":"m"}', Fault.BROKEN_JSON),
     (b'{"id":7,"method":"m","params":{"a":1.}}', Fault.BROKEN_JSON),
@@ -280,6 +285,7 @@ def test_input_of_any_depth_is_refused_and_kills_nothing(deep: bytes) -> None:
     error = refused(deep)
     assert (error.fault, error.code) == (Fault.TOO_DEEP, Code.INVALID_REQUEST)
     assert error.id == (7 if b'"id":7' in deep else None)
+    assert error.answerable
 
 
 def test_the_greatest_depth_is_read() -> None:
