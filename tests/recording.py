@@ -1,6 +1,5 @@
 """Steps at every stage of their life, for tests of the store."""
 
-import itertools
 import time
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
@@ -10,7 +9,8 @@ from typing import Any, TypeVar
 import anyio
 
 from soothsayer_mcp.adapters.store.sqlite import SqliteStore
-from soothsayer_mcp.model.call import Cause, Client, Principal, Proposal, RunId, StepId, ToolDefinition
+from soothsayer_mcp.adapters.system import RandomIds
+from soothsayer_mcp.model.call import Cause, Client, Principal, Proposal, RunId, ToolDefinition
 from soothsayer_mcp.model.decision import Decision, Effect, Mode, RuleMatch
 from soothsayer_mcp.model.entry import Durability, PayloadMode
 from soothsayer_mcp.model.evidence import Support
@@ -32,7 +32,6 @@ ROOM = 256 * 1024
 """Ballast for tests: less to write than the real one."""
 
 T = TypeVar("T")
-_numbers = itertools.count(1)
 
 
 def run(body: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -111,7 +110,7 @@ def make_step(
     arguments = {"path": "src/app.py"} if arguments is None else arguments
     definition = compact({"name": tool})
     proposed = ProposedStep(
-        id=StepId(f"{next(_numbers):016x}"),
+        id=RandomIds().step(),
         run_id=run_id,
         cause=Cause.AGENT,
         principal=PRINCIPAL,

@@ -110,6 +110,8 @@ class SqliteStore:
         self._payload_mode = payload_mode
         self._last_context: tuple[bytes, PayloadMode, Payload] | None = None
         self._waiting: dict[Item[Any], tuple[float, asyncio.AbstractEventLoop]] = {}
+        self._gathered: list[Item[Any]] = []
+        """What this turn of the event loop has brought so far."""
         self._sweeper: asyncio.TimerHandle | None = None
         self._sweep_loop: asyncio.AbstractEventLoop | None = None
 
@@ -216,6 +218,7 @@ class SqliteStore:
         if self._closed:
             return
         self._closed = True
+        self._hand_over()
         self._reader.close()
         if self._writer.stop(CLOSE_S):
             self._turnstile.close()
@@ -414,7 +417,11 @@ class SqliteStore:
         if self._sweeper is None or self._sweep_loop is not loop:
             self._sweep_loop = loop
             self._sweeper = loop.call_later(_SWEEP_S, self._sweep, loop)
-        self._writer.put(item)
+        # Calls that came together are handed over together: given one by one, each would find the writer idle and
+        # become a transaction of its own.
+        if not self._gathered:
+            loop.call_soon(self._hand_over)
+        self._gathered.append(item)
         try:
             return await future
         except asyncio.CancelledError:
@@ -422,6 +429,10 @@ class SqliteStore:
             raise
         finally:
             del self._waiting[item]
+
+    def _hand_over(self) -> None:
+        gathered, self._gathered = self._gathered, []
+        self._writer.put_all(gathered)
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         """Give up what waits for too long; one timer for all, because a timer for each costs as much as its entry."""

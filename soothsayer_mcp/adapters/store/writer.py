@@ -122,7 +122,7 @@ class Writer:
         self._turnstile = turnstile
         self._db = db
         self._ballast = ballast
-        self._queue: queue.SimpleQueue[AnyItem | Stop] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Sequence[AnyItem] | Stop] = queue.SimpleQueue()
         self._owed: list[AnyItem] = []
         self._claimed: list[AnyItem] = []
         self._down = ""
@@ -149,7 +149,11 @@ class Writer:
 
     def put(self, item: AnyItem) -> None:
         """Have an item written. Any thread may call this."""
-        self._queue.put(item)
+        self._queue.put((item,))
+
+    def put_all(self, items: Sequence[AnyItem]) -> None:
+        """Have items written that belong into one transaction because they came together."""
+        self._queue.put(items)
 
     def stop(self, within_s: float) -> bool:
         """Write what is waiting, close the chain and the file; false when that took too long."""
@@ -177,8 +181,8 @@ class Writer:
                 if isinstance(found, Stop):
                     self._stop = found
                     break
-                items.append(found)
-                size += found.size
+                items += found
+                size += sum(item.size for item in found)
         except queue.Empty:
             if items and all(item.owed for item in items) and time.monotonic() < self._try_at:
                 with contextlib.suppress(queue.Empty):
@@ -186,7 +190,7 @@ class Writer:
                     if isinstance(found, Stop):
                         self._stop = found
                     else:
-                        items.append(found)
+                        items += found
         return items
 
     def _patience(self) -> float:
@@ -454,7 +458,7 @@ class Writer:
                 while True:
                     found = self._queue.get_nowait()
                     if not isinstance(found, Stop):
-                        items.append(found)
+                        items += found
             if not items or time.monotonic() > until:
                 break
             try:
