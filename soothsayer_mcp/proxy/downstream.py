@@ -19,7 +19,7 @@ from soothsayer_mcp.wire import replies
 from soothsayer_mcp.wire.eras import Era
 from soothsayer_mcp.wire.frame import Frame, FrameKind
 from soothsayer_mcp.wire.ids import IdKey, Mint, key
-from soothsayer_mcp.wire.strict import Batch, Fault, Side, WireError, id_of_oversized, read_host, read_server
+from soothsayer_mcp.wire.strict import Fault, Side, WireError, id_of_oversized, read_server, read_server_batch
 
 STARTS_PER_MINUTE = 3
 MINUTE_NS = 60_000_000_000
@@ -502,6 +502,10 @@ class Downstream:
     def _unreadable(self, line: bytes, wrong: WireError) -> None:
         if wrong.fault is Fault.ARRAY and self.batches and self._take_all(line):
             return
+        self._drop(line, wrong)
+
+    def _drop(self, line: bytes, wrong: WireError) -> None:
+        """End the call that an unreadable message was to answer, if it shows which; the message goes no further."""
         if wrong.id is not None:
             summary = f"the answer of {self.name} cannot be read: {wrong.text}".rstrip(".")
             self._settle(key(wrong.id), PortError(Reason.ANSWER_UNREADABLE, summary, acted=Acted.MAYBE))
@@ -517,17 +521,14 @@ class Downstream:
     def _take_all(self, line: bytes) -> bool:
         """Take each message of an array; the one version that has arrays has them both ways."""
         try:
-            batch = read_host(line, max_bytes=self.limits.max_frame)
+            batch = read_server_batch(line, max_bytes=self.limits.max_frame)
         except WireError:
-            return False
-        if not isinstance(batch, Batch):
             return False
         for member in batch.members:
             if isinstance(member, Frame):
                 self._take(member)
             else:
-                assert self._side is not None
-                self._side.garbage_from(self, line, member)
+                self._drop(line, member)
         return True
 
     def _ended(self, leg: Leg, end: LegEnd) -> None:

@@ -2,6 +2,7 @@
 
 import json
 
+import anyio
 import pytest
 
 from proxy.stage import (
@@ -211,3 +212,14 @@ async def test_empty_is_not_absent() -> None:
         progress = notice("notifications/progress", '{"progressToken":0,"progress":1}').encode()
         server.leg.feed(progress)
         assert stage.host.sent[-1] == progress
+
+
+async def test_an_element_of_a_servers_array_that_is_no_message_spoils_no_other() -> None:
+    server = ScriptedServer(initialize=result(initialize_result("2025-03-26"))).off("tools/call")
+    async with Stage(server).playing() as stage:
+        await stage.open("2025-03-26")
+        stage.host.say(call("6"))
+        await anyio.wait_all_tasks_blocked()
+        twice = f'{{"jsonrpc":"2.0","id":6,"result":{DONE},"x":1,"x":2}}'
+        server.leg.feed(f"[7,{twice}]".encode())
+        assert await stage.host.answer(6) == twice.encode()
