@@ -7,6 +7,7 @@ direction. Which of the two it is does not show from outside.
 
 import asyncio
 import contextlib
+import contextvars
 import errno
 import os
 import select
@@ -280,7 +281,9 @@ class _ThreadReader:
         self._loop = asyncio.get_running_loop()
         self._deliver = deliver
         self._ended = ended
-        threading.Thread(target=self._read, args=(self._loop,), name="read", daemon=True).start()
+        # What is handed over runs in the context of who started us: in a thread's own, anyio knows of no loop.
+        args = (self._loop, contextvars.copy_context())
+        threading.Thread(target=self._read, args=args, name="read", daemon=True).start()
 
     def pause(self) -> None:
         self._may_read.clear()
@@ -300,7 +303,7 @@ class _ThreadReader:
         if self._loop is None:
             os.close(self._fd)
 
-    def _read(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _read(self, loop: asyncio.AbstractEventLoop, context: contextvars.Context) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to hand anything to
             while self._open:
                 self._may_read.wait()
@@ -314,9 +317,9 @@ class _ThreadReader:
                 lines = self._lines.feed(chunk) if chunk else self._lines.finish()
                 if lines:
                     self._window.acquire()
-                    loop.call_soon_threadsafe(self._hand_over, lines)
+                    loop.call_soon_threadsafe(self._hand_over, lines, context=context)
                 if not chunk:
-                    loop.call_soon_threadsafe(self._finished)
+                    loop.call_soon_threadsafe(self._finished, context=context)
                     break
         os.close(self._fd)
 
@@ -504,7 +507,9 @@ class _ThreadWriter:
     def start(self, failed: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._failed = failed
-        threading.Thread(target=self._write, args=(self._loop,), name="write", daemon=True).start()
+        # What is handed over runs in the context of who started us: in a thread's own, anyio knows of no loop.
+        args = (self._loop, contextvars.copy_context())
+        threading.Thread(target=self._write, args=args, name="write", daemon=True).start()
 
     def send(self, raw: bytes) -> None:
         if self._open:
@@ -528,16 +533,16 @@ class _ThreadWriter:
         if self._loop is None:
             os.close(self._fd)
 
-    def _write(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _write(self, loop: asyncio.AbstractEventLoop, context: contextvars.Context) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
             while True:
                 batch, more = self._gather()
                 try:
                     self._write_all(b"".join(batch))
                 except OSError:
-                    loop.call_soon_threadsafe(self._broken)
+                    loop.call_soon_threadsafe(self._broken, context=context)
                     break
-                loop.call_soon_threadsafe(self._written, sum(map(len, batch)))
+                loop.call_soon_threadsafe(self._written, sum(map(len, batch)), context=context)
                 if not more:
                     break
         os.close(self._fd)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import contextvars
 import os
 import sys
 import threading
@@ -152,10 +153,13 @@ def _watch_exit(child: Child, exited: Callable[[], None]) -> Callable[[], None]:
         exited()
         return _nothing
 
+    # Not in the thread's own context, where anyio knows of no loop.
+    context = contextvars.copy_context()
+
     def wait() -> None:
         child.process.wait()
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
-            loop.call_soon_threadsafe(exited)
+            loop.call_soon_threadsafe(exited, context=context)
 
     threading.Thread(target=wait, name="exit", daemon=True).start()
     return _nothing
