@@ -129,13 +129,15 @@ class Calls:
         client = connection.client_of(request)
         run_id = await self._run(frame, client, policy, flaws)
         server, name = self._owner(params, flaws)
+        full = server is not None and server.full
         if server is not None:
-            if server.full:
+            if full:
                 summary = f"{server.name} has too many calls in flight"
                 flaws.append(Failure(reason=Reason.TOO_MANY_IN_FLIGHT, summary=summary))
             proposed.server = server
             server.calls_in_flight += 1
-        tool = await self._tool(request, server, name, policy, flaws)
+        # A full server may be one that answers nothing: the refusal waits for no list of it.
+        tool = None if full else await self._tool(request, server, name, policy, flaws)
         arguments = self._arguments(params, tool, flaws)
         if server is not None:
             request.servers = (server.name,)
