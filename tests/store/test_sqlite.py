@@ -415,17 +415,26 @@ def test_a_cancelled_caller_leaves_no_intent_that_nobody_closes(tmp_path: Path) 
     assert verify([tmp_path]).open == []
 
 
-def test_a_caller_that_is_cancelled_still_gets_its_outcome_on_record(tmp_path: Path) -> None:
+def test_a_caller_that_is_cancelled_still_gets_its_outcome_on_record_and_its_run_goes_on(tmp_path: Path) -> None:
+    """Cancelled at every moment between handing it over and its receipt."""
+
     async def body(store: SqliteStore) -> None:
-        recorded = await intend(store, make_step(await bind(store)))
-        with anyio.CancelScope() as scope:
-            scope.cancel()
-            await store.record_outcome(recorded.answered(make_answer()).verified(()), close)
-        await store.note(Note(kind=Kind.MESSAGE_DROPPED, fields={"from": "host", "bytes": 1}))
+        run_id = await bind(store)
+        for turns in (*range(8), *range(8, 400, 13)):
+            recorded = await intend(store, make_step(run_id))
+            async with anyio.create_task_group() as group:
+                group.start_soon(end, store, recorded)
+                for _ in range(turns):
+                    await anyio.lowlevel.checkpoint()
+                group.cancel_scope.cancel()
+        await whole_step(store, run_id)
 
     with opened(tmp_path) as store:
         run(lambda: body(store))
-    assert [body["outcome"] for body in bodies(tmp_path, "step.outcome")] == ["succeeded"]
+    outcomes = [body["outcome"] for body in bodies(tmp_path, "step.outcome")]
+    assert set(outcomes) == {"succeeded"}
+    assert read(tmp_path, "SELECT state FROM runs") == [("open",)]
+    assert_holds(tmp_path)
 
 
 def test_closing_ends_what_is_in_flight_as_unknown(tmp_path: Path) -> None:

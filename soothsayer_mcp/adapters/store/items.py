@@ -47,8 +47,6 @@ class Item(Generic[Result]):
         """Set when there is a result or an error, for threads without a loop."""
         self.result: Result | None = None
         self.error: PortError | None = None
-        self.gave_up = Reason.TRACE_UNAVAILABLE
-        """Why nobody waits any more, where nobody does."""
         self.size = 0
 
     def claim(self) -> bool:
@@ -67,8 +65,14 @@ class Item(Generic[Result]):
         """What the one who waits is told when it cannot be written."""
         return PortError(Reason.TRACE_UNAVAILABLE, why, acted=Acted.NO)
 
+    @property
+    def gave_up(self) -> bool:
+        """Whether the one who waited was told that it is not on record; else nobody waits because of a cancel."""
+        future = self.future
+        return future is not None and future.done() and not future.cancelled() and future.exception() is not None
+
     def orphaned(self) -> "Item[None] | None":
-        """What has to be written instead when it became durable and nobody waits for it."""
+        """What has to be written too when it became durable and nobody waits for it."""
         return None
 
     def committed(self) -> None:
@@ -185,8 +189,11 @@ class IntentItem(Item[Recorded]):
         """An intent that nobody forwards is closed: nothing was sent."""
         if self.error is not None or self.result is None or self.result.outcome is not None:
             return None
-        summary = "its receipt came too late" if self.gave_up is Reason.TRACE_UNAVAILABLE else "by the host"
-        failure = Failure(reason=self.gave_up, summary=summary, certainly_not_acted=True)
+        late = self.gave_up
+        reason, summary = (
+            (Reason.TRACE_UNAVAILABLE, "its receipt came too late") if late else (Reason.WITHDRAWN, "by the host")
+        )
+        failure = Failure(reason=reason, summary=summary, certainly_not_acted=True)
         return EndItem(self._step.run_id, self.result.no, failure, began_ns=self._step.began_ns)
 
 
@@ -217,7 +224,6 @@ class OutcomeItem(Item[Closed]):
         parts = (("result", result), ("said", said))
         self._parts = [(name, part) for name, part in parts if part is not None]
         self.size = sum(part.size for _, part in self._parts)
-        self.gave_up = Reason.OUTCOME_LOST
 
     def apply(self, batch: Batch) -> Closed:
         """Write the findings and the outcome, and close on the run as it stands."""
@@ -253,10 +259,11 @@ class OutcomeItem(Item[Closed]):
         return PortError(Reason.OUTCOME_LOST, why, acted=Acted.NO if self._step.acted is Acted.NO else Acted.MAYBE)
 
     def orphaned(self) -> "Item[None] | None":
-        """Nobody was told of this outcome: its run takes no further step."""
-        if self.gave_up is Reason.CANCELLED:
-            return None  # Recorded as it should be; only its caller went away.
-        return self.lost()
+        """Whoever was told that this outcome is not on record goes on as if it were not: the run stops.
+
+        Where the caller only went away, it is recorded as it should be.
+        """
+        return self.lost() if self.gave_up else None
 
     def lost(self) -> "EndItem":
         """What is written instead once it can be: the outcome is lost and the run stops."""

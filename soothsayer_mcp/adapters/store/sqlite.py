@@ -419,7 +419,7 @@ class SqliteStore:
             self._sweeper = loop.call_later(_SWEEP_S, self._sweep, loop)
         # Calls that came together are handed over together: given one by one, each would find the writer idle and
         # become a transaction of its own.
-        if not self._gathered:
+        if not self._gathered or self._gathered[-1].loop is not loop:
             loop.call_soon(self._hand_over)
         self._gathered.append(item)
         try:
@@ -456,9 +456,7 @@ class SqliteStore:
     def _leave(self, item: Item[Any], future: "asyncio.Future[Any]") -> None:
         """The caller was cancelled. An outcome is recorded all the same; an intent is withdrawn."""
         if isinstance(item, OutcomeItem):
-            item.gave_up = Reason.CANCELLED
             return
-        item.gave_up = Reason.WITHDRAWN
         if not item.claim() and future.done() and not future.cancelled():
             orphan = item.orphaned()
             if orphan is not None:
