@@ -3,6 +3,7 @@
 import ast
 import sys
 from enum import StrEnum
+from functools import cache
 
 import pytest
 
@@ -284,8 +285,14 @@ def _names(source: Source, member: StrEnum) -> bool:
     """Whether the module names the member outside its own definition and its table of words."""
     if source.name == type(member).__module__.removeprefix("soothsayer_mcp."):
         return False
-    wanted = (type(member).__name__, member.name)
-    return any(
-        isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and (node.value.id, node.attr) == wanted
+    return (type(member).__name__, member.name) in _attributes(source)
+
+
+@cache
+def _attributes(source: Source) -> frozenset[tuple[str, str]]:
+    """Every `Name.attribute` in a module."""
+    return frozenset(
+        (node.value.id, node.attr)
         for node in ast.walk(source.tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
     )
