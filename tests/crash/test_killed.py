@@ -41,9 +41,12 @@ def wait_ready(victims: Sequence["subprocess.Popen[str]"]) -> None:
 
 
 def kill(victim: "subprocess.Popen[str]", after_s: float) -> None:
-    with pytest.raises(subprocess.TimeoutExpired):
+    try:
         victim.wait(timeout=after_s)
-    victim.kill()
+    except subprocess.TimeoutExpired:
+        victim.kill()
+    else:
+        pytest.fail(f"it ended by itself: {victim.communicate()[1]}")
     victim.wait(10)
     for pipe in (victim.stdout, victim.stderr):
         assert pipe is not None
