@@ -242,14 +242,19 @@ def test_each_level_syncs_what_it_promises(tmp_path: Path, level: Durability, sy
     assert found == synced
 
 
+def is_soft(store: SqliteStore) -> bool:
+    """Whether something is written that is not synced yet."""
+    return store._writer._soft_since is not None
+
+
 def test_an_unsynced_outcome_is_synced_within_a_second(tmp_path: Path) -> None:
     with opened(tmp_path, durability=Durability.BALANCED) as store:
         run_id = run(lambda: bind(store))
         run(lambda: whole_step(store, run_id))
-        assert store._writer._soft_since is not None
+        assert is_soft(store)
         until = time.monotonic() + 30
-        while store._writer._soft_since is not None and time.monotonic() < until:
+        while is_soft(store) and time.monotonic() < until:
             run(lambda: store.read_run(run_id))
-        assert store._writer._soft_since is None
+        assert not is_soft(store)
         with closing(sqlite3.connect(tmp_path / SEGMENT)) as db:
             assert db.execute("SELECT value FROM meta WHERE key = 'synced'").fetchone() is not None
