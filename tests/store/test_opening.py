@@ -16,6 +16,7 @@ from needs import need
 from recording import bind, open_store, opened, run, whole_step
 from soothsayer_mcp.adapters.store.folder import StoreError, file_system
 from soothsayer_mcp.adapters.store.lock import FileLock, Turnstile
+from soothsayer_mcp.adapters.store.sqlite import SqliteStore
 from soothsayer_mcp.adapters.verifier import verify
 from soothsayer_mcp.model.entry import Durability
 
@@ -244,6 +245,10 @@ def test_each_level_syncs_what_it_promises(tmp_path: Path, level: Durability, sy
 
 def is_soft(store: SqliteStore) -> bool:
     """Whether something is written that is not synced yet."""
+    return store._writer._soft_since is not None
+
+
+def is_unsynced(store: SqliteStore) -> bool:
     return store._writer._soft_since is not None
 
 
