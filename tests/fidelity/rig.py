@@ -46,6 +46,7 @@ class Rig:
         words: Sequence[str | Path] = (),
         command: Sequence[str | Path] = (),
         config: Path | None = None,
+        url: str = "",
         env: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
@@ -64,8 +65,8 @@ class Rig:
         if config is not None:
             self.command += ["--config", config]
         else:
-            self.command += ["--name", self.script.name, "--policy", folder / "policy.yaml", "--"]
-            self.command += command or self.script.command(folder)
+            self.command += ["--name", self.script.name, "--policy", folder / "policy.yaml"]
+            self.command += ["--url", url] if url else ["--", *(command or self.script.command(folder))]
         self.host = RawHost(self.command, cwd=folder, env=None if env is None else {**os.environ, **env})
 
     def __enter__(self) -> Self:
@@ -141,3 +142,23 @@ def call(tool: str, arguments: str = "{}", request_id: str = "1", *, era: str = 
 
 def answered(result: str, request_id: str = "1") -> bytes:
     return f'{{"jsonrpc":"2.0","id":{request_id},"result":{result}}}'.encode()
+
+
+def lives(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX"
+
+
+def resident_mib(pid: int) -> float:
+    """The most memory that a process has had resident."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def step(answer: bytes | JsonObject) -> JsonObject:
+    """What the proxy says of a step that did not go well."""
+    message = read(answer) if isinstance(answer, bytes) else answer
+    return cast("JsonObject", at(message, "result", "_meta", "dev.soothsayer/step"))

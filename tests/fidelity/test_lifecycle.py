@@ -9,31 +9,10 @@ from typing import Self, cast
 
 import pytest
 
-from fidelity.rig import ALLOWING, ERAS, Rig, answered, at, call, notice, read, request
-from soothsayer_mcp.model.json import JsonObject
+from fidelity.rig import ALLOWING, ERAS, Rig, answered, call, lives, notice, read, request, resident_mib, step
 from soothsayer_mcp.testing.servers import Script, burst, die, hush, in_life, line, raw, result, say, tool, wait_until
 
 DONE = '{"resultType":"complete","content":[]}'
-
-
-def lives(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state not in "ZX"
-
-
-def resident_mib(pid: int) -> float:
-    """The most memory that a process has had resident."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
-
-
-def step(answer: bytes | JsonObject) -> JsonObject:
-    """What the proxy says of a step that did not go well."""
-    message = read(answer) if isinstance(answer, bytes) else answer
-    return cast("JsonObject", at(message, "result", "_meta", "dev.soothsayer/step"))
 
 
 def test_noise_of_a_server_never_reaches_the_host_and_is_told_under_its_name(tmp_path: Path) -> None:

@@ -97,6 +97,7 @@ def scripted() -> Script:
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     with Rig(tmp_path_factory.mktemp("methods"), scripted()) as rig:
         rig.host.initialize()
+        rig.fence()
         yield rig
 
 
@@ -106,6 +107,7 @@ def governed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     with Rig(tmp_path_factory.mktemp("governed"), scripted(), policy=ALLOWING) as rig:
         rig.host.initialize()
         rig.host.call("echo")
+        rig.fence()
         yield rig
 
 
