@@ -97,24 +97,28 @@ class Calls:
     async def _closed(self, request: HostRequest, call: Call, proposed: "_Proposed") -> ClosedStep | Unrecorded:
         try:
             proposed.step = await self._propose(request, proposed)
-            return await self._governor.govern(proposed.step, call)
+            closed = await self._governor.govern(proposed.step, call)
         except PortError as error:
-            return Unrecorded(failure=error.failure)
+            closed = Unrecorded(failure=error.failure)
         except Exception:  # noqa: BLE001 - the fault is put on record as the step's end
             self._connection.fault()
-            return await self._abandoned(request, call, proposed.step)
+            closed = await self._abandoned(call, proposed.step)
+        if isinstance(closed, Unrecorded) and call.recorded is None:
+            # No step tells of this refusal; a message does, as soon as anything can be recorded.
+            self._refused_unrecorded(request, closed.failure.reason)
+        return closed
 
-    async def _abandoned(self, request: HostRequest, call: Call, step: ProposedStep | None) -> ClosedStep | Unrecorded:
+    async def _abandoned(self, call: Call, step: ProposedStep | None) -> ClosedStep | Unrecorded:
         if step is not None:
             return await self._governor.abandon(step, call)
-        self._connection.dropped(
-            request.frame.raw, Reason.INTERNAL_ERROR, origin="host", method=request.method, answered=True
-        )
         return Unrecorded(failure=Failure(reason=Reason.INTERNAL_ERROR, summary=""))
+
+    def _refused_unrecorded(self, request: HostRequest, reason: Reason) -> None:
+        self._connection.dropped(request.frame.raw, reason, origin="host", method=request.method, answered=True)
 
     def _refuse_flood(self, request: HostRequest) -> None:
         failure = Failure(reason=Reason.TOO_MANY_IN_FLIGHT, summary=f"{CALLS} calls are in flight already")
-        self._connection.dropped(request.frame.raw, failure.reason, origin="host", method=request.method, answered=True)
+        self._refused_unrecorded(request, failure.reason)
         request.answer(answers.failed(request.id, failure, step="", acted=Acted.NO, stateless=request.stateless))
 
     # -- proposing ----------------------------------------------------------------------------------------------------

@@ -113,7 +113,7 @@ class Checked:
         unknown: str = "",
     ) -> None:
         if way is None:
-            request.answer(replies.error(request.id, Code.INVALID_PARAMS, unknown))
+            self._connection.nobody(request, Code.INVALID_PARAMS, unknown)
         else:
             self._connection.spawn(self._check, request, way, then)
 
@@ -143,7 +143,7 @@ class Checked:
         connection = self._connection
         uri = text_of(request.frame.params, "uri") or ""
         able = [server.name for server in connection.fleet if server.can("resources")]
-        last = replies.error(request.id, Code.INVALID_PARAMS, "No server has such a resource.")
+        last: bytes | None = None
         for name in connection.owners.candidates(uri, able):
             server = connection.fleet.named(name)
             if server is None or not await self._passes(request, _as_it_came(request, server)):
@@ -163,7 +163,10 @@ class Checked:
                     request.answer(raw)
                 return
             last = answer.raw
-        request.answer(last)
+        if last is None:
+            connection.nobody(request, Code.INVALID_PARAMS, "No server has such a resource.")
+        else:
+            request.answer(last)
 
     def _looked_at(self, request: HostRequest, server: Downstream, answer: Frame) -> bytes | None:
         """The answer, unless what it asks of the host has to be checked first."""

@@ -268,6 +268,11 @@ class HostConnection:
             fields["reason"] = decision.reason.value
         return Note(kind=Kind.MESSAGE_CHECKED, fields=fields)
 
+    def nobody(self, request: HostRequest, code: Code, text: str) -> None:
+        """Answer a request that no server here is for; it goes no further."""
+        self.dropped(request.frame.raw, "nobody_has_it", origin="host", method=request.method, answered=True)
+        request.answer(replies.error(request.id, code, text))
+
     def refuse(self, request: HostRequest, reason: Reason, summary: str) -> None:
         """Answer what is no tool call with a policy refusal."""
         request.answer(replies.error(request.id, Code.POLICY, *refusal(reason, summary)))

@@ -1,9 +1,9 @@
 """Messages that are no tool calls: decided by policy, on record before they go on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from soothsayer_mcp.model.call import Client
-from soothsayer_mcp.model.decision import Decision, Effect, Mode
+from soothsayer_mcp.model.decision import Decision, Effect, Mode, RuleMatch
 from soothsayer_mcp.model.facts import NO_FACTS
 from soothsayer_mcp.model.failure import Reason
 from soothsayer_mcp.model.json import Json, JsonObject
@@ -51,6 +51,8 @@ class Gate:
     ) -> Refusal | None:
         """Decide, record durably, and say why it may not go on; `None` lets it pass."""
         decision = self.decide(server, method, params, client=client)
+        if method == "elicitation/create" and decision.effect is Effect.ALLOW and decision.mode is Mode.ENFORCE:
+            decision = _without_secrets(decision, server, params)
         try:
             await self._connection.store.note(
                 self._connection.checked(method, decision, origin=origin, server=server, size=size)
@@ -59,8 +61,6 @@ class Gate:
             return Refusal(reason=error.reason, summary=error.summary)
         if decision.effect is not Effect.ALLOW:
             return Refusal(reason=decision.reason or Reason.INTERNAL_ERROR, summary=_why(decision, server, method))
-        if method == "elicitation/create" and decision.mode is Mode.ENFORCE and wants_a_secret(params):
-            return Refusal(reason=Reason.RULE_DENIED, summary=f"forms/no-secrets: {server} asks a person for a secret")
         return None
 
     async def inputs_pass(self, server: str, result: Json) -> Refusal | None:
@@ -71,6 +71,7 @@ class Gate:
         for request in requests.values():
             method = request.get("method") if isinstance(request, dict) else None
             if not isinstance(request, dict) or not isinstance(method, str) or method not in INPUT_METHODS:
+                self._connection.dropped(b"", "unknown_method", origin="server", server=server)
                 named = quoted(method) if isinstance(method, str) else "nothing"
                 return Refusal(reason=Reason.RULE_DENIED, summary=f"inputs/unknown: {server} asks the host for {named}")
             params = request.get("params")
@@ -80,6 +81,14 @@ class Gate:
             if refusal is not None:
                 return refusal
         return None
+
+
+def _without_secrets(decision: Decision, server: str, params: JsonObject) -> Decision:
+    """No form asks a person for a secret."""
+    if not wants_a_secret(params):
+        return decision
+    rule = RuleMatch(id="forms/no-secrets", effect=Effect.DENY, text=f"{server} asks a person for a secret")
+    return replace(decision, effect=Effect.DENY, reason=Reason.RULE_DENIED, rules=(rule,))
 
 
 def _why(decision: Decision, server: str, method: str) -> str:

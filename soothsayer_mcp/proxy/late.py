@@ -18,7 +18,6 @@ from soothsayer_mcp.proxy.opening import OPENING_BOUND_S
 from soothsayer_mcp.proxy.owed import HostRequest
 from soothsayer_mcp.proxy.paging import pages_of
 from soothsayer_mcp.proxy.tasks import Arrival, Clash, Ending, Task, Tasks
-from soothsayer_mcp.wire import replies
 from soothsayer_mcp.wire.codes import Code
 from soothsayer_mcp.wire.frame import Frame, FrameKind, Replace
 from soothsayer_mcp.wire.strict import read_server
@@ -65,7 +64,7 @@ class Late:
             # One server may know tasks from before this connection; of several nobody can tell which.
             found, server = None, self._connection.fleet.only
         if server is None:
-            request.answer(replies.error(request.id, Code.INVALID_PARAMS, "There is no such task."))
+            self._connection.nobody(request, Code.INVALID_PARAMS, "There is no such task.")
         else:
             self._connection.spawn(self._ask, request, server, found)
 
@@ -194,7 +193,7 @@ class Late:
         envelope = connection.envelope_of(request)
         servers = [server for server in connection.fleet if server.can("tasks")]
         if not servers:
-            request.answer(replies.error(request.id, Code.METHOD_NOT_FOUND, "No server keeps tasks."))
+            connection.nobody(request, Code.METHOD_NOT_FOUND, "No server keeps tasks.")
             return
 
         async def ask(server: Downstream) -> list[Frame]:

@@ -68,9 +68,9 @@ class Lists:
         try:
             shown = await self._shown_tools(request, server, answer, edition, policy)
         except PortError as error:
-            shown = self._unreadable(request, error.summary, answer, policy)
+            shown = self._unreadable(request, server, error.summary, answer, policy)
         except ListUnreadableError as error:
-            shown = self._unreadable(request, f"{server.name} {error}", answer, policy)
+            shown = self._unreadable(request, server, f"{server.name} {error}", answer, policy)
         request.answer(shown)
 
     async def _shown_tools(
@@ -96,11 +96,13 @@ class Lists:
         tool = book.listed(item)
         return tool is not None and visible(policy, tool, self._connection.principal)
 
-    @staticmethod
-    def _unreadable(request: HostRequest, why: str, answer: Frame, policy: Policy) -> bytes:
+    def _unreadable(self, request: HostRequest, server: Downstream, why: str, answer: Frame, policy: Policy) -> bytes:
         """A list that cannot be filtered is an error, never shown as it is; observing changes no byte."""
         if policy.mode is Mode.OBSERVE:
             return mended(answer, request)
+        self._connection.dropped(
+            answer.raw, "list_unreadable", origin="server", method=request.method, server=server.name
+        )
         return replies.error(request.id, Code.INTERNAL_ERROR, f"{why}.")
 
     # -- the others ---------------------------------------------------------------------------------------------------
@@ -120,7 +122,7 @@ class Lists:
             try:
                 values = values_of(answer, kind.member)
             except ListUnreadableError as error:
-                return self._unreadable(request, f"{server.name} {error}", answer, policy)
+                return self._unreadable(request, server, f"{server.name} {error}", answer, policy)
             keep = [at for at, value in enumerate(values) if self._shows(server, kind, value)]
             hides = len(keep) < len(values)
             return self._cut(request, server, answer, kind.member, keep=keep, of=len(values), hides=hides)
