@@ -139,7 +139,7 @@ def test_calls_are_refused_and_the_proxy_lives_while_the_record_cannot_be_writte
 
 
 @pytest.mark.pitfall("P-TRACE-01")
-def test_a_record_that_was_deleted_refuses_calls_and_the_next_proxy_begins_another(tmp_path: Path) -> None:
+def test_a_proxy_whose_record_was_deleted_refuses_calls_and_harms_no_record_that_another_begins(tmp_path: Path) -> None:
     script = Script()
     with Rig(tmp_path, script, policy=ALLOWING) as rig:
         rig.host.initialize()
@@ -151,10 +151,15 @@ def test_a_record_that_was_deleted_refuses_calls_and_the_next_proxy_begins_anoth
             assert (reason(answer), acted(answer)) == ("trace_unavailable", "no")
         assert rig.host.request("ping")["result"] == {}
         assert len(rig.record.calls()) == 1
-    with Rig(tmp_path, script, policy=ALLOWING) as rig:
-        rig.host.initialize()
-        assert is_done(rig.host.call("echo"))
-    assert [entry["outcome"] for entry in entries(rig.state, "step.outcome")] == ["succeeded"]
+        with Rig(tmp_path, script, policy=ALLOWING) as heir:
+            heir.host.initialize()
+            assert is_done(heir.host.call("echo"))
+            rig.host.end_input()
+            assert rig.host.exit_code() == 0
+            assert is_done(heir.host.call("echo"))
+            heir.host.signal(signal.SIGKILL)
+            heir.host.exit_code()
+    assert [entry["outcome"] for entry in entries(rig.state, "step.outcome")] == ["succeeded"] * 2
     assert verify([rig.state]).holds
 
 
