@@ -93,6 +93,7 @@ ENDINGS = {
 }
 
 
+@pytest.mark.pitfall("P-EVID-01")
 @pytest.mark.parametrize("era", ERAS)
 @pytest.mark.parametrize("how", ENDINGS)
 def test_a_server_that_ends_in_a_call_is_told_as_unknown_and_started_again(how: str, era: str, tmp_path: Path) -> None:
