@@ -126,6 +126,7 @@ def test_calls_are_refused_and_the_proxy_lives_while_the_record_cannot_be_writte
                 answer = rig.host.call("echo", {"text": "y" * 5000})
                 assert (reason(answer), acted(answer)) == ("trace_unavailable", "no")
             assert rig.host.request("ping")["result"] == {}
+            assert at(rig.host.request("tools/list"), "result", "tools", 0, "name") == "echo"
             assert len(rig.record.calls()) == 1
         works_again(rig)
         assert len(rig.record.calls()) == 2
