@@ -4,13 +4,14 @@ import fcntl
 import json
 import os
 import resource
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -185,9 +186,9 @@ def test_a_foreign_lock_of_five_seconds_refuses_calls_and_delays_the_answer_of_o
                 assert (reason(answer), acted(answer)) == ("trace_unavailable", "no")
                 assert time.monotonic() - began < 3
                 assert rig.host.request("ping")["result"] == {}
+                with pytest.raises(TimeoutError):
+                    rig.host.answer(slow, 0.2)
             assert len(rig.record.calls("echo")) == 1
-            with pytest.raises(TimeoutError):
-                rig.host.answer(slow, 0)
         assert is_done(json.loads(rig.host.answer(slow)))
         works_again(rig)
         assert len(rig.record.calls("echo")) == 2
@@ -263,3 +264,60 @@ def test_a_state_folder_made_read_only_refuses_what_needs_a_file_in_it(tmp_path:
         assert is_done(host.call("echo", {"text": LARGE}))
         assert len(record.calls()) == 3
     assert verify([state]).holds
+
+
+def fill(folder: Path) -> Path:
+    """Take every byte that is left."""
+    path = folder / "filler"
+    with path.open("wb", buffering=0) as file:
+        for size in (65536, 4096, 1):
+            with suppress(OSError):
+                while True:
+                    file.write(bytes(size))
+    return path
+
+
+@pytest.mark.pitfall("P-TRACE-01")
+def test_a_full_disk_refuses_new_calls_and_still_records_and_answers_those_that_were_sent(tmp_path: Path) -> None:
+    """A small file system of its own, which only the proxy has mounted; the room kept back serves the outcomes."""
+    state, gate = tmp_path / "state", tmp_path / "gate"
+    state.mkdir(mode=0o700)
+    mount = f"mount -t tmpfs -o size=12m,mode=700 none {state} && exec "
+    unshare = [need_command("unshare"), "-m", "sh", "-c", mount + '"$@"', "sh"]
+    able = subprocess.run([*unshare, "true"], check=False, capture_output=True, timeout=10).returncode == 0
+    need("mounts", found=able, remedy="run as root with CAP_SYS_ADMIN")
+    script = Script(tools=[tool("echo"), tool("slow")], on={"tool:slow": [wait_path(gate), echo()]})
+    (tmp_path / "policy.yaml").write_text(ALLOWING, encoding="utf-8")
+    words: list[str | Path] = [*unshare, sys.executable, "-m", "soothsayer_mcp", "proxy", "--state", state]
+    words += ["--name", "raw", "--policy", tmp_path / "policy.yaml", "--", *script.command(tmp_path)]
+    record = script.record(tmp_path)
+    with RawHost(words, cwd=tmp_path) as host:
+        host.initialize()
+        slow = [host.ask("tools/call", {"name": "slow", "arguments": {"text": "z" * 3000}}) for _ in range(10)]
+        record.wait_for("tools/call", len(slow))
+        inside = Path(f"/proc/{host.pid}/root{state}")
+        filler = fill(inside)
+        refused = [host.call("echo", {"text": "y" * 5000}) for _ in range(100)]
+        done = sum(map(is_done, refused))
+        assert done < len(refused)
+        assert {(reason(answer), acted(answer)) for answer in refused[done:]} == {("trace_unavailable", "no")}
+        assert len(record.calls("echo")) == done
+        gate.touch()
+        assert all(is_done(json.loads(host.answer(id_))) for id_ in slow)
+        assert not (inside / "ballast").exists()
+        filler.unlink()
+        deadline = time.monotonic() + 10
+        while not is_done(answer := host.call("echo")):
+            assert reason(answer) == "trace_unavailable"
+            assert time.monotonic() < deadline
+        assert (inside / "ballast").exists()
+        assert len(record.calls("echo")) == done + 1
+        copied = tmp_path / "copied"
+        copied.mkdir()
+        for suffix in ("", "-wal"):
+            shutil.copyfile(inside / f"{SEGMENT}{suffix}", copied / f"{SEGMENT}{suffix}")
+    outcomes = [entry["outcome"] for entry in entries(copied, "step.outcome")]
+    assert outcomes == ["succeeded"] * (len(slow) + done + 1)
+    report = verify([copied])
+    assert report.holds, report.lines()
+    assert (report.open, report.unknown) == ([], [])
