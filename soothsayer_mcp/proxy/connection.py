@@ -1,5 +1,6 @@
 """What the parts of a relay share: host, servers, policy and store, and how something is answered or noted."""
 
+import sys
 import traceback
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass, field
@@ -144,7 +145,7 @@ class HostConnection:
 
     def fault(self) -> None:
         """Tell people of a fault of ours, from within the `except` that caught it."""
-        self.log(f"a fault of Soothsayer's own; please report it:\n{traceback.format_exc()}")
+        self.log(f"a fault of Soothsayer's own; please report it:\n{where(sys.exc_info()[1])}")
 
     def fail(self, request: HostRequest) -> None:
         """Answer a request that a fault of ours has ended."""
@@ -276,6 +277,17 @@ class HostConnection:
     def refuse(self, request: HostRequest, reason: Reason, summary: str) -> None:
         """Answer what is no tool call with a policy refusal."""
         request.answer(replies.error(request.id, Code.POLICY, *refusal(reason, summary)))
+
+
+def where(error: BaseException | None) -> str:
+    """Tell what was raised and from where, without its text: an exception may quote what a host or a server sent."""
+    told: list[str] = []
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        told += [type(error).__name__, *map(str.rstrip, traceback.format_tb(error.__traceback__))]
+        error = error.__cause__ or error.__context__
+    return "\n".join(told)
 
 
 def refusal(reason: Reason, summary: str) -> tuple[str, JsonObject]:

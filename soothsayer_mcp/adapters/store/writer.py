@@ -13,6 +13,7 @@ import sqlite3
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -166,8 +167,8 @@ class Writer:
             items = self._take()
             try:
                 self._round(items)
-            except Exception:  # noqa: BLE001 - the writer outlives its own faults: each refuses what it was writing
-                _log.exception("the store's writer failed")
+            except Exception as error:  # noqa: BLE001 - the writer outlives its own faults: each refuses what it was writing
+                _log.error("the store's writer failed: %s", _where(error))
                 self._fail(items, Unavailable("a fault in the store"))
         self._finish(self._stop)
 
@@ -276,7 +277,7 @@ class Writer:
             except (sqlite3.Error, OSError):
                 raise
             except Exception as error:  # noqa: BLE001 - a fault of ours in one item is that item's alone
-                _log.exception("an entry could not be made")
+                _log.error("an entry could not be made: %s", _where(error))
                 batch.back_to(mark)
                 item.error = PortError(Reason.INTERNAL_ERROR, type(error).__name__, acted=Acted.NO)
         return batch
@@ -463,8 +464,8 @@ class Writer:
                 break
             try:
                 self._round(items)
-            except Exception:  # noqa: BLE001 - as in `_run`
-                _log.exception("the store's writer failed")
+            except Exception as error:  # noqa: BLE001 - as in `_run`
+                _log.error("the store's writer failed: %s", _where(error))
                 self._fail(items, Unavailable("a fault in the store"))
             if self._owed:
                 time.sleep(_RETRY_S / 2)
@@ -498,6 +499,10 @@ _WORDS = {
     sqlite3.SQLITE_NOTADB: "the record is damaged",
     sqlite3.SQLITE_CONSTRAINT: "the record was written to by something else",
 }
+
+
+def _where(error: Exception) -> str:
+    return "\n".join([type(error).__name__, *map(str.rstrip, traceback.format_tb(error.__traceback__))])
 
 
 def _is_damage(error: Exception) -> bool:
