@@ -1,66 +1,16 @@
 """Rows of process and transport, on the real command."""
 
-import http.server
 import json
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from fidelity.rig import ALLOWING, WATCHING, Rig, answered, at, call, read, request
+from pitfalls_e2e.remote import EVENT, serve
 from soothsayer_mcp.testing.servers import Script, result, tool
 
 MIB = 1024 * 1024
 LARGE = '{"content":[{"type":"text","text":"' + "\u00e9" * (4 * MIB) + '"}]}'
-EVENT = {"content": [{"type": "text", "text": "x" * 1_200_000}]}
-
-
-@pytest.fixture
-def remote() -> Iterator[str]:
-    """A server over HTTP whose answer to a call is one event of 1.2 MB."""
-
-    class Remote(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            message = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            if "id" not in message:
-                self.send_response(202)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-                return
-            answers: dict[str, object] = {
-                "initialize": {
-                    "protocolVersion": "2025-11-25",
-                    "capabilities": {"tools": {}},
-                    "serverInfo": {"name": "remote", "version": "1"},
-                },
-                "tools/list": {"tools": [json.loads(tool("large"))]},
-                "tools/call": EVENT,
-            }
-            answer = json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": answers[message["method"]]})
-            body = f"event: message\ndata: {answer}\n\n".encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "text/event-stream")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def do_GET(self) -> None:
-            self.send_response(405)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        do_DELETE = do_GET  # noqa: N815 - the library's name
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
-            """Say nothing."""
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Remote) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/mcp"
-        server.shutdown()
 
 
 @pytest.mark.pitfall("P-PROC-04")
@@ -75,8 +25,8 @@ def test_eight_megabytes_pass_in_each_direction(policy: str, tmp_path: Path) -> 
 
 
 @pytest.mark.pitfall("P-PROC-04")
-def test_an_event_of_more_than_a_megabyte_passes_over_http(remote: str, tmp_path: Path) -> None:
-    with Rig(tmp_path, policy=ALLOWING, url=remote) as rig:
+def test_an_event_of_more_than_a_megabyte_passes_over_http(tmp_path: Path) -> None:
+    with serve() as url, Rig(tmp_path, policy=ALLOWING, url=url) as rig:
         rig.host.initialize()
         assert rig.host.call("large")["result"] == EVENT
 
