@@ -30,15 +30,19 @@ PROMISES = MappingProxyType(
         "unknown-never-resent": (
             "tests/proxy/test_several.py::test_one_servers_trouble_touches_no_other_and_repeats_no_call",
             "tests/governor/test_governor.py::test_an_answer_that_does_not_come_ends_as_unknown_when_time_is_up",
+            "tests/crash/test_proxy_killed.py::test_proxies_killed_at_random_under_load_leave_no_call_without_its_record",
         ),
         "intent-first": (
             "tests/governor/test_governor.py::test_however_the_ports_fail_a_forward_never_comes_before_a_durable_intent",
             "tests/store/test_sqlite.py::test_the_intent_is_on_disk_before_the_receipt_is_given",
             "tests/crash/test_killed.py::test_a_process_killed_at_random_leaves_every_sent_call_on_record",
+            "tests/crash/test_proxy_killed.py::test_proxies_killed_at_random_under_load_leave_no_call_without_its_record",
+            "tests/crash/test_proxy_order.py::test_a_call_is_forwarded_after_its_intent_is_synced_and_answered_after_its_outcome_is",
         ),
         "outcome-first": (
             "tests/governor/test_governor.py::test_without_a_durable_outcome_the_agent_reads_that_the_tool_may_have_acted",
             "tests/store/test_failing_store.py::test_an_outcome_that_is_not_recorded_is_told_and_its_run_stops",
+            "tests/crash/test_proxy_failing_store.py::test_an_outcome_that_cannot_be_recorded_is_told_and_is_unknown_after_a_restart",
         ),
         "fault-never-allows": (
             "tests/policy/test_decide.py::test_a_fault_of_ours_denies",
