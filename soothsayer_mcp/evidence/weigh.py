@@ -31,4 +31,5 @@ def _summary(step: DecidedStep, decision: Decision) -> str:
         return f"{step.proposal.server}.{step.proposal.tool} changed"
     for rule in decision.rules:
         return f"{rule.id}: {rule.text.rstrip('.')}" if rule.text else rule.id
-    return f"{step.proposal.server}.{step.proposal.tool}"
+    proposal = step.proposal
+    return f"{proposal.server}.{proposal.tool}" if proposal.tool else "the call names no tool"
