@@ -94,7 +94,8 @@ class Governor:
             mode=Mode.ENFORCE,
             policy_digest=self._policy().digest,
         )
-        supported = step.decided(decision).supported(weigh(step.decided(decision)))
+        decided = step.decided(decision)
+        supported = decided.supported(weigh(decided))
         withheld = await self._store.record_intent(supported, lambda _standing, _step: Refused(failure=failure))
         if isinstance(withheld, RecordedStep):
             raise PortError(Reason.INTERNAL_ERROR, "", acted=Acted.NO)

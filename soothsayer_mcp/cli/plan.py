@@ -39,7 +39,6 @@ class Plan:
     state: Path
     run: str = ""
     intent: str = ""
-    debug: bool = False
     quiet: bool = False
 
 
@@ -59,7 +58,6 @@ def plan(options: ProxyOptions, environ: Mapping[str, str] = os.environ) -> Plan
         state=state_folder(options.state, configured=config.state, environ=environ),
         run=options.run or environ.get("SOOTHSAYER_RUN", "") or config.run_id or "",
         intent=options.intent or "",
-        debug=options.debug,
         quiet=options.quiet,
     )
 
