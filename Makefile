@@ -21,7 +21,7 @@ demo: .venv/.ready
 
 #: make test        the whole suite; what the machine lacks is skipped, and said
 test: .venv/.ready-test
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest -n auto --dist worksteal $(ARGS)
 
 #: make check       what a change must pass: format, lint, types, layers, generated files, the wheel, then the suite
 check: .venv/.ready-test
