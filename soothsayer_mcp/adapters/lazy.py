@@ -5,6 +5,9 @@ from importlib import import_module
 from typing import Final
 
 ROWS: Final = (
+    "cel_expr_python.cel:NewEnv",
+    "cel_expr_python.cel:Type",
+    "cel_expr_python.ext.ext_optional:ExtOptional",
     "idna:IDNAError",
     "idna:encode",
     "jsonschema_rs:FancyRegexOptions",

@@ -1,19 +1,8 @@
-"""The three answers of a matcher: yes, no, and a stated doubt. Nothing here is ever read by truthiness."""
+"""How the three answers of a matcher combine. Nothing here is ever read by truthiness."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TypeAlias
 
-
-@dataclass(frozen=True, slots=True)
-class Unsure:
-    """A matcher could not tell. Counts as matched for what denies or asks, and as not matched for what allows."""
-
-    why: str
-
-
-Answer: TypeAlias = bool | Unsure
-"""`True`, `False` or `Unsure`; compare with `is`."""
+from soothsayer_mcp.model.answer import Answer, Unsure
 
 
 def every(answers: Iterable[Answer]) -> Answer:
