@@ -92,6 +92,19 @@ class Turnstile:
             self._queue.release()
         return self
 
+    def try_enter(self) -> bool:
+        """Take the turn if nobody has it and nobody waits for it."""
+        if not self._queue.try_acquire():
+            return False
+        try:
+            return self._write.try_acquire()
+        finally:
+            self._queue.release()
+
+    def leave(self) -> None:
+        """Leave."""
+        self._write.release()
+
     def __exit__(self, *_: object) -> None:
         """Leave."""
         self._write.release()

@@ -112,6 +112,10 @@ class SqliteStore:
         self._waiting: dict[Item[Any], tuple[float, asyncio.AbstractEventLoop]] = {}
         self._gathered: list[Item[Any]] = []
         """What this turn of the event loop has brought so far."""
+        self._live = 0
+        """Steps on their way from intent to outcome."""
+        self._wrote_here = False
+        """Whether this turn of the event loop has made a commit of its own already."""
         self._sweeper: asyncio.TimerHandle | None = None
         self._sweep_loop: asyncio.AbstractEventLoop | None = None
 
@@ -218,7 +222,8 @@ class SqliteStore:
         if self._closed:
             return
         self._closed = True
-        self._hand_over()
+        gathered, self._gathered = self._gathered, []
+        self._writer.put_all(gathered)
         self._reader.close()
         if self._writer.stop(CLOSE_S):
             self._turnstile.close()
@@ -258,11 +263,17 @@ class SqliteStore:
         """Commit A. Raises `PortError` (`trace_unavailable`, acted no) when it is not durable in time."""
         began_ns = time.monotonic_ns()
         known = self._known(step.run_id)
-        if len(step.proposal.raw_arguments) <= ROW_BYTES:
-            item = self._intent_item(step, admit, known.key)
-        else:
-            item = await asyncio.to_thread(self._intent_item, step, admit, known.key)
-        done = await self._submit(item, self._timeout_s)
+        self._live += 1
+        goes_on = False
+        try:
+            if len(step.proposal.raw_arguments) <= ROW_BYTES:
+                item = self._intent_item(step, admit, known.key)
+            else:
+                item = await asyncio.to_thread(self._intent_item, step, admit, known.key)
+            done = await self._submit(item, self._timeout_s)
+            goes_on = done.outcome is None
+        finally:
+            self._live -= not goes_on
         known.used_at = time.monotonic()
         if not known.lost and done.run.version >= known.run.version:
             known.run = done.run
@@ -285,15 +296,17 @@ class SqliteStore:
             return step.closed(step.intent, step.intent.next_step, step.intent.why)
         began_ns = time.monotonic_ns()
         raw = step.outcome.raw if isinstance(step.outcome, Returned) else None
-        if raw is None or len(raw) <= ROW_BYTES:
-            item = self._outcome_item(step, close, raw)
-        else:
-            item = await asyncio.to_thread(self._outcome_item, step, close, raw)
         try:
+            if raw is None or len(raw) <= ROW_BYTES:
+                item = self._outcome_item(step, close, raw)
+            else:
+                item = await asyncio.to_thread(self._outcome_item, step, close, raw)
             done = await self._submit(item, self._outcome_timeout_s)
         except PortError:
             self._stop_lost(step.run_id)
             raise
+        finally:
+            self._live -= 1
         known = self._known(step.run_id)
         known.used_at = time.monotonic()
         if not known.lost and done.run.version >= known.run.version:
@@ -413,15 +426,22 @@ class SqliteStore:
         loop = asyncio.get_running_loop()
         item.loop = loop
         item.future = future = loop.create_future()
+        alone = self._live <= 1 and not self._gathered and not self._waiting and not self._wrote_here
+        if alone and self._writer.write_here((item,), loop):
+            self._wrote_here = True
+            loop.call_soon(self._end_turn)
+            if future.done():
+                return future.result()
+        else:
+            # Calls that came together are handed over together: given one by one, each would find the writer idle and
+            # become a transaction of its own.
+            if not self._gathered or self._gathered[-1].loop is not loop:
+                loop.call_soon(self._hand_over, loop)
+            self._gathered.append(item)
         self._waiting[item] = (loop.time() + timeout_s, loop)
         if self._sweeper is None or self._sweep_loop is not loop:
             self._sweep_loop = loop
             self._sweeper = loop.call_later(_SWEEP_S, self._sweep, loop)
-        # Calls that came together are handed over together: given one by one, each would find the writer idle and
-        # become a transaction of its own.
-        if not self._gathered or self._gathered[-1].loop is not loop:
-            loop.call_soon(self._hand_over)
-        self._gathered.append(item)
         try:
             return await future
         except asyncio.CancelledError:
@@ -430,9 +450,15 @@ class SqliteStore:
         finally:
             del self._waiting[item]
 
-    def _hand_over(self) -> None:
+    def _end_turn(self) -> None:
+        self._wrote_here = False
+
+    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Write what this turn of the loop has brought, here if that may be, else by the writer's thread."""
+        self._wrote_here = False
         gathered, self._gathered = self._gathered, []
-        self._writer.put_all(gathered)
+        if gathered and not self._writer.write_here(gathered, loop):
+            self._writer.put_all(gathered)
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         """Give up what waits for too long; one timer for all, because a timer for each costs as much as its entry."""

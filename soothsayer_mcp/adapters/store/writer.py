@@ -1,19 +1,21 @@
-"""The one thread that writes: takes what is waiting, joins it into one transaction, and hands out receipts.
+"""The writer: takes what is waiting, joins it into one transaction, and hands out receipts.
 
-It owns the only writing connection of the process. Between processes the turnstile gives turns; only its holder writes,
-copies the log back or closes the connection.
+It owns the only writing connection of the process. Whoever holds its pen writes: its own thread, or the
+event loop itself when nothing stands before what it brings, because a hand-over between threads costs as much as a
+commit.
+Between processes the turnstile gives turns; only its holder writes, copies the log back or closes the connection.
 """
 
 import asyncio
 import contextlib
 import logging
 import os
-import queue
 import sqlite3
 import sys
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -37,8 +39,11 @@ LOOK_S = 30.0
 """How often a living writer looks for dead ones."""
 SOFT_S = 1.0
 """How long a commit may stay unsynced at the levels that allow it."""
+_QUICK_S = 0.001
+"""How long commits may take on the average for the event loop to make them itself: a slow disk is the thread's."""
 _RETRY_S = 0.1
 _BUSY_S = 0.2
+_BUSY_LOOK_S = 0.005
 _PAGE_BYTES = 4096
 _COPY_BACK_PAGES = 4 * 1024 * 1024 // _PAGE_BYTES
 _RESTART_PAGES = 64 * 1024 * 1024 // _PAGE_BYTES
@@ -123,7 +128,15 @@ class Writer:
         self._turnstile = turnstile
         self._db = db
         self._ballast = ballast
-        self._queue: queue.SimpleQueue[Sequence[AnyItem] | Stop] = queue.SimpleQueue()
+        self._pen = threading.Lock()
+        """Held by whoever writes; all that follows changes only under it."""
+        self._inbox: deque[Sequence[AnyItem] | Stop] = deque()
+        """What waits to be written, in its order. Put in by any thread, taken out under the pen."""
+        self._bell = threading.Lock()
+        """Free once it was rung. The thread waits for it."""
+        self._bell.acquire()
+        self._usual_s = 0.0
+        """How long a commit took of late."""
         self._owed: list[AnyItem] = []
         self._claimed: list[AnyItem] = []
         self._down = ""
@@ -146,75 +159,128 @@ class Writer:
 
     def start(self) -> None:
         """Begin to write what is put."""
+        self._wait_when_busy(0)
         self._thread.start()
 
     def put(self, item: AnyItem) -> None:
         """Have an item written. Any thread may call this."""
-        self._queue.put((item,))
+        self.put_all((item,))
 
     def put_all(self, items: Sequence[AnyItem]) -> None:
         """Have items written that belong into one transaction because they came together."""
-        self._queue.put(items)
+        self._inbox.append(items)
+        self._ring()
+
+    def write_here(self, items: Sequence[AnyItem], loop: asyncio.AbstractEventLoop) -> bool:
+        """Write in the calling thread, which is the loop that waits for them, where that is quickest.
+
+        False when something stands before them, another process has the turn, or commits are slow: nothing was done.
+        """
+        # How long commits take is looked at anew by every one that the thread makes.
+        if self._usual_s > _QUICK_S or not self._pen.acquire(blocking=False):
+            return False
+        try:
+            if self._inbox or self._owed or self._down or self._stop is not None:
+                return False
+            if not self._turnstile.try_enter():
+                return False
+            soft_since = self._soft_since
+            self._claimed = []
+            try:
+                self._check_file()
+                if not self._begin(items, patient=False):
+                    return False
+                self._write(items, here=loop)
+            except (sqlite3.Error, OSError, Unavailable) as error:
+                self._fail(items, error)
+            except Exception as error:  # noqa: BLE001 - as in `_round_of`
+                self._faulted(items, error)
+            finally:
+                self._turnstile.leave()
+            if self._down or self._pages >= _COPY_BACK_PAGES or self._soft_since is not soft_since:
+                self._ring()  # what follows from this is for the thread
+            return True
+        finally:
+            self._pen.release()
+
+    def _ring(self) -> None:
+        with contextlib.suppress(RuntimeError):  # rung already
+            self._bell.release()
 
     def stop(self, within_s: float) -> bool:
         """Write what is waiting, close the chain and the file; false when that took too long."""
-        self._queue.put(Stop(within_s))
+        self._inbox.append(Stop(within_s))
+        self._ring()
         self._thread.join(within_s + 2 * LOCKED_S)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
         while self._stop is None:
-            items = self._take()
-            try:
-                self._round(items)
-            except Exception as error:  # noqa: BLE001 - the writer outlives its own faults: each refuses what it was writing
-                _log.error("the store's writer failed: %s", _where(error))
-                self._fail(items, Unavailable("a fault in the store"))
-        self._finish(self._stop)
+            if not self._inbox:
+                self._bell.acquire(timeout=self._patience())
+            with self._pen:
+                self._round_of(self._take())
+        with self._pen:
+            self._finish(self._stop)
 
     def _take(self) -> list[AnyItem]:
-        """What is waiting, owed items first; waits for the first only."""
+        """What is waiting, owed items first."""
         items, self._owed = self._owed, []
         size = 0
-        try:
-            while len(items) < MOST_ITEMS and size < MOST_BYTES:
-                found = self._queue.get_nowait() if items else self._queue.get(timeout=self._patience())
-                if isinstance(found, Stop):
-                    self._stop = found
-                    break
-                items += found
-                size += sum(item.size for item in found)
-        except queue.Empty:
-            if items and all(item.owed for item in items) and time.monotonic() < self._try_at:
-                with contextlib.suppress(queue.Empty):
-                    found = self._queue.get(timeout=self._try_at - time.monotonic())
-                    if isinstance(found, Stop):
-                        self._stop = found
-                    else:
-                        items += found
+        while self._inbox and len(items) < MOST_ITEMS and size < MOST_BYTES:
+            found = self._inbox.popleft()
+            if isinstance(found, Stop):
+                self._stop = found
+                break
+            items += found
+            size += sum([item.size for item in found])
         return items
 
     def _patience(self) -> float:
-        now = time.monotonic()
+        """How long the thread may sleep if nobody rings."""
         until = self._look_at
         if self._soft_since is not None:
-            until = min(until, self._soft_since + SOFT_S)
-        return max(0.001, until - now)
+            until = min(until, max(self._soft_since + SOFT_S, self._try_at if self._down else 0.0))
+        if self._owed:
+            until = min(until, self._try_at)
+        return max(0.001, until - time.monotonic())
+
+    def _round_of(self, items: list[AnyItem]) -> None:
+        try:
+            self._round(items)
+        except Exception as error:  # noqa: BLE001 - the writer outlives its own faults: each refuses what it was writing
+            self._faulted(items, error)
+
+    def _faulted(self, items: Sequence[AnyItem], error: Exception) -> None:
+        _log.error("the store's writer failed: %s", _where(error))
+        self._fail(items, Unavailable("a fault in the store"))
 
     def _round(self, items: list[AnyItem]) -> None:
         now = time.monotonic()
-        if now >= self._look_at and not self._down:
+        if now >= self._look_at:
             self._look_at = now + LOOK_S
-            items = [*items, RecoverItem(self._folder)]
+            if not self._down:
+                items = [*items, RecoverItem(self._folder)]
         if self._down:
             items = self._while_down(items, now)
         if items:
             self._try(items)
         elif self._soft_since is not None and now >= self._soft_since + SOFT_S:
-            try:
-                self._harden()
-            except (sqlite3.Error, OSError, Unavailable) as error:
-                self._fail((), error)
+            self._harden_late(now)
+        if self._pages >= _COPY_BACK_PAGES and not self._down:
+            with self._turnstile:
+                self._copy_back()
+
+    def _harden_late(self, now: float) -> None:
+        if self._down:
+            if now >= self._try_at:
+                self._try_at = now + _RETRY_S
+                self._probe()
+            return
+        try:
+            self._harden()
+        except (sqlite3.Error, OSError, Unavailable) as error:
+            self._fail((), error)
 
     def _while_down(self, items: list[AnyItem], now: float) -> list[AnyItem]:
         """Refuse what is new until a probe succeeds; what is owed comes first, and alone."""
@@ -232,29 +298,35 @@ class Writer:
         self._refuse(fresh)
         return []
 
-    def _try(self, items: list[AnyItem]) -> None:
+    def _try(self, items: Sequence[AnyItem]) -> None:
         try:
             self._commit(items)
         except (sqlite3.Error, OSError, Unavailable) as error:
             self._fail(items, error)
 
-    def _commit(self, items: list[AnyItem]) -> None:
+    def _commit(self, items: Sequence[AnyItem]) -> None:
         self._claimed = []
         with self._turnstile:
             self._check_file()
             self._begin(items)
-            try:
-                batch = self._fill(items)
-                batch.flush()
-                self._db.execute("COMMIT")
-            except BaseException:
-                self._chain.forget()
-                self._roll_back()
-                raise
-            batch.committed(self._data_version)
-            self._hardened()
-            self._hand_out(self._claimed, committed=True)
-            self._copy_back(batch.size)
+            self._write(items)
+
+    def _write(self, items: Sequence[AnyItem], here: asyncio.AbstractEventLoop | None = None) -> None:
+        """Fill the transaction that was begun, commit it, and hand out what came of it; `here`: the loop we are on."""
+        try:
+            batch = self._fill(items)
+            batch.flush()
+            began = time.monotonic()
+            self._db.execute("COMMIT")
+            self._usual_s += (time.monotonic() - began - self._usual_s) / 8
+        except BaseException:
+            self._chain.forget()
+            self._roll_back()
+            raise
+        batch.committed(self._data_version)
+        self._hardened()
+        self._pages += _PAGES_PER_COMMIT + batch.size // _BYTES_PER_PAGE
+        self._hand_out(self._claimed, committed=True, here=here)
 
     def _fill(self, items: Sequence[AnyItem]) -> Batch:
         self._data_version = cast("tuple[int]", self._db.execute("PRAGMA data_version").fetchone())[0]
@@ -282,7 +354,8 @@ class Writer:
                 item.error = PortError(Reason.INTERNAL_ERROR, type(error).__name__, acted=Acted.NO)
         return batch
 
-    def _begin(self, items: Sequence[AnyItem]) -> None:
+    def _begin(self, items: Sequence[AnyItem], *, patient: bool = True) -> bool:
+        """Begin a transaction. False when a foreign program holds the file and we are not to wait for it."""
         full = self._is_full(items)
         if full is not self._full:
             self._db.execute("PRAGMA synchronous=FULL" if full else "PRAGMA synchronous=NORMAL")
@@ -294,8 +367,11 @@ class Writer:
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
                     raise
+                if not patient:
+                    return False
+                time.sleep(_BUSY_LOOK_S)
             else:
-                return
+                return True
 
     def _is_full(self, items: Sequence[AnyItem]) -> bool:
         match self._durability:
@@ -338,7 +414,9 @@ class Writer:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
 
-    def _hand_out(self, items: Sequence[AnyItem], *, committed: bool) -> None:
+    def _hand_out(
+        self, items: Sequence[AnyItem], *, committed: bool, here: asyncio.AbstractEventLoop | None = None
+    ) -> None:
         """Tell those who wait, with one wake-up for each event loop."""
         by_loop: dict[asyncio.AbstractEventLoop, list[AnyItem]] = {}
         for item in items:
@@ -355,6 +433,9 @@ class Writer:
             elif item.loop is not None:
                 by_loop.setdefault(item.loop, []).append(item)
         for loop, waiting in by_loop.items():
+            if loop is here:
+                self.deliver(waiting)
+                continue
             try:
                 loop.call_soon_threadsafe(self.deliver, waiting)
             except RuntimeError:  # The loop is closed, so nobody waits any more.
@@ -439,40 +520,39 @@ class Writer:
                 raise
             self._hardened()
 
-    def _copy_back(self, size: int) -> None:
-        """Move the log into the file when enough has gathered. What goes wrong here costs no receipt."""
-        self._pages += _PAGES_PER_COMMIT + size // _BYTES_PER_PAGE
-        if self._pages < _COPY_BACK_PAGES:
-            return
+    def _copy_back(self) -> None:
+        """Move the log into the file, enough having gathered. What goes wrong here costs no receipt."""
         self._pages = 0
         with contextlib.suppress(sqlite3.Error):
             row = self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             if cast("tuple[int, int, int]", row)[1] >= _RESTART_PAGES:
+                self._wait_when_busy(_BUSY_S)
                 self._db.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+                self._wait_when_busy(0)
+
+    def _wait_when_busy(self, seconds: float) -> None:
+        """How long SQLite itself waits for a foreign lock: not at all where the event loop could be what waits."""
+        self._db.execute(f"PRAGMA busy_timeout={round(seconds * 1000)}")
 
     def _finish(self, stop: Stop) -> None:
         until = time.monotonic() + stop.within_s
         while True:
             items = self._owed
             self._owed = []
-            with contextlib.suppress(queue.Empty):
-                while True:
-                    found = self._queue.get_nowait()
-                    if not isinstance(found, Stop):
-                        items += found
+            while self._inbox:
+                found = self._inbox.popleft()
+                if not isinstance(found, Stop):
+                    items += found
             if not items or time.monotonic() > until:
                 break
-            try:
-                self._round(items)
-            except Exception as error:  # noqa: BLE001 - as in `_run`
-                _log.error("the store's writer failed: %s", _where(error))
-                self._fail(items, Unavailable("a fault in the store"))
+            self._round_of(items)
             if self._owed:
                 time.sleep(_RETRY_S / 2)
         if not self._down or self._probe():
             self._try([CloseWriterItem(steps=self.steps, notes_lost=self.notes_lost)])
         with self._turnstile:
             with contextlib.suppress(sqlite3.Error):
+                self._wait_when_busy(_BUSY_S)
                 self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             self._db.close()
 
