@@ -20,8 +20,10 @@ from soothsayer_mcp.adapters.policy_files.documents import (
     MethodsDocument,
     PinsDocument,
     PolicyDocument,
+    RiskDocument,
     RuleDocument,
     ServerDocument,
+    TermDocument,
     TraceDocument,
     UseDocument,
     WhoMatcher,
@@ -29,7 +31,9 @@ from soothsayer_mcp.adapters.policy_files.documents import (
 from soothsayer_mcp.cli.exits import Exit
 from soothsayer_mcp.cli.options import GLOBAL, Option
 from soothsayer_mcp.cli.table import COMMANDS
+from soothsayer_mcp.model.condition import Sort
 from soothsayer_mcp.model.failure import REASONS, FailureClass
+from soothsayer_mcp.policy.sight import NAMES
 from soothsayer_mcp.proxy.routes import ROUTES, Act, Way
 from soothsayer_mcp.wire.eras import Era
 
@@ -168,6 +172,8 @@ _DOCUMENTS: dict[type[BaseModel], str] = {
     ServerDocument: "`servers`, a server",
     LabelDocument: "`labels`, an item",
     RuleDocument: "`rules`, an item",
+    RiskDocument: "`risk`, in a rule",
+    TermDocument: "`risk` of the file, an item",
     WhoMatcher: "`who`",
     Matchers: "`args`, the matchers of one argument",
     LimitDocument: "`limit`",
@@ -184,10 +190,23 @@ _READ_BY = {
     "_tools": "`server.tool` globs, one or a list",
     "_number": "a number",
     "_scalar": "a text, a number, true, false or null",
+    "_condition": "a condition in CEL; its names are below",
+    "_points": "points: 1 to 100, or -1 to -100",
     "_reason": "one line of 1 to 200 characters",
 }
 
 _TYPES: dict[Any, str] = {str: "a text", int: "a whole number", bool: "true or false", object: "any value"}
+
+
+_SORTS: dict[Sort, str] = {
+    Sort.TEXT: "a text",
+    Sort.TEXTS: "a list of texts",
+    Sort.WHOLE: "a whole number",
+    Sort.TRUTH: "true or false",
+    Sort.TIME: "a time",
+    Sort.OBJECT: "an object, its members of any kind",
+    Sort.ANY: "any value",
+}
 
 
 def policy() -> str:
@@ -207,6 +226,15 @@ def policy() -> str:
         if later:
             words = ", ".join(f"`{word}`" for word in later)
             parts.append(f"Part of the language, and not in this version (an error when used): {words}.")
+    parts.append("## Names in a condition")
+    parts.append(
+        _paragraph(
+            "What `when:` reads, in [CEL](https://cel.dev). A name without a value and any error leave a condition",
+            "unknown: it then counts as met by what denies or asks, and as not met by what allows. `risk` has no",
+            "value while a term of it is unknown, and is no name in a risk term.",
+        )
+    )
+    parts.append(table(("name", "value"), ((f"`{name}`", _SORTS[sort]) for name, sort in NAMES.items())))
     return "\n\n".join(parts)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Protocol, cast
 
 from soothsayer_mcp.adapters.lazy import resolve
-from soothsayer_mcp.policy.match import Lab, Pattern
+from soothsayer_mcp.policy.match import Pattern
 
 MAX_EXPRESSION = 1_000
 MAX_PROGRAM_BYTES = 1_048_576
@@ -56,7 +56,3 @@ def to_ascii(name: str) -> str | None:
         return encode(name.removesuffix("."), uts46=True, std3_rules=True).decode("ascii")
     except (error, UnicodeError):
         return None
-
-
-LAB = Lab(pattern=compile_pattern, to_ascii=to_ascii)
-"""The libraries that judge, for a policy to carry."""

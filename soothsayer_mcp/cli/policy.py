@@ -325,6 +325,16 @@ def _document(told: Explained) -> dict[str, Json]:
         "reason": decision.reason,
         "rules": [{"id": rule.id, "effect": rule.effect, "text": rule.text} for rule in decision.rules],
         "does": [*decision.does],
+        "risk": None
+        if decision.risk is None
+        else {
+            "score": decision.risk.high,
+            "low": decision.risk.low,
+            "terms": [
+                {"because": term.because, "add": term.add, "unknown": term.unknown or None}
+                for term in decision.risk.terms
+            ],
+        },
         "timeout_s": decision.timeout_s,
         "pin": found.pin,
         "listed": found.listed,

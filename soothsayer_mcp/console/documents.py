@@ -217,6 +217,9 @@ def figures(told: Figures) -> dict[str, Json]:
             }
             for row in told.asks
         ],
+        "risk": None
+        if told.risk is None
+        else {"steps": told.risk.steps, "mean": round(told.risk.mean, 1), "max": told.risk.most},
         "export_dropped": told.export_dropped,
     }
 

@@ -8,6 +8,7 @@ from rich.text import Text
 from soothsayer_mcp.console import views
 from soothsayer_mcp.console.layout import BOLD, DIM, EFFECTS, ODD, Column, Page, table, visible
 from soothsayer_mcp.console.measures import count, duration
+from soothsayer_mcp.model.decision import Risk
 from soothsayer_mcp.model.json import Json, JsonObject
 from soothsayer_mcp.policy.explain import Explanation, RuleStory
 
@@ -41,6 +42,7 @@ def explanation(told: Explained, width: int) -> list[Text]:
     for rule in decision.rules:
         if rule.text:
             page.add("", rule.text)
+    _risk(page, decision.risk)
     if decision.would is not None:
         page.add("", f"observed only: enforcing would say {decision.would}")
     if decision.timeout_s is not None:
@@ -77,6 +79,14 @@ def explanation(told: Explained, width: int) -> list[Text]:
         ]
         lines += [Text(), *table(columns, cells, width, {})]
     return lines
+
+
+def _risk(page: Page, risk: Risk | None) -> None:
+    if risk is None:
+        return
+    page.add("risk", str(risk.high) if risk.low == risk.high else f"between {risk.low} and {risk.high}")
+    for term in risk.terms:
+        page.add("", views.risk_term(term.because, term.add, term.unknown))
 
 
 def _because(rule: RuleStory) -> str:

@@ -271,6 +271,8 @@ def _decided(page: Page, told: Story) -> None:
     risk = "" if step.risk is None else f"; risk {step.risk}"
     first = Text(step.effect or "-", style=EFFECTS.get(step.effect, ""))
     page.add("decided", first, f" {named}{risk}; policy {name}")
+    for term in views.risk_terms_of(told):
+        page.add("", term)
     if step.would:
         page.add("", f"observed only: enforcing would have said {step.would}")
     entry = told.entry("step.intent", "step.refused", "step.asked")
@@ -451,6 +453,9 @@ def figures(told: Figures, look: Look, *, by: str) -> list[Text]:
     )
     if total.open:
         page.add("", f"{total.open:,} in flight")
+    if told.risk is not None:
+        risk = told.risk
+        page.add("risk", f"{risk.mean:.0f} on average over {count(risk.steps, 'step')}, {risk.most} at most")
     lines = page.lines
     timings = [("whole step", total.took), ("tool server", told.tool), ("added by Soothsayer", told.own)]
     if any(spread for _name, spread in timings):

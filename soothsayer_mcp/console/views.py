@@ -133,6 +133,20 @@ def rules_of(story: Story) -> list[Mapping[str, Json]]:
     return [rule for rule in _items(rules) if isinstance(rule, Mapping)]
 
 
+def risk_terms_of(story: Story) -> list[str]:
+    """What made the step risky, as recorded: points, cause, and why a term is in doubt."""
+    entry = story.entry("step.intent", "step.refused", "step.asked")
+    risk = None if entry is None else entry.fields.get("risk")
+    terms = _items(risk.get("terms")) if isinstance(risk, Mapping) else ()
+    return [risk_term(*_items(term)) for term in terms]
+
+
+def risk_term(because: Json = "", add: Json = 0, unknown: Json = "") -> str:
+    """One risk term as a line."""
+    points = f"{add:+d}" if isinstance(add, int) else "?"
+    return f"risk {points}: {because}" + (f" (could not be evaluated: {unknown})" if unknown else "")
+
+
 def findings_of(story: Story) -> list[Mapping[str, Json]]:
     """What the checks said, as recorded."""
     return [entry.fields for entry in story.entries if entry.kind == "step.finding"]

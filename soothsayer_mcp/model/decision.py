@@ -65,6 +65,26 @@ class RuleMatch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RiskTerm:
+    """One reason why a call is risky, and what it adds."""
+
+    add: int
+    because: str
+    unknown: str = ""
+    """Why nobody can tell whether it holds; empty when it does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Risk:
+    """The sum of the risk terms that match a call, from 0 to 100; a range while a term is unknown."""
+
+    low: int
+    high: int
+    """What is shown: an unknown term counts as if it held."""
+    terms: tuple[RiskTerm, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """What policy says of one proposal."""
 
@@ -83,5 +103,7 @@ class Decision:
     """The labels in force: what the operator says the tool does; `unlabelled` when nothing is said."""
     timeout_s: float | None = None
     """The smallest `limit: {timeout}` of all matching rules; `None` when there is none."""
+    risk: Risk | None = None
+    """Over the terms of all scopes; `None` where no term can concern the tool."""
     context: Mapping[str, Json] = field(default_factory=dict[str, Json])
     """What the decision read beside the call itself, for computing it again."""

@@ -21,6 +21,7 @@ from soothsayer_mcp.policy.rules import (
     ScopeCandidates,
     strictest,
 )
+from soothsayer_mcp.policy.sight import risk_of
 
 DEFAULT = "default"
 
@@ -109,7 +110,7 @@ def decide_message(
             arguments=params, principal=principal, client=client, cause=Cause.AGENT, now_us=None, links=facts.links
         )
         decision = _conclude(policy, candidates, weigh_rules(candidates, scene), ())
-        return replace(decision, context=_context(candidates, facts))
+        return replace(decision, context=_context(candidates, facts, None))
     except Exception:  # noqa: BLE001 - a fault of ours never allows
         return _fault(policy)
 
@@ -196,7 +197,8 @@ def _decide(policy: Policy, step: ProposedStep, facts: Facts) -> Decision:
         does=candidates.does,
         obligations=() if decision.effect is Effect.DENY else tuple(map(_obligation, limited)),
         timeout_s=None if observing else min(timeouts, default=None),
-        context=_context(candidates, facts),
+        risk=risk_of(candidates.sight, scene) if candidates.sight.weights else None,
+        context=_context(candidates, facts, scene.now_us),
     )
 
 
@@ -217,8 +219,13 @@ def _flaw_match(flaw: Failure) -> RuleMatch:
     return RuleMatch(id=name, effect=Effect.DENY, text=flaw.summary)
 
 
-def _context(candidates: Candidates, facts: Facts) -> Mapping[str, Json]:
-    return {**candidates.context, "links": dict(facts.links)} if facts.links else candidates.context
+def _context(candidates: Candidates, facts: Facts, now_us: int | None) -> Mapping[str, Json]:
+    context = candidates.context
+    if facts.links:
+        context = {**context, "links": dict(facts.links)}
+    if candidates.conditional and now_us is not None:
+        context = {**context, "now": now_us}
+    return context
 
 
 def _binds_limit(match: Match) -> bool:

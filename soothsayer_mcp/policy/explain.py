@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from soothsayer_mcp.model.call import PinState
-from soothsayer_mcp.model.decision import Decision, Effect, Mode
+from soothsayer_mcp.model.decision import Decision, Effect, Mode, Risk
 from soothsayer_mcp.model.facts import Facts
 from soothsayer_mcp.model.json import Json, canonical
 from soothsayer_mcp.model.run import Run
@@ -13,7 +13,8 @@ from soothsayer_mcp.policy.answers import Answer, Unsure
 from soothsayer_mcp.policy.decide import decide, visible
 from soothsayer_mcp.policy.match import MATCHERS, ArgumentTest, Bench, Scene, prepare_argument
 from soothsayer_mcp.policy.paths import spell
-from soothsayer_mcp.policy.rules import Candidates, Policy, Prepared, SceneTest
+from soothsayer_mcp.policy.rules import Candidates, Policy, Prepared, SceneTest, ScopeCandidates
+from soothsayer_mcp.policy.sight import risk_of
 
 SHOWN_CHARACTERS = 80
 
@@ -83,9 +84,7 @@ def explain(policy: Policy, run: Run, step: ProposedStep, facts: Facts) -> Expla
         links=facts.links,
     )
     stories = [
-        _story(policy, candidates, prepared, one.scope.name, scene)
-        for one in candidates.scopes
-        for prepared in one.prepared
+        _story(policy, candidates, prepared, one, scene) for one in candidates.scopes for prepared in one.prepared
     ]
     scopes = tuple(
         ScopeStory(
@@ -113,13 +112,17 @@ def _standing(story: RuleStory) -> tuple[int, int, str]:
     return order[story.matched], -story.effect.strictness, story.id
 
 
-def _story(policy: Policy, candidates: Candidates, prepared: Prepared, scope: str, scene: Scene) -> RuleStory:
+def _story(policy: Policy, candidates: Candidates, prepared: Prepared, one: ScopeCandidates, scene: Scene) -> RuleStory:
     rule = prepared.rule
     answer = prepared.answer(scene)
     key = "" if answer is True else _first(prepared, scene, answer)
     test = next((test for test in prepared.arguments if f"args.{test.key}" == key), None)
     at, value, readings = key, "", ()
-    if test is not None and scene.arguments is not None:
+    if key == "when":
+        value = _cut(" ".join(rule.when.split()))
+    elif key == "risk" and answer is False:
+        value = _sum(risk_of(one.sight, scene))
+    elif test is not None and scene.arguments is not None:
         bench = Bench(place=candidates.place, lab=policy.lab, every=rule.effect is Effect.ALLOW)
         matcher = _matcher(test, bench, scene, answer)
         at = f"{key}: {matcher}" if matcher else key
@@ -127,7 +130,7 @@ def _story(policy: Policy, candidates: Candidates, prepared: Prepared, scope: st
         readings = _readings(test, candidates, scene, scene.arguments)
     return RuleStory(
         id=rule.id,
-        scope=scope,
+        scope=one.scope.name,
         effect=rule.effect,
         text=rule.text,
         matched=answer if isinstance(answer, bool) else None,
@@ -175,8 +178,15 @@ def _value(test: ArgumentTest, arguments: Mapping[str, Json]) -> str:
     return _short(found[0] if len(found) == 1 else found) if found else "absent"
 
 
+def _sum(risk: Risk) -> str:
+    return f"a risk of {risk.high}" if risk.low == risk.high else f"a risk between {risk.low} and {risk.high}"
+
+
 def _short(value: Json) -> str:
-    text = canonical(value).decode()
+    return _cut(canonical(value).decode())
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 1]}…"
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from soothsayer_mcp.model.decision import Effect
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.policy.rules import Rule, ToolPattern, Who
+from soothsayer_mcp.policy.sight import RiskBounds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +48,7 @@ def _heads(rule: Rule) -> Iterable[Flaw]:
         (limits and denies, "limit", "a deny lets nothing through that could have a limit"),
         (limits and rule.observe, "limit", "a rule that only observes limits nothing"),
         (limits and messages, "limit", "not supported yet for requests that are no tool calls"),
+        (not _can_hold(rule.risk), "risk", "no sum lies there: at_least has to be lower than below"),
         (expires and not allows, "expires", "not supported yet on anything but an allow"),
         (expires and messages, "expires", "not supported yet for requests that are no tool calls"),
         (asks and messages, "tools", "nobody can be asked about requests that are no tool calls: allow or deny them"),
@@ -54,6 +56,12 @@ def _heads(rule: Rule) -> Iterable[Flaw]:
     for holds, key, text in checks:
         if holds:
             yield Flaw(rule=rule.id, id="policy-value", text=text, path=(key,))
+
+
+def _can_hold(bounds: RiskBounds | None) -> bool:
+    if bounds is None or bounds.below is None:
+        return True
+    return (bounds.at_least or 0) < bounds.below
 
 
 def _rests_on_client(who: Who | None) -> bool:
@@ -124,6 +132,8 @@ def _covers(wide: Rule, narrow: Rule) -> bool:
         and (wide.who is None or wide.who == narrow.who)
         and (not wide.causes or wide.causes == narrow.causes)
         and (not wide.pins or wide.pins == narrow.pins)
+        and (not wide.when or wide.when == narrow.when)
+        and (wide.risk is None or wide.risk == narrow.risk)
         and (not wide.only_args or (narrow.only_args and wide.args.keys() == narrow.args.keys()))
         and all(key in narrow.args and narrow.args[key] == spec for key, spec in wide.args.items())
     )

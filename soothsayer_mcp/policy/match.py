@@ -11,6 +11,8 @@ from enum import Enum
 from typing import TypeAlias
 
 from soothsayer_mcp.model.call import Cause, Client, Principal
+from soothsayer_mcp.model.condition import Condition, View
+from soothsayer_mcp.model.decision import Risk
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.policy.addresses import (
     LOOPBACK,
@@ -44,12 +46,28 @@ class Lab:
     pattern: Callable[[str], Pattern]
     """Compiles an RE2 expression; raises `ValueError` for one that cannot be compiled."""
     to_ascii: ToAscii
+    condition: Callable[[str], Condition]
+    """Compiles a condition over the names of `sight.NAMES`; raises `ConditionError` for what is none."""
+    term_condition: Callable[[str], Condition]
+    """The same over `sight.TERM_NAMES`."""
 
 
 class Scene:
     """What the matchers of one call look at; readings are made once per text."""
 
-    __slots__ = ("_readings", "_targets", "_words", "arguments", "cause", "client", "links", "now_us", "principal")
+    __slots__ = (
+        "_readings",
+        "_targets",
+        "_words",
+        "arguments",
+        "cause",
+        "client",
+        "links",
+        "now_us",
+        "principal",
+        "risks",
+        "views",
+    )
 
     def __init__(
         self,
@@ -71,6 +89,9 @@ class Scene:
         self._readings: dict[str, Readings] = {}
         self._targets: dict[str, Target | Unsure] = {}
         self._words: dict[str, tuple[str, ...] | Unsure] = {}
+        self.risks: dict[int, Risk] = {}
+        self.views: dict[int, View] = {}
+        """What was summed up and put together already, by the sight it belongs to."""
 
     def readings(self, text: str, place: Place) -> Readings:
         """Read a text as a path; one scene has one place."""

@@ -20,6 +20,7 @@ from soothsayer_mcp.policy.match import (
     prepare_argument,
 )
 from soothsayer_mcp.policy.paths import Place, component
+from soothsayer_mcp.policy.sight import RiskBounds, Sight, Weight, risk_test, when_test
 
 UNLABELLED = "unlabelled"
 MESSAGE = "@"
@@ -131,6 +132,9 @@ class Rule:
     expires_us: int | None = None
     """No match from this moment on."""
     limit: Limit | None = None
+    when: str = ""
+    """A condition in CEL; empty wants nothing."""
+    risk: RiskBounds | None = None
 
     def concerns(self, subject: "Subject") -> bool:
         """Whether the rule can match a call of this tool at all."""
@@ -161,12 +165,30 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Term:
+    """What makes a call risky, and by how much."""
+
+    add: int
+    because: str
+    matches: Rule
+    """When it counts, in the form of a rule that asks: where one reading or one label is enough."""
+
+
+class Trust(StrEnum):
+    """Who can write what a tool returns."""
+
+    FIRST_PARTY = "first_party"
+    UNTRUSTED = "untrusted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Label:
     """What the operator knows about some tools."""
 
     tools: tuple[ToolPattern, ...]
     excepts: tuple[ToolPattern, ...]
-    does: frozenset[str]
+    does: frozenset[str] = frozenset()
+    trust: Trust | None = None
 
     def fits(self, server: str, tool: str) -> bool:
         """Whether the label is about this tool."""
@@ -239,6 +261,7 @@ class Scope:
     """`None` leaves it to the other scopes."""
     rules: tuple[Rule, ...] = ()
     labels: tuple[Label, ...] = ()
+    terms: tuple[Term, ...] = ()
     trusted: frozenset[str] = frozenset()
     """Servers whose `readOnlyHint: true` labels an unlabelled tool."""
 
@@ -277,7 +300,9 @@ class Prepared:
         return True if doubt is None else doubt
 
 
-def _rule_tests(rule: Rule, arguments: Sequence[ArgumentTest]) -> Iterable[tuple[str, SceneTest]]:
+def _rule_tests(
+    rule: Rule, arguments: Sequence[ArgumentTest], sight: Sight, condition: SceneTest | None
+) -> Iterable[tuple[str, SceneTest]]:
     """All tests of a call, cheap ones first, each under the key it is written with."""
     if rule.causes:
         causes = rule.causes
@@ -290,6 +315,10 @@ def _rule_tests(rule: Rule, arguments: Sequence[ArgumentTest]) -> Iterable[tuple
         yield "only_args", _only(frozenset[str]().union(*(test.top for test in arguments)))
     for test in arguments:
         yield f"args.{test.key}", test.answer
+    if rule.risk is not None:
+        yield "risk", risk_test(rule.risk, sight)
+    if condition is not None:
+        yield "when", condition
 
 
 def _before(expires_us: int) -> SceneTest:
@@ -310,6 +339,7 @@ class ScopeCandidates:
     does: frozenset[str]
     prepared: tuple[Prepared, ...]
     cell: Cell
+    sight: Sight
 
     @property
     def default(self) -> Effect | None:
@@ -329,6 +359,10 @@ class Candidates:
     scopes: tuple[ScopeCandidates, ...]
     does: tuple[str, ...]
     path_tests: tuple[ArgumentTest, ...]
+    sight: Sight
+    """Over the risk terms of all scopes."""
+    conditional: bool
+    """Whether a rule or a term has a condition."""
     watches: bool
     """Whether a scope or a rule only observes."""
     context: Mapping[str, Json]
@@ -433,16 +467,32 @@ class Policy:
     def _settle(self, server: str, name: str, tool: ToolDefinition | None) -> Candidates:
         place = self.place_of(server)
         settled: list[ScopeCandidates] = []
+        terms: list[Prepared] = []
+        weights: dict[int, Weight] = {}
         for number, scope in enumerate(self.scopes):
             # Labels of lower scopes are not seen: a project that calls a tool `read` changes only its own objections.
             seen = [above for above in self.scopes[: number + 1] if above is scope or above.kind.may_permit]
             does = self._labels(seen, server, name, tool)
             subject = _subject(server, name, does, tool)
-            prepared = tuple(self._prepare(rule, place) for rule in scope.rules if rule.concerns(subject))
+            weighed: list[Weight] = []
+            values = self._values(subject, self._trust(seen, server, name))
+            part = Sight(values=values, weights=None)
+            for above in seen:
+                # A term sees what the scope sees that counts it; it is counted once, though several scopes see it.
+                for term in above.terms:
+                    if term.matches.concerns(subject):
+                        one = self._prepare(term.matches, place, part)
+                        weighed.append(Weight(add=term.add, because=term.because, answer=one.answer))
+                        weights[id(term)] = weighed[-1]
+                        terms.append(one)
+            sight = Sight(values=values, weights=tuple(weighed))
+            prepared = tuple(self._prepare(rule, place, sight) for rule in scope.rules if rule.concerns(subject))
             cell = Cell.CHECKED if tool is None else Cell.READ if does == _ONLY_READ else Cell.OTHER
-            settled.append(ScopeCandidates(scope=scope, does=does, prepared=prepared, cell=cell))
+            settled.append(ScopeCandidates(scope=scope, does=does, prepared=prepared, cell=cell, sight=sight))
         speaking = next((one for one in reversed(settled) if one.scope.kind.may_permit), settled[-1])
-        tests = tuple(test for one in settled for prepared in one.prepared for test in prepared.arguments if test.paths)
+        every_one = [*terms, *(prepared for one in settled for prepared in one.prepared)]
+        tests = tuple(test for prepared in every_one for test in prepared.arguments if test.paths)
+        conditions = any(prepared.rule.when for prepared in every_one)
         return Candidates(
             subject=_subject(server, name, speaking.does, tool),
             definition=None if tool is None else tool.digest,
@@ -450,12 +500,30 @@ class Policy:
             scopes=tuple(settled),
             does=tuple(sorted(speaking.does)),
             path_tests=tests,
+            sight=Sight(weights=tuple(weights.values())) if len(settled) > 1 else settled[0].sight,
+            conditional=conditions,
             watches=any(
                 one.scope.mode is Mode.OBSERVE or any(prepared.rule.observe for prepared in one.prepared)
                 for one in settled
             ),
-            context=_context(place, tool, reads_paths=bool(tests)),
+            context=_context(place, tool, reads_paths=bool(tests), workspace=self._place.root if conditions else ""),
         )
+
+    def _values(self, subject: "Subject", trust: Trust) -> Mapping[str, Json]:
+        return {
+            "tool.server": subject.server,
+            "tool.name": subject.tool,
+            "tool.does": sorted(subject.does),
+            "tool.trust": trust.value,
+            "tool.pin": subject.pin.value,
+            "workspace": self._place.root,
+        }
+
+    @staticmethod
+    def _trust(scopes: Sequence[Scope], server: str, name: str) -> Trust:
+        said = {label.trust for scope in scopes for label in scope.labels if label.trust and label.fits(server, name)}
+        # The word of a server is no reason to trust it, and one label that does not is enough.
+        return Trust.FIRST_PARTY if said == {Trust.FIRST_PARTY} else Trust.UNTRUSTED
 
     @staticmethod
     def _labels(scopes: Sequence[Scope], server: str, name: str, tool: ToolDefinition | None) -> frozenset[str]:
@@ -474,7 +542,7 @@ class Policy:
             does |= {Does.DELETE.value}
         return does
 
-    def _prepare(self, rule: Rule, place: Place) -> Prepared:
+    def _prepare(self, rule: Rule, place: Place, sight: Sight) -> Prepared:
         bench = Bench(place=place, lab=self._lab, every=rule.effect is Effect.ALLOW)
         broken = None
         arguments: list[ArgumentTest] = []
@@ -484,7 +552,15 @@ class Policy:
             except Exception as error:  # noqa: BLE001 - what cannot be prepared is a doubt, never a way past a deny
                 broken = Unsure(f"a matcher on {key} could not be prepared: {error}")
         arguments.sort(key=lambda test: test.cost)
-        return Prepared(rule=rule, arguments=tuple(arguments), tests=tuple(_rule_tests(rule, arguments)), broken=broken)
+        condition = None
+        if rule.when:
+            compile_ = self._lab.term_condition if sight.weights is None else self._lab.condition
+            try:
+                condition = when_test(compile_(rule.when), sight)
+            except Exception as error:  # noqa: BLE001 - the same
+                broken = Unsure(f"the condition could not be prepared: {error}")
+        tests = tuple(_rule_tests(rule, arguments, sight, condition))
+        return Prepared(rule=rule, arguments=tuple(arguments), tests=tests, broken=broken)
 
     def with_scopes(self, scopes: Sequence[Scope]) -> "Policy":
         """The same policy over other scopes; its digest is no longer that of its sources."""
@@ -514,8 +590,10 @@ def _subject(server: str, name: str, does: frozenset[str], tool: ToolDefinition 
     return Subject(server=server, tool=name, does=does, pin=tool.pin)
 
 
-def _context(place: Place, tool: ToolDefinition | None, *, reads_paths: bool) -> Mapping[str, Json]:
+def _context(place: Place, tool: ToolDefinition | None, *, reads_paths: bool, workspace: str) -> Mapping[str, Json]:
     context: dict[str, Json] = {}
+    if workspace:
+        context["workspace"] = workspace
     if tool is not None and tool.pin is not PinState.PINNED:
         context["definition"] = tool.pin.value
     if reads_paths:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from soothsayer_mcp.model.call import ArgumentFault, Cause, PinState, Proposal, StepId, ToolDefinition
+from soothsayer_mcp.model.condition import Condition, ConditionError
 from soothsayer_mcp.model.decision import Effect, Mode
 from soothsayer_mcp.model.entry import PayloadMode
 from soothsayer_mcp.model.failure import Failure
@@ -30,7 +31,16 @@ def _pattern(source: str) -> Callable[[str], bool]:
     return lambda text: compiled.fullmatch(text) is not None
 
 
-LAB = Lab(pattern=_pattern, to_ascii=lambda host: host.encode("idna").decode("ascii"))
+def _condition(text: str) -> Condition:
+    raise ConditionError(((1, 1, f"the standard library evaluates no conditions: {text}"),))
+
+
+LAB = Lab(
+    pattern=_pattern,
+    to_ascii=lambda host: host.encode("idna").decode("ascii"),
+    condition=_condition,
+    term_condition=_condition,
+)
 """The libraries that judge, from the standard library: for rules that tests write themselves."""
 
 

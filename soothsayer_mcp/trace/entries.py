@@ -10,7 +10,7 @@ from json.encoder import encode_basestring as _quote_text  # the C one where the
 from json.encoder import encode_basestring_ascii as _quote_ascii
 
 from soothsayer_mcp.model.call import Does, RequestId, RunId
-from soothsayer_mcp.model.decision import Decision, Obligation
+from soothsayer_mcp.model.decision import Decision, Obligation, Risk
 from soothsayer_mcp.model.entry import Kind
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.finding import Answer, Finding
@@ -147,6 +147,8 @@ def decision(decided: Decision, context: str) -> str:
     text += f',"rules":[{",".join(rules)}]'
     if decided.obligations:
         text += f',"obligations":{names([_obligation(owed) for owed in decided.obligations])}'
+    if decided.risk is not None:
+        text += f',"risk":{_risk(decided.risk)}'
     return f'{text},"policy":"{decided.policy_digest}","context":{context}'
 
 
@@ -267,6 +269,16 @@ def _obligation(owed: Obligation) -> str:
     for key in owed.spec:
         return f"{owed.kind}:{key}"
     return str(owed.kind)
+
+
+def _risk(risk: Risk) -> str:
+    """The sum and every term that counts; one that could not be evaluated says why, and makes the sum a range."""
+    terms = [
+        f"[{quoted(term.because)},{term.add}{f',{quoted(term.unknown)}' if term.unknown else ''}]"
+        for term in risk.terms
+    ]
+    low = "" if risk.low == risk.high else f'"low":{risk.low},'
+    return f'{{"score":{risk.high},{low}"terms":[{",".join(terms)}]}}'
 
 
 def _counts(findings: Sequence[Finding]) -> str:

@@ -222,6 +222,15 @@ class AskTally:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RiskTally:
+    """How risky steps were, of those that risk terms could concern."""
+
+    steps: int
+    mean: float
+    most: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
     """What `stats` tells."""
 
@@ -234,6 +243,8 @@ class Figures:
     groups: Sequence[Tally] = ()
     failures: Sequence[FailureTally] = ()
     asks: Sequence[AskTally] = ()
+    risk: RiskTally | None = None
+    """`None` where no step had a risk."""
     export_dropped: int = 0
 
 

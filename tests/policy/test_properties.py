@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from policy_kit import ADA, HOST, RUN, step, tool
-from soothsayer_mcp.adapters.patterns import LAB
+from soothsayer_mcp.adapters.lab import LAB
 from soothsayer_mcp.adapters.policy_files.build import Machine, build, digest_of
 from soothsayer_mcp.model.call import Cause, PinState
 from soothsayer_mcp.model.decision import Decision, Effect, Mode
@@ -113,6 +113,14 @@ def deeper(inner: st.SearchStrategy[JsonObject]) -> st.SearchStrategy[JsonObject
 
 
 matchers: st.SearchStrategy[JsonObject] = st.recursive(simple(), deeper, max_leaves=4)
+TERM_CONDITIONS = (
+    'args.path == "a"',
+    "has(args.x.a)",
+    "args.x > 1",
+    '"staff" in who.groups && tool.trust == "untrusted"',
+    'args.exists(name, name == "url")',
+)
+CONDITIONS = (*TERM_CONDITIONS, "risk >= 30", 'risk < 5 || args.path == "b"')
 KEYS = ("path", "url | x", "command", "x.a", "x[*]", "**")
 EFFECTS = ("allow", "ask", "deny")
 
@@ -135,6 +143,10 @@ def rule_forms(draw: st.DrawFn, effects: Sequence[str] = EFFECTS) -> JsonObject:
         form["who"] = draw(st.sampled_from([{"groups": ["staff"]}, {"sub": ["os:eve"]}, {"not": {"sub": ["os:eve"]}}]))
     if draw(st.integers(0, 5)) == 0:
         form["only_args"] = True
+    if draw(st.integers(0, 3)) == 0:
+        form["when"] = draw(st.sampled_from(CONDITIONS))
+    if draw(st.integers(0, 3)) == 0:
+        form["risk"] = draw(st.sampled_from([{"at_least": 30}, {"below": 30}, {"at_least": 10, "below": 60}]))
     if form["effect"] == "deny" and draw(st.integers(0, 4)) == 0:
         form["hard"] = True
     elif draw(st.integers(0, 6)) == 0:
@@ -152,6 +164,18 @@ label_forms: st.SearchStrategy[list[JsonObject]] = st.lists(
 
 
 @st.composite
+def term_forms(draw: st.DrawFn) -> JsonObject:
+    form: JsonObject = {"add": draw(st.sampled_from([-20, 5, 30, 100])), "because": draw(st.sampled_from("abc"))}
+    if draw(st.booleans()):
+        form["tools"] = draw(st.sampled_from([["fs.*"], ["fs.read"]]))
+    if draw(st.booleans()):
+        form["args"] = {draw(st.sampled_from(KEYS)): draw(matchers)}
+    if draw(st.booleans()):
+        form["when"] = draw(st.sampled_from(TERM_CONDITIONS))
+    return form
+
+
+@st.composite
 def scope_forms(draw: st.DrawFn, kind: str = "user", mode: str = "enforce", *, leaves: bool = False) -> JsonObject:
     default: JsonObject = {cell: draw(st.sampled_from(EFFECTS)) for cell in CELLS}
     if leaves and draw(st.booleans()):
@@ -162,6 +186,7 @@ def scope_forms(draw: st.DrawFn, kind: str = "user", mode: str = "enforce", *, l
         "name": "t",
         "mode": mode,
         "default": default,
+        "risk": list(draw(st.lists(term_forms(), max_size=3))),
         "rules": list(draw(st.lists(rule_forms(), max_size=4, unique_by=lambda form: str(form["id"])))),
         "labels": list(draw(label_forms)),
         "servers": servers,
@@ -209,7 +234,9 @@ def test_order_changes_no_decision(form: JsonObject, call: tuple[ProposedStep, F
     random.shuffle(rules)
     labels = form["labels"]
     assert isinstance(labels, list)
-    other = {**with_rules(form, rules), "labels": labels[::-1]}
+    terms = form["risk"]
+    assert isinstance(terms, list)
+    other = {**with_rules(form, rules), "labels": labels[::-1], "risk": terms[::-1]}
     assert ruled(made(form), call) == ruled(made(other), call)
 
 

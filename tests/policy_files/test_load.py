@@ -56,8 +56,8 @@ ERRORS: list[tuple[str, str]] = [
         "3:20: the rule id t/x is already used in line 3; give one of them an `id` [policy-id]",
     ),
     (
-        "rules: [{deny: x, when: 'true'}]",
-        '3:19: "when" is not supported yet: this version does not have it [policy-key]',
+        "rules: [{deny: x, require: a}]",
+        '3:19: "require" is not supported yet: this version does not have it [policy-key]',
     ),
     ("budgets: {calls: 5}", '3:1: "budgets" is not supported yet: this version does not have it [policy-key]'),
     (
@@ -70,8 +70,27 @@ ERRORS: list[tuple[str, str]] = [
     ),
     ("labels: [{tools: a.b, does: wirte}]", "did you mean"),
     (
-        "labels: [{tools: a.b, does: read, trust: first_party}]",
-        '3:35: "trust" is not supported yet: this version does not have it [policy-key]',
+        "labels: [{tools: a.b, does: read, secret: x}]",
+        '3:35: "secret" is not supported yet: this version does not have it [policy-key]',
+    ),
+    ("labels: [{tools: a.b, trust: frist_party}]", 'did you mean "first_party"? [policy-key]'),
+    ("labels: [{tools: a.b}]", "3:10: the label says nothing about its tools"),
+    ("rules: [{deny: x, when: args.x}]", "3:25: at 1:1 of the condition: a condition is true or false"),
+    (
+        'rules: [{deny: x, when: \'tool.nam == "x" || risk == "a"\'}]',
+        '"tool.nam" here; at 1:25 of the condition: == does not go with (int, string) [policy-when]',
+    ),
+    ("rules: [{deny: x, when: 'args.x == \"${workspace}\"'}]", "its names are written as they are"),
+    ("rules: [{allow: x, when: 'who.client == \"ci\"'}]", "3:26: what a client says of itself allows nothing"),
+    ("risk: [{add: 5, because: x, when: 'risk > 1'}]", '3:35: at 1:1 of the condition: there is no "risk" here'),
+    ("risk: [{add: 0, because: x}]", "3:14: a term adds 1 to 100, or -1 to -100 [policy-value]"),
+    ("risk: [{add: 101, because: x}]", "3:14: a term adds 1 to 100, or -1 to -100 [policy-value]"),
+    ("risk: [{add: 5}]", '3:8: the key "because" is missing [policy-key]'),
+    ("risk: [{add: 5, because: x, risk: {below: 3}}]", '3:29: unknown key "risk"'),
+    ("rules: [{deny: x, risk: {at_least: 5}}]", "3:19: no policy here has risk terms, so the risk is always 0"),
+    (
+        "risk: [{add: 5, because: x}]\nrules: [{deny: x, risk: {at_least: 5, below: 5}}]",
+        "4:19: no sum lies there: at_least has to be lower than below",
     ),
     ("labels: [{does: read}]", '3:10: the key "tools" is missing [policy-key]'),
     (
@@ -190,12 +209,12 @@ rules:
 
 @pytest.mark.pitfall("P-POLICY-05")
 def test_nothing_loads_that_cannot_match_or_means_other_than_it_reads(tmp_path: Path) -> None:
-    """A field of the result before the call belongs to `when`, which this version refuses as a whole."""
     tools: dict[str, dict[str, frozenset[str] | None]] = {"fs": {"write": frozenset({"path"})}}
     cases = [
         ("rules: [{deny: x, tools: fs.write, args: {pth: a}}]", '3:43: no tool of this rule has an argument "pth"'),
         ("rules: [{deny: x, tools: fs.wirte}]", '3:26: the server fs has no tool "wirte"'),
-        ("rules: [{deny: x, when: 'result.ok'}]", '3:19: "when" is not supported yet'),
+        ("rules: [{deny: x, tools: fs.write, when: 'args.pth == 1'}]", "3:42: no tool of this rule has an argument"),
+        ("rules: [{deny: x, when: 'result.ok'}]", '3:25: at 1:7 of the condition: there is no "result.ok" here'),
         ("rules: []\nrules: []", '4:1: "rules" is already set in line 3'),
         ("rules: [{deny: x, args: {a: no}}]", "3:29: no is read differently by different versions of YAML: quote it"),
         ("rules: [{deny: x, args: {a: 12:30:00}}]", "3:29: 12:30:00 is read differently"),

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from soothsayer_mcp.adapters.patterns import LAB
+from soothsayer_mcp.adapters.lab import LAB
 from soothsayer_mcp.model.call import Cause, PinState
 from soothsayer_mcp.model.decision import Effect, Mode
 from soothsayer_mcp.model.entry import PayloadMode
@@ -28,10 +28,13 @@ from soothsayer_mcp.policy.rules import (
     Rule,
     Scope,
     ScopeKind,
+    Term,
     ToolPattern,
+    Trust,
     Who,
     strictest,
 )
+from soothsayer_mcp.policy.sight import RiskBounds
 
 MACHINE_WORDS = ("workspace", "home", "temp", "state")
 """Variables that stand for folders of this machine."""
@@ -80,6 +83,7 @@ def digest_of(scopes: Sequence[Form], judges: Mapping[str, str]) -> Digest:
             **scope,
             "rules": sorted(_maps(scope, "rules"), key=canonical),
             "labels": sorted(_maps(scope, "labels"), key=canonical),
+            "risk": sorted(_maps(scope, "risk"), key=canonical),
         }
         for scope in scopes
     ]
@@ -95,7 +99,12 @@ def build(
     filled = [_map(_fill(scope, machine.words)) for scope in raw_scopes]
     scopes = [_scope(scope, mode) for scope in filled]
     place = Place(root=machine.workspace, home=machine.home)
-    folders = frozenset(folder for scope in filled for rule in _maps(scope, "rules") for folder in _folders(rule))
+    folders = frozenset(
+        folder
+        for scope in filled
+        for rule in [*_maps(scope, "rules"), *_maps(scope, "risk")]
+        for folder in _folders(rule)
+    )
     servers = {name: entry for scope in filled for name, entry in _map(scope.get("servers", {})).items()}
     return Policy(
         name=_text(form, "name"),
@@ -136,6 +145,7 @@ def _scope(form: Form, mode: Mode | None) -> Scope:
         defaults={cell: _effect_or_leave(defaults[cell.value]) for cell in Cell},
         rules=tuple(rule_of(rule) for rule in _maps(form, "rules")),
         labels=tuple(_label(label) for label in _maps(form, "labels")),
+        terms=tuple(_term(term) for term in _maps(form, "risk")),
         trusted=frozenset(
             name for name, entry in _map(form.get("servers", {})).items() if _map(entry).get("trusted") is True
         ),
@@ -165,7 +175,24 @@ def rule_of(form: Form) -> Rule:
         hard="hard" in form,
         expires_us=expires if isinstance(expires, int) else None,
         limit=_limit(_map(form["limit"])) if "limit" in form else None,
+        when=_text(form, "when") if "when" in form else "",
+        risk=_bounds(_map(form["risk"])) if "risk" in form else None,
     )
+
+
+def _bounds(form: Form) -> RiskBounds:
+    at_least, below = form.get("at_least"), form.get("below")
+    return RiskBounds(
+        at_least=at_least if isinstance(at_least, int) else None, below=below if isinstance(below, int) else None
+    )
+
+
+def _term(form: Form) -> Term:
+    add = form["add"]
+    if not isinstance(add, int):
+        raise TypeError("a whole number is due")
+    text = _text(form, "because")
+    return Term(add=add, because=text, matches=rule_of({**form, "id": text, "effect": "ask", "text": text}))
 
 
 def _who(form: Form) -> Who:
@@ -186,7 +213,12 @@ def _limit(form: Form) -> Limit:
 
 
 def _label(form: Form) -> Label:
-    return Label(tools=patterns_of(form, "tools"), excepts=patterns_of(form, "except"), does=_words_in(form, "does"))
+    return Label(
+        tools=patterns_of(form, "tools"),
+        excepts=patterns_of(form, "except"),
+        does=_words_in(form, "does"),
+        trust=Trust(_text(form, "trust")) if "trust" in form else None,
+    )
 
 
 def patterns_of(form: Form, key: str) -> tuple[ToolPattern, ...]:

@@ -11,11 +11,13 @@ from typing import Annotated, ClassVar, Literal, Self, TypeAlias, TypeVar, cast,
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from soothsayer_mcp.adapters.patterns import LAB
+from soothsayer_mcp.adapters.conditions import Conditions
+from soothsayer_mcp.adapters.lab import CONDITIONS, LAB, TERM_CONDITIONS
 from soothsayer_mcp.adapters.policy_files.build import fill_words
 from soothsayer_mcp.adapters.policy_files.positions import Pairs, Path, mark_of, plain
 from soothsayer_mcp.adapters.policy_files.problems import Problem, nearest
 from soothsayer_mcp.adapters.policy_files.variables import Variables
+from soothsayer_mcp.model.condition import ConditionError
 from soothsayer_mcp.model.json import Json, JsonObject
 from soothsayer_mcp.policy.addresses import host_pattern, network
 from soothsayer_mcp.policy.answers import Unsure
@@ -96,6 +98,12 @@ def _reason(text: str) -> str:
     return text
 
 
+def _points(add: int) -> int:
+    if add == 0 or abs(add) > 100:  # noqa: PLR2004 - the sum is from 0 to 100
+        raise _bad("value", "a term adds 1 to 100, or -1 to -100")
+    return add
+
+
 def _matching(pattern: re.Pattern[str], what: str) -> AfterValidator:
     def validate(text: str) -> str:
         if pattern.fullmatch(text) is None:
@@ -103,6 +111,22 @@ def _matching(pattern: re.Pattern[str], what: str) -> AfterValidator:
         return text
 
     return AfterValidator(validate)
+
+
+def _when(conditions: Conditions) -> AfterValidator:
+    """Refuse a text that is no condition over those names."""
+
+    def _condition(text: str) -> str:
+        if "${" in text:
+            raise _bad("when", "in a condition `${...}` has no place: its names are written as they are, as workspace")
+        try:
+            conditions.compile(text)
+        except ConditionError as error:
+            faults = "; ".join(f"at {line}:{column} of the condition: {said}" for line, column, said in error.faults)
+            raise _bad("when", faults) from error
+        return text
+
+    return AfterValidator(_condition)
 
 
 def _scalar(value: object) -> object:
@@ -266,6 +290,13 @@ class LimitDocument(Document):
     args_bytes: _Size = 0
 
 
+class RiskDocument(Document):
+    """Between which sums of the risk terms a rule matches."""
+
+    at_least: Annotated[int, Field(ge=0, le=100)] = 0
+    below: Annotated[int, Field(ge=0, le=100)] = 100
+
+
 class RuleDocument(Document):
     """One rule."""
 
@@ -277,8 +308,6 @@ class RuleDocument(Document):
             "history",
             "flow",
             "tainted",
-            "risk",
-            "when",
             "require",
             "verify",
             "capture",
@@ -314,19 +343,49 @@ class RuleDocument(Document):
         _AtLeastOne,
     ] = {}
     only_args: Literal[True] = True
+    risk: RiskDocument = Field(default=cast("RiskDocument", None))
+    when: Annotated[str, _when(CONDITIONS)] = ""
     limit: LimitDocument = Field(default=cast("LimitDocument", None))
+
+
+class TermDocument(Document):
+    """What makes a call risky, and by how much."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"after", "unless_after", "history", "flow", "tainted"})
+
+    add: Annotated[int, AfterValidator(_points)]
+    because: Annotated[str, AfterValidator(_reason)]
+    tools: _ToolGlobs = []
+    except_: _ToolGlobs = Field(default=[], alias="except")
+    does: Annotated[list[_DoesOrNot], _Many, _AtLeastOne] = []
+    who: WhoMatcher = Field(default=cast("WhoMatcher", None))
+    cause: Annotated[list[Literal["agent", "undo", "probe", "selftest"]], _Many, _AtLeastOne] = []
+    pin: Annotated[list[Literal["pinned", "new", "changed", "shadowed"]], _Many, _AtLeastOne] = []
+    args: Annotated[
+        dict[Annotated[str, AfterValidator(_argument_key)], Annotated[Matchers, BeforeValidator(_as_matchers)]],
+        _AtLeastOne,
+    ] = {}
+    only_args: Literal[True] = True
+    when: Annotated[str, _when(TERM_CONDITIONS)] = ""
 
 
 class LabelDocument(Document):
     """What the operator knows about some tools."""
 
     later: ClassVar[frozenset[str]] = frozenset(
-        ["trust", "sinks", "touches", "undo", "ok_when", "polling", "cost", "verify", "idempotency", "secret"]
+        ["sinks", "touches", "undo", "ok_when", "polling", "cost", "verify", "idempotency", "secret"]
     )
 
     tools: _ToolGlobs
     except_: _ToolGlobs = Field(default=[], alias="except")
-    does: Annotated[list[_Does], _Many, _AtLeastOne]
+    does: Annotated[list[_Does], _Many, _AtLeastOne] = []
+    trust: Literal["first_party", "untrusted"] = "untrusted"
+
+    @model_validator(mode="after")
+    def _labels_something(self) -> Self:
+        if self.model_fields_set <= {"tools", "except_"}:
+            raise _bad("key", "the label says nothing about its tools: write does or trust")
+        return self
 
 
 class ServerDocument(Document):
@@ -406,7 +465,7 @@ def _as_use(value: object) -> object:
 class PolicyDocument(Document):
     """A whole file."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"roles", "run", "budgets", "complete", "risk", "next"})
+    later: ClassVar[frozenset[str]] = frozenset({"roles", "run", "budgets", "complete", "next"})
 
     soothsayer: Literal["policy/v1"]
     name: Annotated[str, _matching(_NAME, "policy name: a small letter, then letters, digits and -, at most 40")]
@@ -418,6 +477,7 @@ class PolicyDocument(Document):
     vars: dict[str, object] = {}
     servers: dict[str, Annotated[ServerDocument, BeforeValidator(_as_server)]] = {}
     labels: list[LabelDocument] = []
+    risk: list[TermDocument] = []
     rules: list[RuleDocument] = []
     pins: PinsDocument = Field(default=cast("PinsDocument", None))
     arguments: ArgumentsDocument = Field(default=cast("ArgumentsDocument", None))

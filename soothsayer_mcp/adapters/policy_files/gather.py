@@ -9,19 +9,21 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+from soothsayer_mcp.adapters.lab import CONDITIONS, TERM_CONDITIONS
 from soothsayer_mcp.adapters.policy_files.build import Form, Gathered, digest_of, patterns_of, rule_of
 from soothsayer_mcp.adapters.policy_files.documents import check, heads
 from soothsayer_mcp.adapters.policy_files.places import PACKAGED_NAME, Request, find
 from soothsayer_mcp.adapters.policy_files.positions import Pairs, examine, mark_of
 from soothsayer_mcp.adapters.policy_files.positions import Path as Way
 from soothsayer_mcp.adapters.policy_files.problems import START, LoadErrors, Mark, Problem, nearest
+from soothsayer_mcp.model.decision import Effect
 from soothsayer_mcp.model.json import Json, JsonObject, canonical
 from soothsayer_mcp.policy.lint import flaws
 from soothsayer_mcp.policy.match import parse_key
 from soothsayer_mcp.policy.paths import component
 from soothsayer_mcp.policy.rules import MESSAGE, Rule
 
-JUDGES = ("google-re2", "idna", "jsonschema-rs")
+JUDGES = ("cel-expr-python", "google-re2", "idna", "jsonschema-rs")
 """Libraries whose versions are part of what a policy means."""
 
 
@@ -35,6 +37,7 @@ class _File:
     rules: list[tuple[JsonObject, Rule, int]] = field(default_factory=list[tuple[JsonObject, Rule, int]])
     """Plain form, rule, and its place in the file's list."""
     labels: list[JsonObject] = field(default_factory=list[JsonObject])
+    terms: list[JsonObject] = field(default_factory=list[JsonObject])
     without: list[frozenset[str]] = field(default_factory=list[frozenset[str]])
     """For each way by which the file joins, the rule ids that are left out."""
 
@@ -54,6 +57,7 @@ def gather(
     """Read, check and join. Raises `LoadErrors` with everything that is wrong."""
     reader = _Gatherer(known_servers=known_servers, known_tools=known_tools or {})
     scopes = [reader.scope(request) for request in requests]
+    reader.check_together()
     if reader.problems:
         raise LoadErrors(reader.problems, watch=reader.contents)
     judges = {name: version(name) for name in JUDGES}
@@ -89,6 +93,20 @@ class _Gatherer:
         if not self.problems:
             self._lint(kept)
         return _joined(request.kind, files, [rule[0] for _, rule in kept])
+
+    def check_together(self) -> None:
+        """Check what only all scopes together tell."""
+        if self.problems:
+            return
+        weighs = any(file.terms for file in self.files.values())
+        for file in self.files.values():
+            for form, rule, number in file.rules:
+                if "risk" in form and not weighs:
+                    text = "no policy here has risk terms, so the risk is always 0"
+                    self.add(file.path, file.mark("rules", number, "risk", key=True), "never", text)
+                if rule.effect is Effect.ALLOW and rule.when and "who.client" in CONDITIONS.read(rule.when).names:
+                    text = "what a client says of itself allows nothing; name a sub or a group"
+                    self.add(file.path, file.mark("rules", number, "when"), "client-trust", text)
 
     def _visit(
         self,
@@ -175,6 +193,12 @@ class _Gatherer:
                 for key, value in label.items()
             }
             file.labels.append(_ordered(form))
+        for number, term in enumerate(_list(file.form, "risk")):
+            form = {
+                key: self._patterns(file, ("risk", number, key), value) if key in {"tools", "except"} else value
+                for key, value in term.items()
+            }
+            file.terms.append(_ordered(form))
 
     def _rule(self, file: _File, number: int, stated: Form, head: str) -> JsonObject:
         text = str(stated[head])
@@ -231,13 +255,15 @@ class _Gatherer:
             self._check_names(file)
 
     def _check_names(self, file: _File) -> None:
-        for section in ("rules", "labels"):
+        for section in ("rules", "labels", "risk"):
             for number, entry in enumerate(_list(file.form, section)):
                 for key in ("tools", "except"):
                     for text in map(str, self._patterns_quietly(file, entry.get(key))):
                         self._check_tool(file, (section, number, key), text)
         for form, _, number in file.rules:
-            self._check_arguments(file, form, number)
+            self._check_arguments(file, form, ("rules", number))
+        for number, form in enumerate(file.terms):
+            self._check_arguments(file, form, ("risk", number))
 
     def _patterns_quietly(self, file: _File, value: Json) -> list[Json]:
         before = len(self.problems)
@@ -259,7 +285,7 @@ class _Gatherer:
             return
         self.add(file.path, mark, "tool", f'the server {server} has no tool "{tool}"', nearest(tool, tools))
 
-    def _check_arguments(self, file: _File, form: JsonObject, number: int) -> None:
+    def _check_arguments(self, file: _File, form: JsonObject, place: Way) -> None:
         """Refuse argument names that no tool of the rule declares; where a tool is not known nothing is said."""
         declared: set[str] = set()
         patterns = patterns_of(form, "tools")
@@ -272,21 +298,22 @@ class _Gatherer:
                     if properties is None:
                         return
                     declared |= properties
-        args = form.get("args")
-        if not patterns or not declared or not isinstance(args, Mapping):
+        if not patterns or not declared:
             return
-        for key in args:
-            for way in parse_key(key):
-                name = way[0]
-                if isinstance(name, str) and name not in declared:
-                    mark = file.mark("rules", number, "args", key, key=True)
-                    self.add(
-                        file.path,
-                        mark,
-                        "arg",
-                        f'no tool of this rule has an argument "{name}"',
-                        nearest(name, declared),
-                    )
+        args, when = form.get("args"), form.get("when")
+        named = [
+            (file.mark(*place, "args", key, key=True), way[0])
+            for key in (args if isinstance(args, Mapping) else ())
+            for way in parse_key(key)
+        ]
+        if isinstance(when, str):
+            conditions = TERM_CONDITIONS if place[0] == "risk" else CONDITIONS
+            fields = conditions.read(when).fields
+            named += [(file.mark(*place, "when"), member) for name, member in sorted(fields) if name == "args"]
+        for mark, name in named:
+            if isinstance(name, str) and name not in declared:
+                text = f'no tool of this rule has an argument "{name}"'
+                self.add(file.path, mark, "arg", text, nearest(name, declared))
 
     def _check_ids(self, files: Sequence[_File]) -> None:
         seen: dict[str, tuple[_File, int]] = {}
@@ -345,6 +372,7 @@ def _joined(kind: str, files: Sequence[_File], rules: Sequence[JsonObject]) -> J
         "default": {name: cell(name) for name in ("read", "other", "checked")},
         "servers": servers,
         "labels": [label for file in files for label in file.labels],
+        "risk": [term for file in files for term in file.terms],
         "rules": list(rules),
         "pins": [pins for file in files if (pins := file.form.get("pins"))],
         "arguments": [stated for file in files if (stated := file.form.get("arguments"))],

@@ -172,6 +172,7 @@ class IntentItem(Item[Recorded]):
                 decision.effect,
                 decision.would,
                 entries.storable(decision.rules[0].id) if decision.rules else None,
+                None if decision.risk is None else decision.risk.high,
                 int(decision.effect is Effect.ASK),
                 *ending,
                 None if failure is None else failure.failure,

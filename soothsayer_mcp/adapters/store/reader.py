@@ -25,6 +25,7 @@ from soothsayer_mcp.trace.rows import (
     FailureTally,
     Figures,
     Payload,
+    RiskTally,
     RunRow,
     RunStory,
     Spread,
@@ -447,8 +448,16 @@ class Reader:
                 for (failure, reason, call, rule), steps in failures.most_common()
             ],
             asks=self._asks(condition),
+            risk=self._risk(condition),
             export_dropped=self._export_dropped(),
         )
+
+    def _risk(self, condition: Where) -> RiskTally | None:
+        sql = f"SELECT count(s.risk), avg(s.risk), max(s.risk) FROM v_steps s{condition.clause}"
+        for steps, mean, most in self._all(sql, condition.params):
+            if isinstance(steps, int) and isinstance(mean, float) and isinstance(most, int):
+                return RiskTally(steps=steps, mean=mean, most=most)
+        return None
 
     def sql(self, text: str, *, limit: int, payloads: bool = False) -> Table:
         """Answer a SELECT on the views. Raises `QueryError` when it may not, cannot, or takes too long."""

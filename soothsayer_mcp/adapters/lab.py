@@ -1,0 +1,19 @@
+"""The libraries that judge, for a policy to carry; each is imported at its first use."""
+
+from soothsayer_mcp.adapters.conditions import Conditions
+from soothsayer_mcp.adapters.patterns import compile_pattern, to_ascii
+from soothsayer_mcp.policy.match import Lab
+from soothsayer_mcp.policy.sight import NAMES, TERM_NAMES
+
+CONDITIONS = Conditions(NAMES)
+"""Conditions of rules, and of tiers."""
+
+TERM_CONDITIONS = Conditions(TERM_NAMES)
+"""Conditions of risk terms."""
+
+LAB = Lab(
+    pattern=compile_pattern,
+    to_ascii=to_ascii,
+    condition=CONDITIONS.compile,
+    term_condition=TERM_CONDITIONS.compile,
+)

@@ -1,0 +1,146 @@
+"""What conditions and risk matchers see of a call: the names of `when`, and the sum of the risk terms of one scope."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from soothsayer_mcp.model.answer import Answer, Unsure
+from soothsayer_mcp.model.condition import Condition, Names, Sort, View
+from soothsayer_mcp.model.decision import Risk, RiskTerm
+from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.policy.match import Scene
+
+NAMES: Names = {
+    "args": Sort.OBJECT,
+    "tool.server": Sort.TEXT,
+    "tool.name": Sort.TEXT,
+    "tool.does": Sort.TEXTS,
+    "tool.trust": Sort.TEXT,
+    "tool.pin": Sort.TEXT,
+    "who.sub": Sort.TEXT,
+    "who.groups": Sort.TEXTS,
+    "who.client": Sort.TEXT,
+    "risk": Sort.WHOLE,
+    "now": Sort.TIME,
+    "workspace": Sort.TEXT,
+}
+"""Every name of a `when:`. What has no value at the moment makes a condition that needs it unknown."""
+
+TERM_NAMES: Names = {name: sort for name, sort in NAMES.items() if name != "risk"}
+"""The names in a risk term, which cannot rest on the sum that it is part of."""
+
+MOST_RISK = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weight:
+    """One risk term that can concern a tool, ready for its calls."""
+
+    add: int
+    because: str
+    answer: Callable[[Scene], Answer]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sight:
+    """What one scope knows of a tool beside its rules."""
+
+    values: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    """The names that are the same for every call."""
+    weights: tuple[Weight, ...] | None = ()
+    """`None`: what sees this is a term of the sum itself."""
+
+
+def weigh_risk(weights: Sequence[Weight], scene: Scene) -> Risk:
+    """Sum up the terms that match, within 0 and 100; those that cannot tell make it a range."""
+    low = high = 0
+    terms: list[RiskTerm] = []
+    for weight in weights:
+        answer = weight.answer(scene)
+        if answer is False:
+            continue
+        if answer is True:
+            low += weight.add
+            high += weight.add
+            terms.append(RiskTerm(add=weight.add, because=weight.because))
+        else:
+            low += min(0, weight.add)
+            high += max(0, weight.add)
+            terms.append(RiskTerm(add=weight.add, because=weight.because, unknown=answer.why))
+    # Order in a file means nothing.
+    terms.sort(key=lambda term: (term.because, term.add, term.unknown))
+    return Risk(low=_clamped(low), high=_clamped(high), terms=tuple(terms))
+
+
+def _clamped(total: int) -> int:
+    return min(max(total, 0), MOST_RISK)
+
+
+def risk_of(sight: Sight, scene: Scene) -> Risk:
+    """The risk that a scope sees in a call, summed up once."""
+    known = scene.risks.get(id(sight))
+    if known is None:
+        known = scene.risks[id(sight)] = weigh_risk(sight.weights or (), scene)
+    return known
+
+
+def view_of(sight: Sight, scene: Scene) -> View:
+    """What the conditions of a scope see of a call, put together once."""
+    known = scene.views.get(id(sight))
+    if known is None:
+        known = scene.views[id(sight)] = View(_values(sight, scene))
+    return known
+
+
+def _values(sight: Sight, scene: Scene) -> Mapping[str, Json]:
+    values: dict[str, Json] = {
+        **sight.values,
+        "who.sub": scene.principal.id,
+        "who.groups": list(scene.principal.groups),
+    }
+    if scene.client is not None:
+        values["who.client"] = scene.client.name
+    if scene.arguments is not None:
+        values["args"] = scene.arguments
+    if scene.now_us is not None:
+        values["now"] = scene.now_us
+    if sight.weights is not None:
+        risk = risk_of(sight, scene)
+        if risk.low == risk.high:
+            values["risk"] = risk.high
+    return values
+
+
+def when_test(condition: Condition, sight: Sight) -> Callable[[Scene], Answer]:
+    """Whether a condition holds of a call."""
+    return lambda scene: condition(view_of(sight, scene))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RiskBounds:
+    """Between which sums a rule matches; `None` does not bound."""
+
+    at_least: int | None = None
+    below: int | None = None
+
+    def answer(self, risk: Risk) -> Answer:
+        """Whether the sum lies there; a range that reaches over a bound cannot tell."""
+        inside = [self._holds(total) for total in (risk.low, risk.high)]
+        if all(inside):
+            return True
+        if self._beside(risk):
+            return False
+        unknown = next((term.unknown for term in risk.terms if term.unknown), "")
+        return Unsure(f"the risk is between {risk.low} and {risk.high}: {unknown}")
+
+    def _holds(self, total: int) -> bool:
+        return (self.at_least is None or total >= self.at_least) and (self.below is None or total < self.below)
+
+    def _beside(self, risk: Risk) -> bool:
+        return (self.at_least is not None and risk.high < self.at_least) or (
+            self.below is not None and risk.low >= self.below
+        )
+
+
+def risk_test(bounds: RiskBounds, sight: Sight) -> Callable[[Scene], Answer]:
+    """Whether the risk of a call lies within bounds."""
+    return lambda scene: bounds.answer(risk_of(sight, scene))
