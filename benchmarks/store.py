@@ -70,7 +70,7 @@ def make_step(run: RunId, text: str) -> SupportedStep:
 async def one_step(store: SqliteStore, run: RunId, text: str, answer: Returned) -> tuple[float, float]:
     step = make_step(run, text)
     began = time.perf_counter()
-    recorded = await store.record_intent(step, lambda _standing, _step: None)
+    recorded = await store.record_intent(step, lambda _standing, _step: None, close)
     middle = time.perf_counter()
     assert isinstance(recorded, RecordedStep)
     await store.record_outcome(recorded.answered(answer).verified(()), close)

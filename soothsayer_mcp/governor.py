@@ -2,14 +2,14 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import anyio
 
 from soothsayer_mcp.evidence.judge import judge_answer
 from soothsayer_mcp.evidence.weigh import weigh
 from soothsayer_mcp.model.decision import Decision, Effect, Mode
-from soothsayer_mcp.model.facts import Facts
+from soothsayer_mcp.model.facts import Facts, Questions
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.outcome import Asked, Refused, Returned, Unknown
 from soothsayer_mcp.model.run import Run
@@ -65,10 +65,10 @@ class Governor:
 
     async def _sentence(self, step: ProposedStep, call: Call) -> ClosedStep:
         run = await self._store.read_run(step.run_id)
-        basis = self._basis(run, step)
+        basis = self._basis(run, step, self._store.recall)
         decided = step.decided(decide(basis.policy, run, step, basis.facts))
         supported = decided.supported(weigh(decided))
-        recorded = await self._store.record_intent(supported, self._admit(basis, call))
+        recorded = await self._store.record_intent(supported, self._admit(basis, call), close)
         answered = await self._forward(recorded, call)
         verified = answered.verified(judge_answer(answered))
         return await self._store.record_outcome(verified, close)
@@ -96,15 +96,19 @@ class Governor:
         )
         decided = step.decided(decision)
         supported = decided.supported(weigh(decided))
-        withheld = await self._store.record_intent(supported, lambda _standing, _step: Refused(failure=failure))
+        withheld = await self._store.record_intent(supported, lambda _standing, _step: Refused(failure=failure), close)
         if isinstance(withheld, RecordedStep):
             raise PortError(Reason.INTERNAL_ERROR, "", acted=Acted.NO)
         return await self._store.record_outcome(withheld.verified(()), close)
 
-    def _basis(self, run: Run, step: ProposedStep) -> "_Basis":
+    def _basis(self, run: Run, step: ProposedStep, recall: Callable[[Questions], Facts]) -> "_Basis":
         policy = self._policy()
         questions = policy.questions(step)
-        return _Basis(policy=policy, run_version=run.version, facts=self._look(questions), questions=questions)
+        facts = self._look(questions.links)
+        if questions.of_the_store:
+            facts = replace(recall(questions), links=facts.links)
+        counted = tuple(getattr(run.counters, name) for name in questions.counters)
+        return _Basis(policy=policy, facts=facts, counted=counted)
 
     def _admit(self, basis: "_Basis", call: Call) -> Admit:
         def admit(standing: Standing, step: SupportedStep) -> Refused | Asked | None:
@@ -115,7 +119,7 @@ class Governor:
             closed = refuse_unless_open(standing.run)
             if closed is not None:
                 return Refused(failure=closed)
-            now = self._basis(standing.run, step)
+            now = self._basis(standing.run, step, standing.recall)
             if now.same_as(basis):
                 return None
             again = decide(now.policy, standing.run, step, now.facts)
@@ -179,14 +183,14 @@ class _Basis:
     """What a decision rested on."""
 
     policy: Policy
-    run_version: int
     facts: Facts
-    questions: tuple[str, ...]
+    counted: tuple[int, ...]
+    """Those of the run's counters that the decision reads."""
 
     def same_as(self, other: "_Basis") -> bool:
         """Whether the decision would be the same for certain, so that it need not be made again."""
         return (
             (self.policy is other.policy or self.policy.digest == other.policy.digest)
-            and self.run_version == other.run_version
+            and self.counted == other.counted
             and self.facts == other.facts
         )

@@ -6,7 +6,7 @@ from typing import Protocol, Self, TypeAlias
 
 from soothsayer_mcp.model.call import PinState, RequestId, RunId, StepId
 from soothsayer_mcp.model.entry import Kind, Receipt
-from soothsayer_mcp.model.facts import Facts
+from soothsayer_mcp.model.facts import Facts, Questions
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.json import Digest, Json
 from soothsayer_mcp.model.outcome import Asked, Refused, Returned
@@ -35,14 +35,19 @@ class Standing:
     """Things as they stand inside commit A."""
 
     run: Run
+    recall: Callable[[Questions], Facts]
+    """Answers what the store was asked before deciding, as it stands here. What it cannot answer is absent."""
 
 
 Admit: TypeAlias = Callable[[Standing, SupportedStep], Refused | Asked | None]
 """Pure; called inside commit A on things as they stand. `None` admits."""
 
 
-Close: TypeAlias = Callable[[Run, VerifiedStep], Closing]
-"""Pure; called inside commit B on the run as it stands."""
+Close: TypeAlias = Callable[[Run, SupportedStep, Failure | None], Closing]
+"""Pure; called inside the commit that ends a step, on the run as it stands with this step counted.
+
+The failure is the step's own; `None` when it succeeded.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +92,15 @@ class Store(Protocol):
         """Tell a run as of a moment ago; commit A looks again."""
         ...
 
-    async def record_intent(self, step: SupportedStep, admit: Admit) -> RecordedStep | WithheldStep:
-        """Commit A. Raises `PortError` (`trace_unavailable`, acted no) when it is not durable in time."""
+    def recall(self, questions: Questions) -> Facts:
+        """Answer questions about earlier steps, as of a moment ago; what cannot be answered is absent. Never raises."""
+        ...
+
+    async def record_intent(self, step: SupportedStep, admit: Admit, close: Close) -> RecordedStep | WithheldStep:
+        """Commit A; a step that is not admitted is closed by it.
+
+        Raises `PortError` (`trace_unavailable`, acted no) when it is not durable in time.
+        """
         ...
 
     async def record_outcome(self, step: VerifiedStep, close: Close) -> ClosedStep:

@@ -155,14 +155,14 @@ def ask(_standing: Standing, _step: SupportedStep) -> Asked:
 
 async def intend(store: SqliteStore, step: SupportedStep) -> RecordedStep:
     """Commit A of a step that is admitted."""
-    recorded = await store.record_intent(step, admit)
+    recorded = await store.record_intent(step, admit, close)
     assert isinstance(recorded, RecordedStep)
     return recorded
 
 
 async def withhold(store: SqliteStore, step: SupportedStep) -> ClosedStep:
     """The one commit of a step that is not admitted."""
-    withheld = await store.record_intent(step, admit)
+    withheld = await store.record_intent(step, admit, close)
     assert isinstance(withheld, WithheldStep)
     return await store.record_outcome(withheld.verified(()), close)
 

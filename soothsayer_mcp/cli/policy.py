@@ -207,7 +207,7 @@ def _of_call(output: Output, ground: Ground, typed: _Typed, who: Principal, clie
     if fault is not None:
         flaws = (Failure(reason=Reason.ARGUMENTS_INVALID, summary=f"argument {fault.path} {fault.problem}"),)
     step = _step(typed, tool=tool, flaws=flaws, who=who, client=client, cause=Cause.AGENT, at_us=SystemClock().now_us())
-    facts = look(policy.questions(step))
+    facts = look(policy.questions(step).links)
     return _explained(policy, step, facts, notes)
 
 

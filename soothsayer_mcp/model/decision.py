@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from soothsayer_mcp.model.facts import NO_CHARGE, Charge
 from soothsayer_mcp.model.failure import Reason
 from soothsayer_mcp.model.json import Digest, Json
 
@@ -107,3 +108,5 @@ class Decision:
     """Over the terms of all scopes; `None` where no term can concern the tool."""
     context: Mapping[str, Json] = field(default_factory=dict[str, Json])
     """What the decision read beside the call itself, for computing it again."""
+    charge: Charge = NO_CHARGE
+    """What the step counts for once it is admitted."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from soothsayer_mcp.model.call import Client, Principal, RunId
 
@@ -64,6 +65,44 @@ class RunBinding:
     """For a run that this binding opens."""
 
 
+class Counters(NamedTuple):
+    """What the steps of a run add up to. Only the agent's own calls count; probes and undo steps have other budgets."""
+
+    calls: int = 0
+    """Admitted, whatever became of them."""
+    writes: int = 0
+    """Of these, calls of tools that are not labelled as only reading."""
+    errors: int = 0
+    """Admitted calls that failed."""
+    denials: int = 0
+    asks: int = 0
+    in_flight: int = 0
+    unverified_writes: int = 0
+    """Writes whose owed checks are not all kept, those in flight and unsettled included."""
+    bytes_returned: int = 0
+    bytes_reserved: int = 0
+    """What the calls in flight may still return, as far as policy limits it."""
+    cost_micro: int = 0
+    """Declared cost in millionths, of calls in flight too."""
+    calls_since_compact: int = 0
+    bytes_since_compact: int = 0
+    error_streak: int = 0
+    """Calls that failed one after the other up to now."""
+    repeats_refused: int = 0
+    """Calls refused as repetitions since something last changed."""
+    open_us: int = 0
+    """How long the run was open before it was opened last."""
+    opened_us: int = 0
+    """When it was opened last."""
+
+    def minutes(self, now_us: int) -> int:
+        """Whole minutes for which the run has been open."""
+        return (self.open_us + max(0, now_us - self.opened_us)) // 60_000_000
+
+
+NOTHING_COUNTED = Counters()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """A run as `decide` may see it."""
@@ -72,11 +111,12 @@ class Run:
     principal: Principal
     state: RunState
     version: int
-    """Grows whenever something that a decision reads changes; equal versions mean equal facts."""
+    """Grows with its state; what it has counted changes without it."""
     why: str = ""
     """Why it is not open; empty while it is."""
     steps: int = 0
     intent: Intent | None = None
+    counters: Counters = NOTHING_COUNTED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

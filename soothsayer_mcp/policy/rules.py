@@ -8,6 +8,7 @@ from typing import TypeAlias
 from soothsayer_mcp.model.call import Cause, Does, PinState, ToolDefinition
 from soothsayer_mcp.model.decision import Effect, Mode
 from soothsayer_mcp.model.entry import PayloadMode
+from soothsayer_mcp.model.facts import NO_QUESTIONS, Questions
 from soothsayer_mcp.model.json import Digest, Json
 from soothsayer_mcp.model.step import ProposedStep
 from soothsayer_mcp.policy.answers import Answer, Unsure, every, opposite
@@ -442,14 +443,14 @@ class Policy:
                 self._messages[server, method] = known
         return known
 
-    def questions(self, step: ProposedStep) -> tuple[str, ...]:
-        """The paths whose links have to be looked up before this step is decided; mostly none."""
+    def questions(self, step: ProposedStep) -> Questions:
+        """What has to be known before this step is decided; mostly nothing."""
         if step.tool is None:
-            return ()
+            return NO_QUESTIONS
         candidates = self.candidates(step.tool)
         if not candidates.path_tests or not candidates.place.local:
-            return ()
-        return link_questions(candidates.path_tests, step.proposal.arguments, candidates.place)
+            return NO_QUESTIONS
+        return Questions(links=link_questions(candidates.path_tests, step.proposal.arguments, candidates.place))
 
     def message_questions(self, server: str, method: str, params: Mapping[str, Json]) -> tuple[str, ...]:
         """The same for a request that is no tool call."""

@@ -7,11 +7,11 @@ from typing import TypeAlias
 
 from soothsayer_mcp.model.call import Client, PinState, Principal, RunId, StepId
 from soothsayer_mcp.model.entry import Kind, Receipt
-from soothsayer_mcp.model.facts import NO_FACTS, Facts
+from soothsayer_mcp.model.facts import NO_FACTS, Facts, Questions
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.json import Digest
 from soothsayer_mcp.model.outcome import Asked, Refused, Returned
-from soothsayer_mcp.model.run import Run, RunBinding, RunState
+from soothsayer_mcp.model.run import Closing, Run, RunBinding, RunState
 from soothsayer_mcp.model.step import ClosedStep, RecordedStep, SupportedStep, VerifiedStep, WithheldStep
 from soothsayer_mcp.ports import Admit, Call, Close, LegEnd, Note, PortError, SeenTool, ServerIdentity, Standing
 
@@ -41,6 +41,7 @@ class World:
         self.run = Run(id=RUN_ID, principal=PRINCIPAL, state=RunState.OPEN, version=1)
         self.facts: Facts = NO_FACTS
         self.answer = Returned(raw=ANSWER, result={"content": [{"type": "text", "text": "done"}]})
+        self._closings: dict[StepId, Closing] = {}
         self.pins: dict[str, PinState] = {}
         """How each tool name compares with its pin; `pinned` where nothing is said."""
         self.before: dict[str, Happening] = {}
@@ -84,10 +85,18 @@ class World:
         await self._end("read_run")
         return run
 
-    async def record_intent(self, step: SupportedStep, admit: Admit) -> RecordedStep | WithheldStep:
-        """Commit A, with `admit` inside it."""
+    def recall(self, questions: Questions) -> Facts:
+        """Answer from `facts`."""
+        if questions.of_the_store:
+            self.log.append("recall")
+        return self.facts
+
+    async def record_intent(self, step: SupportedStep, admit: Admit, close: Close) -> RecordedStep | WithheldStep:
+        """Commit A, with `admit` inside it, and `close` for what is not admitted."""
         await self._begin("record_intent")
-        refusal = admit(Standing(run=self.run), step)
+        refusal = admit(Standing(run=self.run, recall=self.recall), step)
+        if refusal is not None:
+            self._closings[step.id] = close(self.run, step, refusal.failure)
         match refusal:
             case None:
                 recorded = step.recorded(self._record(Kind.STEP_INTENT, step.id))
@@ -101,11 +110,11 @@ class World:
     async def record_outcome(self, step: VerifiedStep, close: Close) -> ClosedStep:
         """Commit B; what commit A withheld is handed on."""
         await self._begin("record_outcome")
-        withheld = Kind.STEP_INTENT not in self.kinds(step.id)
-        closing = close(self.run, step)
-        if withheld:
-            receipt = step.intent
+        withheld = self._closings.get(step.id)
+        if withheld is not None:
+            closing, receipt = withheld, step.intent
         else:
+            closing = close(self.run, step, step.failure)
             receipt = self._record(Kind.STEP_OUTCOME, step.id)
             self.outcomes.append(step)
         await self._end("record_outcome")

@@ -79,6 +79,6 @@ def test_the_policy_decides_as_it_reads(tool: str, path: str, effect: Effect, tm
     file.write_text(POLICY, encoding="utf-8")
     policy = load_policy([str(file)], workspace="/work", home="/home/ada", state="/home/ada/.state")
     step = make_step(make_tool(tool, properties=["path"]), arguments={"path": path})
-    questions = policy.questions(step)
+    questions = policy.questions(step).links
     facts = Facts(links={question: question for question in questions}) if questions else NO_FACTS
     assert decide(policy, World().run, step, facts).effect is effect

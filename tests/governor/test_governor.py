@@ -21,7 +21,7 @@ from soothsayer_mcp.model.outcome import Refused, Returned, Unknown
 from soothsayer_mcp.model.run import NextStep, RunState
 from soothsayer_mcp.model.step import ClosedStep, ProposedStep, RecordedStep, SupportedStep, WithheldStep
 from soothsayer_mcp.policy.rules import Limit, Policy, Rule
-from soothsayer_mcp.ports import Admit, Call, PortError, Store, Tools
+from soothsayer_mcp.ports import Admit, Call, Close, PortError, Store, Tools
 from soothsayer_mcp.testing.factories import make_policy, make_rule, make_step, make_tool
 from soothsayer_mcp.testing.world import World
 
@@ -545,9 +545,9 @@ def test_a_step_abandoned_while_the_store_is_away_is_told_so() -> None:
 class Yielding(World):
     """A store that records an intent whatever `admit` says: what a store must never do."""
 
-    async def record_intent(self, step: SupportedStep, admit: Admit) -> RecordedStep | WithheldStep:
+    async def record_intent(self, step: SupportedStep, admit: Admit, close: Close) -> RecordedStep | WithheldStep:
         del admit
-        return await super().record_intent(step, lambda _standing, _step: None)
+        return await super().record_intent(step, lambda _standing, _step: None, close)
 
 
 def test_a_store_that_overrules_a_refusal_is_a_fault_and_nothing_is_sent() -> None:

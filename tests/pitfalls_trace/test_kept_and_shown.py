@@ -23,6 +23,7 @@ from soothsayer_mcp.cli.exits import Exit
 from soothsayer_mcp.model.json import JsonObject
 from soothsayer_mcp.model.step import SupportedStep
 from soothsayer_mcp.ports import PortError, Standing
+from soothsayer_mcp.run.close import close
 from soothsayer_mcp.testing.servers import Script, error, line, result, tool
 from soothsayer_mcp.wire.strict import MAX_DEPTH
 from store.test_masking import jwt
@@ -248,7 +249,7 @@ def test_what_an_exception_in_the_store_quotes_is_not_logged(tmp_path: Path, cap
     async def body(store: SqliteStore) -> PortError:
         step = make_step(await bind(store))
         with pytest.raises(PortError) as caught:
-            await store.record_intent(step, admit)
+            await store.record_intent(step, admit, close)
         return caught.value
 
     with opened(tmp_path) as store:

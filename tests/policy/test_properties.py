@@ -351,7 +351,7 @@ def test_a_user_never_loosens_what_the_organisation_did_not_leave(
 def test_a_fact_that_is_missing_never_weakens(form: JsonObject, call: tuple[ProposedStep, Facts]) -> None:
     proposed, facts = call
     policy = made(form)
-    known = {path: facts.links.get(path, path) for path in policy.questions(proposed)}
+    known = {path: facts.links.get(path, path) for path in policy.questions(proposed).links}
     with_facts = decide(policy, RUN, proposed, Facts(links=known))
     assert decide(policy, RUN, proposed, NO_FACTS).effect.strictness >= with_facts.effect.strictness
 

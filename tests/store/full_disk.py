@@ -15,6 +15,7 @@ from soothsayer_mcp.model.call import RunId
 from soothsayer_mcp.model.failure import Reason
 from soothsayer_mcp.model.step import ClosedStep
 from soothsayer_mcp.ports import PortError
+from soothsayer_mcp.run.close import close
 
 
 def fill(folder: Path) -> Path:
@@ -32,7 +33,7 @@ def fill(folder: Path) -> Path:
 
 async def propose_many(store: SqliteStore, run_id: RunId) -> None:
     for _ in range(100):
-        await store.record_intent(make_step(run_id, arguments={"text": "x" * 4000}), admit)
+        await store.record_intent(make_step(run_id, arguments={"text": "x" * 4000}), admit, close)
 
 
 async def scene(store: SqliteStore, folder: Path) -> None:

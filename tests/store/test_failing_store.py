@@ -91,7 +91,7 @@ def turnstile_held(folder: Path) -> Generator[None]:
 async def refused(store: SqliteStore, run_id: RunId) -> str:
     """Propose a step and tell why it was refused; it must not be recorded."""
     with pytest.raises(PortError) as caught:
-        await store.record_intent(make_step(run_id), admit)
+        await store.record_intent(make_step(run_id), admit, close)
     assert (caught.value.reason, caught.value.acted) == (Reason.TRACE_UNAVAILABLE, Acted.NO)
     return caught.value.summary
 

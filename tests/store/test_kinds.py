@@ -30,6 +30,7 @@ from soothsayer_mcp.model.finding import Answer, Finding
 from soothsayer_mcp.model.json import Digest, Json
 from soothsayer_mcp.model.run import DeclaredBy, Intent, RunBinding, RunState
 from soothsayer_mcp.ports import Note, SeenTool, ServerIdentity
+from soothsayer_mcp.run.close import close
 from soothsayer_mcp.trace.chain import leaf_hash
 from soothsayer_mcp.trace.entries import ORDER
 from soothsayer_mcp.trace.query import parse
@@ -52,7 +53,7 @@ async def every_kind(store: SqliteStore) -> None:
     finding = Finding(check="schema:output", answer=Answer.KEPT, level=Level.E1, reason=None)
     await end(store, await intend(store, make_step(run_id)), findings=(finding,))
     await withhold(store, make_step(run_id, effect=Effect.DENY))
-    await store.record_intent(make_step(run_id, effect=Effect.ASK), ask)
+    await store.record_intent(make_step(run_id, effect=Effect.ASK), ask, close)
     await store.compare_definitions(identity("1"), [seen("a")], trust_first=True)
     await store.compare_definitions(identity("2"), [seen("b")], trust_first=True)
     intent = Intent(text="tidy", declared_by=DeclaredBy.HOST)
@@ -106,7 +107,7 @@ def test_a_kind_and_a_version_of_tomorrow_are_read_raw_and_the_chain_holds(tmp_p
         )
         store._writer._chain.forget()
         run_id = run(lambda: bind(store))
-        run(lambda: store.record_intent(make_step(run_id), admit))
+        run(lambda: store.record_intent(make_step(run_id), admit, close))
     assert "weather.noted" in {entry.kind for entry in entries_of(tmp_path)}
     report = verify([tmp_path])
     assert report.holds, report.lines()

@@ -21,6 +21,7 @@ from soothsayer_mcp.model.entry import Durability, Kind
 from soothsayer_mcp.model.outcome import Refused
 from soothsayer_mcp.model.step import RecordedStep, SupportedStep
 from soothsayer_mcp.ports import Note, Standing
+from soothsayer_mcp.run.close import close
 
 
 async def take_step(store: SqliteStore, run_id: RunId) -> None:
@@ -35,7 +36,7 @@ async def writing_thread(store: SqliteStore, run_id: RunId) -> threading.Thread:
         seen.append(threading.current_thread())
         return admit(standing, step)
 
-    recorded = await store.record_intent(make_step(run_id), look)
+    recorded = await store.record_intent(make_step(run_id), look, close)
     assert isinstance(recorded, RecordedStep)
     await end(store, recorded)
     [thread] = seen

@@ -39,7 +39,7 @@ from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.finding import Answer, Finding
 from soothsayer_mcp.model.outcome import Refused, Unknown
 from soothsayer_mcp.model.run import Closing, DeclaredBy, Intent, NextStep, Run, RunBinding, RunState
-from soothsayer_mcp.model.step import RecordedStep, SupportedStep, VerifiedStep, WithheldStep
+from soothsayer_mcp.model.step import RecordedStep, SupportedStep, WithheldStep
 from soothsayer_mcp.ports import Note, PortError, Standing
 from soothsayer_mcp.run.close import close
 
@@ -128,7 +128,7 @@ def test_a_refused_step_is_one_entry_and_its_outcome_is_not_written_again(tmp_pa
 def test_a_step_that_asks_is_one_entry_and_counted(tmp_path: Path) -> None:
     async def body(store: SqliteStore) -> None:
         step = make_step(await bind(store), effect=Effect.ASK)
-        withheld = await store.record_intent(step, ask)
+        withheld = await store.record_intent(step, ask, close)
         assert isinstance(withheld, WithheldStep)
         await store.record_outcome(withheld.verified(()), close)
 
@@ -172,7 +172,7 @@ def test_a_change_by_another_process_is_read_at_the_next_look(tmp_path: Path, mo
 
 
 def test_a_closing_that_stops_the_run_is_durable_with_the_outcome(tmp_path: Path) -> None:
-    def stop(_run: Run, _step: VerifiedStep) -> Closing:
+    def stop(_run: Run, _step: SupportedStep, _failure: Failure | None) -> Closing:
         return Closing(next_step=NextStep.STOP, run_state=RunState.STOPPED, why="check_broken")
 
     async def body(store: SqliteStore) -> None:
@@ -243,7 +243,7 @@ def test_a_fault_in_admission_allows_nothing_and_leaves_nothing(tmp_path: Path) 
     async def body(store: SqliteStore) -> None:
         run_id = await bind(store)
         with pytest.raises(PortError) as caught:
-            await store.record_intent(make_step(run_id), fails)
+            await store.record_intent(make_step(run_id), fails, close)
         assert (caught.value.reason, caught.value.acted) == (Reason.INTERNAL_ERROR, Acted.NO)
         await whole_step(store, run_id)
 
@@ -400,7 +400,7 @@ def test_a_cancelled_caller_leaves_no_intent_that_nobody_closes(tmp_path: Path) 
         run_id = await bind(store)
         for turns in (*range(8), *range(8, 400, 13)):
             async with anyio.create_task_group() as group:
-                group.start_soon(store.record_intent, make_step(run_id), admit)
+                group.start_soon(store.record_intent, make_step(run_id), admit, close)
                 for _ in range(turns):
                     await anyio.lowlevel.checkpoint()
                 group.cancel_scope.cancel()
@@ -460,7 +460,7 @@ def test_a_closed_store_refuses(tmp_path: Path) -> None:
 
     async def body() -> None:
         with pytest.raises(PortError) as caught:
-            await store.record_intent(make_step(run_id), admit)
+            await store.record_intent(make_step(run_id), admit, close)
         assert (caught.value.reason, caught.value.acted) == (Reason.TRACE_UNAVAILABLE, Acted.NO)
 
     run(body)
@@ -558,7 +558,7 @@ def test_an_intent_whose_loop_ended_before_its_receipt_is_closed(tmp_path: Path)
 
         async def body() -> None:
             with anyio.move_on_after(0.05):
-                await store.record_intent(make_step(run_id), slow)
+                await store.record_intent(make_step(run_id), slow, close)
 
         run(body)
         held.set()

@@ -11,7 +11,7 @@ from soothsayer_mcp.adapters.store.payloads import Payload
 from soothsayer_mcp.model.call import Principal, RunId
 from soothsayer_mcp.model.entry import Kind
 from soothsayer_mcp.model.json import Digest
-from soothsayer_mcp.model.run import DeclaredBy, Intent, Run, RunState
+from soothsayer_mcp.model.run import Counters, DeclaredBy, Intent, Run, RunState
 from soothsayer_mcp.trace import entries
 from soothsayer_mcp.trace.chain import START, leaf_hash
 
@@ -23,8 +23,10 @@ _END_STEP = (
 )
 _RUN_COLUMNS = (
     "id, state, principal, how, host, workspace, automatic, policy, version, why, steps, failed, unknown, asked,"
-    " opened_at, last_at, closed_at, intent_by"
+    f" opened_at, last_at, closed_at, intent_by, {', '.join(Counters._fields)}"
 )
+_FIRST_COUNTER = 18
+"""Where the counters begin among the columns."""
 
 
 class _Insert:
@@ -55,11 +57,9 @@ _STEPS = _Insert(
     " outcome, acted, failure, reason, next, dur_us",
 )
 _SELECT_RUN = f"SELECT {_RUN_COLUMNS} FROM runs WHERE id = ?"  # noqa: S608 - column names of ours
-_INSERT_RUN = f"INSERT INTO runs({_RUN_COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
-_UPDATE_RUN = (
-    "UPDATE runs SET state=?, version=?, why=?, steps=?, failed=?, unknown=?, asked=?, last_at=?, closed_at=?"
-    " WHERE id=?"
-)
+_INSERT_RUN = f"INSERT INTO runs({_RUN_COLUMNS}) VALUES({','.join('?' * (_FIRST_COUNTER + len(Counters._fields)))})"
+_UPDATED = ("state", "version", "why", "steps", "failed", "unknown", "asked", "last_at", "closed_at", *Counters._fields)
+_UPDATE_RUN = f"UPDATE runs SET {', '.join(f'{name}=?' for name in _UPDATED)} WHERE id=?"  # noqa: S608 - names of ours
 _SELECT_INTENT = (
     "SELECT p.text FROM payloads p JOIN entries e ON e.writer = p.writer AND e.seq = p.seq"
     " WHERE e.run = ? AND e.kind = 'run.opened' AND p.part = 'intent'"
@@ -88,6 +88,7 @@ class RunRow:
     last_at: int
     closed_at: int | None
     intent: Intent | None
+    counters: Counters
 
     def as_run(self) -> Run:
         """The run as pure code may see it."""
@@ -99,6 +100,7 @@ class RunRow:
             why=self.why,
             steps=self.steps,
             intent=self.intent,
+            counters=self.counters,
         )
 
 
@@ -131,6 +133,7 @@ def load_run(db: sqlite3.Connection, run_id: str) -> RunRow | None:
         last_at=_int(row[15]),
         closed_at=None if row[16] is None else _int(row[16]),
         intent=intent,
+        counters=Counters._make(map(_int, row[_FIRST_COUNTER:])),
     )
 
 
@@ -278,6 +281,7 @@ class Batch:
                 row.last_at,
                 row.closed_at,
                 by,
+                *row.counters,
             )
         )
         self.later("INSERT INTO run_keys(run, match_key) VALUES(?, ?)", row.id, key)
@@ -357,6 +361,7 @@ def _run_update(row: RunRow) -> tuple[object, ...]:
         row.asked,
         row.last_at,
         row.closed_at,
+        *row.counters,
         row.id,
     )
 

@@ -7,16 +7,20 @@ from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
 from soothsayer_mcp.adapters.store.batch import Batch, RunRow
+from soothsayer_mcp.adapters.store.marks import deny_marks, end_marks, open_marks, recall
 from soothsayer_mcp.adapters.store.payloads import Payload, Payloads
-from soothsayer_mcp.model.call import RunId
+from soothsayer_mcp.model.call import Cause, RunId
 from soothsayer_mcp.model.decision import Effect
 from soothsayer_mcp.model.entry import Kind
+from soothsayer_mcp.model.facts import NO_CHARGE, Charge, Facts, Questions
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
+from soothsayer_mcp.model.finding import Answer
 from soothsayer_mcp.model.json import Digest
-from soothsayer_mcp.model.outcome import Asked, Refused
-from soothsayer_mcp.model.run import TRANSITIONS, Closing, NextStep, Run, RunBinding, RunState
+from soothsayer_mcp.model.outcome import Asked, Refused, Returned
+from soothsayer_mcp.model.run import TRANSITIONS, Closing, Counters, NextStep, Run, RunBinding, RunState
 from soothsayer_mcp.model.step import SupportedStep, VerifiedStep
 from soothsayer_mcp.ports import Admit, Close, Note, PortError, Standing
+from soothsayer_mcp.run import count
 from soothsayer_mcp.trace import entries
 
 Result = TypeVar("Result")
@@ -114,6 +118,7 @@ class IntentItem(Item[Recorded]):
         self,
         step: SupportedStep,
         admit: Admit,
+        close: Close,
         payloads: Payloads,
         *,
         match: str,
@@ -123,6 +128,7 @@ class IntentItem(Item[Recorded]):
         super().__init__()
         self._step = step
         self._admit = admit
+        self._close = close
         self._payloads = payloads
         self._parts = [("context", context)] if args is None else [("args", args), ("context", context)]
         self.size = sum(part.size for _, part in self._parts)
@@ -135,16 +141,25 @@ class IntentItem(Item[Recorded]):
         step = self._step
         row = _known(batch, step.run_id)
         run = row.as_run()
-        outcome = self._admit(Standing(run=run), step)
+        outcome = self._admit(Standing(run=run, recall=_recalls(batch)), step)
         at, no = batch.now(), row.steps + 1
         tail, trace = self._tail, entries.trace_context(step, run.id)
+        closing = None
         if outcome is None:
+            row.counters = count.admitted(row.counters, step.cause, step.decision.charge)
+            if step.decision.charge.marks and step.cause is Cause.AGENT:
+                open_marks(batch, step.decision.charge.marks, run.id, no, at)
             tail += entries.deadline(step.decision.timeout_s) + trace
             seq, leaf = batch.append(Kind.STEP_INTENT, tail, at, run=run.id, no=no, parts=self._parts)
             ending, failure, next_step, why, dur_us = (None, None), None, None, "", None
         else:
             failure = outcome.failure
-            next_step, why = following(row)
+            asked = isinstance(outcome, Asked)
+            row.counters = count.withheld(row.counters, step.cause, failure.reason, asked=asked)
+            if step.decision.charge.marks and not asked and step.cause is Cause.AGENT:
+                deny_marks(batch, step.decision.charge.marks, run.id, no, at)
+            closing = self._close(row.as_run(), step, failure)
+            next_step, why = closing.next_step, closing.why
             kind, ask = (Kind.STEP_ASKED, outcome.ask) if isinstance(outcome, Asked) else (Kind.STEP_REFUSED, "")
             said = self._payloads.ready(failure.agent_text(f"{run.id[:4]}.{no}").encode(errors="replace"))
             dur_us = _since(step.began_ns)
@@ -183,8 +198,10 @@ class IntentItem(Item[Recorded]):
         )
         row.steps = no
         row.last_at = at
+        if closing is not None:
+            _close_run(batch, row, closing, at)
         batch.changed(row)
-        return Recorded(seq=seq, leaf=leaf, no=no, run=run, outcome=outcome, next_step=next_step, why=why)
+        return Recorded(seq=seq, leaf=leaf, no=no, run=row.as_run(), outcome=outcome, next_step=next_step, why=why)
 
     def orphaned(self) -> "Item[None] | None":
         """An intent that nobody forwards is closed: nothing was sent."""
@@ -195,7 +212,7 @@ class IntentItem(Item[Recorded]):
             (Reason.TRACE_UNAVAILABLE, "its receipt came too late") if late else (Reason.WITHDRAWN, "by the host")
         )
         failure = Failure(reason=reason, summary=summary, certainly_not_acted=True)
-        return EndItem(self._step.run_id, self.result.no, failure, began_ns=self._step.began_ns)
+        return EndItem(self._step, self.result.no, failure)
 
 
 class Closed:
@@ -219,6 +236,8 @@ class OutcomeItem(Item[Closed]):
     def __init__(self, step: VerifiedStep, close: Close, *, result: Payload | None, said: Payload | None) -> None:
         super().__init__()
         self._step = step
+        shown = isinstance(step.outcome, Returned) and not entries.answer_is_ours(step)
+        self._size = len(step.outcome.raw) if shown and isinstance(step.outcome, Returned) else 0
         self._close = close
         self._result = "" if result is None else result.field
         self._said = "" if said is None else said.field
@@ -230,10 +249,11 @@ class OutcomeItem(Item[Closed]):
         """Write the findings and the outcome, and close on the run as it stands."""
         step = self._step
         row = _known(batch, step.run_id)
-        run = row.as_run()
-        closing = self._close(run, step)
         at, no = batch.now(), step.intent.no
         ending = entries.ending(step)
+        _settle(batch, row, step.cause, step.decision.charge, no, ending, size=self._size, owes=_owes(step, ending))
+        run = row.as_run()
+        closing = self._close(run, step, ending.failure)
         dur_us = _since(step.began_ns)
         for found in step.findings:
             batch.append(Kind.STEP_FINDING, entries.finding(found), at, run=run.id, no=no)
@@ -250,10 +270,9 @@ class OutcomeItem(Item[Closed]):
         tool_us = getattr(step.outcome, "tool_us", None)
         _end(batch, row, no, ending, closing.next_step, dur_us=dur_us, tool_us=tool_us)
         row.last_at = at
-        if closing.run_state is not row.state:
-            change_state(batch, row, closing.run_state, reason=closing.why, by=PROXY, at=at)
+        _close_run(batch, row, closing, at)
         batch.changed(row)
-        return Closed(seq=seq, leaf=leaf, closing=closing, run=run)
+        return Closed(seq=seq, leaf=leaf, closing=closing, run=row.as_run())
 
     def refusal(self, why: str) -> PortError:
         """The outcome is not on record; whether the tool acted, only the step knows."""
@@ -270,7 +289,7 @@ class OutcomeItem(Item[Closed]):
         """What is written instead once it can be: the outcome is lost and the run stops."""
         failure = Failure(reason=Reason.OUTCOME_LOST, summary="", certainly_not_acted=self._step.acted is Acted.NO)
         step = self._step
-        return EndItem(step.run_id, step.intent.no, failure, began_ns=step.began_ns, stop=True)
+        return EndItem(step, step.intent.no, failure, stop=True)
 
 
 class EndItem(Item[None]):
@@ -279,12 +298,12 @@ class EndItem(Item[None]):
     owed = True
     reads = True
 
-    def __init__(self, run: RunId, no: int, failure: Failure, *, began_ns: int, stop: bool = False) -> None:
+    def __init__(self, step: SupportedStep, no: int, failure: Failure, *, stop: bool = False) -> None:
         super().__init__()
-        self.run = run
+        self.run = step.run_id
+        self._step = step
         self._no = no
         self._failure = failure
-        self._began_ns = began_ns
         self._stop = stop
 
     def apply(self, batch: Batch) -> None:
@@ -298,7 +317,9 @@ class EndItem(Item[None]):
             ending = entries.Ending(outcome="unknown" if unknown else "failed", failure=failure, acted=failure.acted)
             next_step = NextStep.STOP if self._stop else following(row)[0]
             batch.append(Kind.STEP_OUTCOME, entries.lost_outcome(ending, next_step), at, run=self.run, no=self._no)
-            _end(batch, row, self._no, ending, next_step, dur_us=_since(self._began_ns), tool_us=None)
+            _end(batch, row, self._no, ending, next_step, dur_us=_since(self._step.began_ns), tool_us=None)
+            step = self._step
+            _settle(batch, row, step.cause, step.decision.charge, self._no, ending, size=0, owes=unknown)
         if self._stop and RunState.STOPPED in TRANSITIONS[row.state]:
             change_state(batch, row, RunState.STOPPED, reason=Reason.OUTCOME_LOST, by=PROXY, at=at)
         batch.changed(row)
@@ -439,6 +460,7 @@ class BindItem(Item[Bound]):
             last_at=at,
             closed_at=None,
             intent=binding.intent,
+            counters=Counters(opened_us=at),
         )
         batch.open_run(row, key)
         return row
@@ -472,6 +494,10 @@ def change_state(batch: Batch, row: RunRow, to: RunState, *, reason: str, by: st
         raise PortError(Reason.INTERNAL_ERROR, f"no run goes from {row.state} to {to}", acted=Acted.NO)
     fields: Mapping[str, str] = {"what": "state", "from": row.state, "to": to, "reason": reason, "by": by}
     batch.append(Kind.RUN_CHANGED, entries.note(Kind.RUN_CHANGED, fields, {}), at, run=row.id)
+    if row.state is RunState.OPEN:
+        row.counters = row.counters._replace(open_us=row.counters.open_us + max(0, at - row.counters.opened_us))
+    elif to is RunState.OPEN:
+        row.counters = row.counters._replace(opened_us=at)
     row.state = to
     row.why = "" if to is RunState.OPEN else reason
     row.version += 1
@@ -488,10 +514,10 @@ def following(row: RunRow) -> tuple[NextStep, str]:
 def end_open_steps(batch: Batch, writer: str) -> list[str]:
     """End what a writer left in flight: nobody knows what became of it. Returns the steps, as `RUN.NO`."""
     found = batch.db.execute(
-        "SELECT run, no, does FROM steps WHERE writer = ? AND outcome IS NULL ORDER BY n", (writer,)
+        "SELECT run, no, does, cause FROM steps WHERE writer = ? AND outcome IS NULL ORDER BY n", (writer,)
     ).fetchall()
     ended: list[str] = []
-    for run_id, no, does in found:
+    for run_id, no, does, cause in found:
         row = _known(batch, RunId(run_id))
         reads = entries.only_reads(does.split(","))
         failure = Failure(reason=Reason.OUTCOME_LOST, summary="", certainly_not_acted=reads)
@@ -499,6 +525,11 @@ def end_open_steps(batch: Batch, writer: str) -> list[str]:
         next_step = following(row)[0]
         batch.append(Kind.STEP_OUTCOME, entries.lost_outcome(ending, next_step), batch.now(), run=run_id, no=no)
         _end(batch, row, no, ending, next_step, dur_us=None, tool_us=None)
+        # What it had reserved of bytes only its own process knew; a run without calls in flight has none.
+        charge = NO_CHARGE if reads else _A_WRITE
+        _settle(batch, row, Cause(cause), charge, no, ending, size=0, owes=not reads)
+        if not row.counters.in_flight:
+            row.counters = row.counters._replace(bytes_reserved=0)
         batch.changed(row)
         ended.append(f"{run_id}.{no}")
     return ended
@@ -532,6 +563,38 @@ def _end(
         row.unknown += 1
     elif ending.outcome == "failed":
         row.failed += 1
+
+
+_A_WRITE = Charge(write=True)
+
+
+def _settle(
+    batch: Batch, row: RunRow, cause: Cause, charge: Charge, no: int, ending: entries.Ending, *, size: int, owes: bool
+) -> None:
+    failure = None if ending.failure is None else ending.failure.failure
+    row.counters = count.ended(row.counters, cause, charge, failure=failure, size=size, owes=owes)
+    if charge.marks and ending.outcome != "unknown":
+        end_marks(batch, row.id, no, "ok" if ending.failure is None else "failed")
+
+
+def _owes(step: VerifiedStep, ending: entries.Ending) -> bool:
+    """Whether a check that the step owes is not kept, or its outcome is not known."""
+    return ending.outcome == "unknown" or any(found.answer is not Answer.KEPT for found in step.findings)
+
+
+def _close_run(batch: Batch, row: RunRow, closing: Closing, at: int) -> None:
+    if closing.next_step is NextStep.COMPACT:
+        row.counters = row.counters._replace(calls_since_compact=0, bytes_since_compact=0)
+    if closing.run_state is not row.state:
+        change_state(batch, row, closing.run_state, reason=closing.why, by=PROXY, at=at)
+
+
+def _recalls(batch: Batch) -> Callable[[Questions], Facts]:
+    def answer(questions: Questions) -> Facts:
+        batch.flush()  # what earlier items of this batch did counts
+        return recall(batch.db, questions)
+
+    return answer
 
 
 def _known(batch: Batch, run_id: RunId) -> RunRow:

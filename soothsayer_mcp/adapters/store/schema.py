@@ -67,7 +67,15 @@ CREATE TABLE runs(
   -- automatic: found by principal, workspace, host
   how TEXT NOT NULL DEFAULT '', workspace TEXT NOT NULL DEFAULT '', automatic INTEGER NOT NULL DEFAULT 0,
   -- version: grows with what a decision may read
-  version INTEGER NOT NULL DEFAULT 0, why TEXT NOT NULL DEFAULT '', intent_by TEXT) WITHOUT ROWID;
+  version INTEGER NOT NULL DEFAULT 0, why TEXT NOT NULL DEFAULT '', intent_by TEXT,
+  -- what the agent's steps add up to; the names are those of `model.run.Counters`
+  calls INTEGER NOT NULL DEFAULT 0, writes INTEGER NOT NULL DEFAULT 0, errors INTEGER NOT NULL DEFAULT 0,
+  denials INTEGER NOT NULL DEFAULT 0, asks INTEGER NOT NULL DEFAULT 0, in_flight INTEGER NOT NULL DEFAULT 0,
+  unverified_writes INTEGER NOT NULL DEFAULT 0, bytes_returned INTEGER NOT NULL DEFAULT 0,
+  bytes_reserved INTEGER NOT NULL DEFAULT 0, cost_micro INTEGER NOT NULL DEFAULT 0,
+  calls_since_compact INTEGER NOT NULL DEFAULT 0, bytes_since_compact INTEGER NOT NULL DEFAULT 0,
+  error_streak INTEGER NOT NULL DEFAULT 0, repeats_refused INTEGER NOT NULL DEFAULT 0,
+  open_us INTEGER NOT NULL DEFAULT 0, opened_us INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
 CREATE INDEX runs_automatic ON runs(principal, workspace, host, opened_at) WHERE automatic = 1;
 CREATE INDEX runs_last ON runs(last_at);
 CREATE TABLE run_keys(
@@ -101,6 +109,14 @@ CREATE TABLE budgets(
   cap INTEGER NOT NULL,
   used INTEGER NOT NULL DEFAULT 0, reserved INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY(scope, name, window_at)) WITHOUT ROWID;
+-- earlier steps by what policy asks about them; at 0: added up
+CREATE TABLE marks(
+  mark TEXT NOT NULL, holder TEXT NOT NULL, key TEXT NOT NULL,
+  state TEXT NOT NULL CHECK(state IN ('open', 'ok', 'failed', 'denied', 'doubt')),
+  at INTEGER NOT NULL, run TEXT NOT NULL, no INTEGER NOT NULL, n INTEGER NOT NULL, amount INTEGER NOT NULL,
+  odd INTEGER NOT NULL, window_us INTEGER NOT NULL,
+  PRIMARY KEY(mark, holder, key, state, at, run, no)) WITHOUT ROWID;
+CREATE INDEX marks_open ON marks(run, no) WHERE state = 'open';
 CREATE TABLE approvals(
   id TEXT PRIMARY KEY, run TEXT NOT NULL, no INTEGER NOT NULL, about TEXT NOT NULL, rule TEXT NOT NULL,
   call TEXT NOT NULL, asked_at INTEGER NOT NULL,

@@ -26,15 +26,17 @@ from soothsayer_mcp.adapters.store.items import (
     OutcomeItem,
 )
 from soothsayer_mcp.adapters.store.lock import FileLock, Turnstile
+from soothsayer_mcp.adapters.store.marks import recall
 from soothsayer_mcp.adapters.store.payloads import BLOB_BYTES, ROW_BYTES, Payload, Payloads, sync_folder
 from soothsayer_mcp.adapters.store.recovery import OpenWriterItem, RecoverItem, alive_lock
 from soothsayer_mcp.adapters.store.writer import Ballast, Unavailable, Writer, connect, why
 from soothsayer_mcp.model.call import PinState, RunId
 from soothsayer_mcp.model.entry import Durability, PayloadMode, Receipt
+from soothsayer_mcp.model.facts import NO_FACTS, Facts, Questions
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.json import Digest, canonical, compact
 from soothsayer_mcp.model.outcome import Returned
-from soothsayer_mcp.model.run import Run, RunBinding, RunState
+from soothsayer_mcp.model.run import Counters, Run, RunBinding, RunState
 from soothsayer_mcp.model.step import ClosedStep, RecordedStep, SupportedStep, VerifiedStep, WithheldStep
 from soothsayer_mcp.ports import Admit, Close, Note, PortError, SeenTool, ServerIdentity
 from soothsayer_mcp.trace import entries
@@ -56,7 +58,8 @@ LOOK_S = 0.15
 _SWEEP_S = 0.1
 _TAIL = 256
 _MOST_KNOWN = 1024
-_SELECT_STATE = "SELECT version, state, why, steps FROM runs WHERE id = ?"
+_COUNTERS = ", ".join(Counters._fields)
+_SELECT_STATE = f"SELECT version, state, why, steps, {_COUNTERS} FROM runs WHERE id = ?"  # noqa: S608 - names of ours
 
 
 class _Known:
@@ -259,7 +262,11 @@ class SqliteStore:
         self._look_if_due()
         return self._known(run_id).run
 
-    async def record_intent(self, step: SupportedStep, admit: Admit) -> RecordedStep | WithheldStep:
+    def recall(self, questions: Questions) -> Facts:
+        """Answer questions about earlier steps, as of a moment ago; what cannot be answered is absent. Never raises."""
+        return recall(self._reader, questions) if questions.of_the_store and not self._closed else NO_FACTS
+
+    async def record_intent(self, step: SupportedStep, admit: Admit, close: Close) -> RecordedStep | WithheldStep:
         """Commit A. Raises `PortError` (`trace_unavailable`, acted no) when it is not durable in time."""
         began_ns = time.monotonic_ns()
         known = self._known(step.run_id)
@@ -267,9 +274,9 @@ class SqliteStore:
         goes_on = False
         try:
             if len(step.proposal.raw_arguments) <= ROW_BYTES:
-                item = self._intent_item(step, admit, known.key)
+                item = self._intent_item(step, admit, close, known.key)
             else:
-                item = await asyncio.to_thread(self._intent_item, step, admit, known.key)
+                item = await asyncio.to_thread(self._intent_item, step, admit, close, known.key)
             done = await self._submit(item, self._timeout_s)
             goes_on = done.outcome is None
         finally:
@@ -370,7 +377,7 @@ class SqliteStore:
         chosen = None if tools is None else frozenset(tools)
         return self._wait(AcceptItem(server, chosen, self._payloads, by=by))
 
-    def _intent_item(self, step: SupportedStep, admit: Admit, key: hmac.HMAC) -> IntentItem:
+    def _intent_item(self, step: SupportedStep, admit: Admit, close: Close, key: hmac.HMAC) -> IntentItem:
         proposal = step.proposal
         said = b"\0".join((proposal.server.encode(errors="replace"), proposal.tool.encode(errors="replace")))
         # A copy of a keyed hash and a short update hold the interpreter lock; `hmac.digest` gives it up, and then waits
@@ -383,7 +390,7 @@ class SqliteStore:
             context = self._context(step)
         except OSError as error:
             raise PortError(Reason.TRACE_UNAVAILABLE, why(error), acted=Acted.NO) from error
-        return IntentItem(step, admit, self._payloads, match=match, args=args, context=context)
+        return IntentItem(step, admit, close, self._payloads, match=match, args=args, context=context)
 
     def _context(self, step: SupportedStep) -> Payload:
         """What the decision read. It is the same for most calls of a run, and then made ready once."""
@@ -556,7 +563,7 @@ class SqliteStore:
     def _look_at(self, known: _Known) -> None:
         run = known.run
         row = self._reader.execute(_SELECT_STATE, (run.id,)).fetchone()
-        if row is not None and row[0] > run.version:
+        if row is not None and row[0] >= run.version:
             known.run = Run(
                 id=run.id,
                 principal=run.principal,
@@ -565,6 +572,7 @@ class SqliteStore:
                 why=row[2],
                 steps=row[3],
                 intent=run.intent,
+                counters=Counters._make(row[4:]),
             )
 
     def _stop_lost(self, run_id: RunId) -> None:
@@ -580,6 +588,7 @@ class SqliteStore:
             why="an outcome is not on record",
             steps=run.steps,
             intent=run.intent,
+            counters=run.counters,
         )
 
 
