@@ -186,7 +186,8 @@ def host_pattern(pattern: str, to_ascii: ToAscii) -> Callable[[Host], bool]:
     if below:
         suffix = f".{wanted}"
         return lambda host: isinstance(host, str) and host.endswith(suffix)
-    return wanted.__eq__
+    # Not `wanted.__eq__`: between a name and an address that answers NotImplemented, which counts as true.
+    return lambda host: host == wanted
 
 
 def network(text: str) -> Callable[[Address], bool]:

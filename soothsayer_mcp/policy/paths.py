@@ -332,7 +332,7 @@ def component(pattern: str) -> Callable[[str], bool]:
     Raises `ValueError` for a bracket without partner.
     """
     if _WILD.search(pattern) is None:
-        return pattern.__eq__
+        return lambda name: name == pattern
     inner = pattern[1:]
     if pattern[0] == "*" and _WILD.search(inner) is None:
         return (lambda _: True) if not inner else (lambda text: text.endswith(inner))

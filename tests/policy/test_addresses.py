@@ -4,7 +4,7 @@ import pytest
 
 from policy_kit import effect, policy_from
 from soothsayer_mcp.adapters.patterns import to_ascii
-from soothsayer_mcp.policy.addresses import read_host, read_target
+from soothsayer_mcp.policy.addresses import host_pattern, read_host, read_target
 from soothsayer_mcp.policy.answers import Unsure
 
 
@@ -97,6 +97,21 @@ def test_an_allowed_host_is_that_host_and_no_other(tmp_path: Path, url: str) -> 
 def test_one_host_has_one_normal_form(tmp_path: Path, url: str) -> None:
     assert allows(tmp_path, "{host: example.com}", url)
     assert denies(tmp_path, "{host: example.com}", url)
+
+
+@pytest.mark.parametrize("url", ["https://10.0.0.1/", "http://169.254.169.254/", "http://[::1]/", "10.0.0.1"])
+def test_a_host_that_is_a_name_is_no_address(tmp_path: Path, url: str) -> None:
+    target = read_target(url, to_ascii)
+    assert not isinstance(target, Unsure)
+    # Exactly false: what compares a text with an address by itself may answer NotImplemented, which counts as true.
+    assert [host_pattern("acme.test", to_ascii)(host) for host in target.hosts] == [False] * len(target.hosts)
+    assert not allows(tmp_path, "{host: acme.test}", url)
+    assert not denies(tmp_path, "{host: acme.test}", url)
+
+
+def test_a_host_that_is_an_address_is_no_name(tmp_path: Path) -> None:
+    assert host_pattern("10.0.0.1", to_ascii)("acme.test") is False
+    assert not allows(tmp_path, "{host: 10.0.0.1}", "https://acme.test/")
 
 
 def test_a_star_stands_for_everything_below_a_host_and_not_for_itself(tmp_path: Path) -> None:
