@@ -23,6 +23,7 @@ from soothsayer_mcp.model.step import (
 )
 from soothsayer_mcp.policy.decide import decide
 from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.within import scope_questions
 from soothsayer_mcp.ports import Admit, Call, Look, PortError, Standing, Store, Tools
 from soothsayer_mcp.run.close import close
 from soothsayer_mcp.run.reserve import refuse_unless_open
@@ -104,7 +105,11 @@ class Governor:
     def _basis(self, run: Run, step: ProposedStep, recall: Callable[[Questions], Facts]) -> "_Basis":
         policy = self._policy()
         questions = policy.questions(step)
-        facts = self._look(questions.links)
+        links = questions.links
+        if run.scope is not None and step.tool is not None:
+            place = policy.place_of(step.tool.server)
+            links = (*links, *scope_questions(run.scope, step.proposal.arguments, place))
+        facts = self._look(links)
         if questions.of_the_store:
             facts = replace(recall(questions), links=facts.links)
         counted = tuple(getattr(run.counters, name) for name in questions.counters)

@@ -147,13 +147,15 @@ class Tools(Protocol):
 class Call:
     """The live side of one governed call: whether its host still wants it, and how far it has come."""
 
-    __slots__ = ("cancel_reason", "recorded", "sent", "withdrawn")
+    __slots__ = ("cancel_reason", "halted", "recorded", "sent", "withdrawn")
 
     def __init__(self) -> None:
         """A call that nobody has withdrawn and that is not sent."""
         self.withdrawn = False
         """Set when the host cancelled or went away. Read inside commit A, and once more before sending."""
         self.cancel_reason = ""
+        self.halted = False
+        """Set when its server was told to cancel it because its run was stopped at once."""
         self.sent = False
         """Set by `Tools.forward` before the first byte leaves."""
         self.recorded: RecordedStep | None = None

@@ -23,7 +23,8 @@ async def self_test(
     """
     call = Call()
     try:
-        run, _ = await store.bind_run(RunBinding(principal=principal, workspace=workspace, client=CLIENT), policy)
+        binding = RunBinding(principal=principal, workspace=workspace, client=CLIENT, alone=True)
+        run, _ = await store.bind_run(binding, policy)
         step = ProposedStep(
             id=ids.step(),
             run_id=run,

@@ -60,6 +60,8 @@ class Config:
     servers: tuple[ServerSpec, ...] = ()
     state: str | None = None
     run_id: str | None = None
+    explicit_run: bool = False
+    """Whether a call that no run was named or opened for is refused."""
     durability: str = "strict"
     trace_timeout_s: float = 2.0
     blob_max: int = 8 * 1024 * 1024

@@ -71,7 +71,7 @@ class _Reading:
             self.wrong(written.mark, "format", f"this version reads {FORMAT} and nothing else", FORMAT)
         place = top.get("workspace")
         self.workspace = os.path.realpath(self.folder / (self.filled(place) if place is not None else "."))
-        run = self.section(top, "run", ("id",))
+        run = self.section(top, "run", ("id", "bind"))
         trace = self.section(top, "trace", ("durability", "timeout", "blob_max"))
         limits = self.section(top, "limits", ("max_frame", "in_flight", "call_timeout"))
         state = top.get("state")
@@ -84,6 +84,7 @@ class _Reading:
             servers=self.servers(top.get("mcpServers")),
             state=None if state is None else self.path(state),
             run_id=None if "id" not in run else self.filled(run["id"]),
+            explicit_run=self.word(run.get("bind"), ["auto", "explicit"], "auto") == "explicit",
             durability=self.word(trace.get("durability"), ["strict", "balanced", "relaxed"], usual.durability),
             trace_timeout_s=self.seconds(trace.get("timeout"), usual.trace_timeout_s),
             blob_max=self.bytes(trace.get("blob_max"), usual.blob_max),

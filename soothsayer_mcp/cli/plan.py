@@ -25,6 +25,7 @@ from soothsayer_mcp.cli.exits import Exit
 from soothsayer_mcp.cli.options import ProxyOptions
 from soothsayer_mcp.cli.problems import Problem
 from soothsayer_mcp.model.decision import Mode
+from soothsayer_mcp.model.run import DeclaredBy, Intent
 from soothsayer_mcp.ports import PortError
 
 Started: TypeAlias = Mapping[str, Child | PortError]
@@ -38,7 +39,8 @@ class Plan:
     config: Config
     state: Path
     run: str = ""
-    intent: str = ""
+    intent: Intent | None = None
+    """What the work is for: a person's words, or else the host's."""
     quiet: bool = False
 
 
@@ -57,9 +59,16 @@ def plan(options: ProxyOptions, environ: Mapping[str, str] = os.environ) -> Plan
         config=config,
         state=state_folder(options.state, configured=config.state, environ=environ),
         run=options.run or environ.get("SOOTHSAYER_RUN", "") or config.run_id or "",
-        intent=options.intent or "",
+        intent=_intent(options, environ),
         quiet=options.quiet,
     )
+
+
+def _intent(options: ProxyOptions, environ: Mapping[str, str]) -> Intent | None:
+    if options.intent:
+        return Intent(text=options.intent, declared_by=DeclaredBy.HUMAN)
+    said = environ.get("SOOTHSAYER_INTENT", "").strip()
+    return Intent(text=said, declared_by=DeclaredBy.HOST) if said else None
 
 
 def _config(options: ProxyOptions, environ: Mapping[str, str]) -> Config:

@@ -49,6 +49,15 @@ COMMANDS: tuple[Row, ...] = (
     Row(words="run list", section="runs", help="Runs, newest first.", runs=f"{_CLI}.runs:run_list"),
     Row(words="run show", section="runs", help="One run and its steps.", runs=f"{_CLI}.runs:run_show"),
     Row(
+        words="run open",
+        section="runs",
+        help="Open a run for what is done in a folder from now on.",
+        runs=f"{_CLI}.run_state:run_open",
+    ),
+    Row(words="run pause", section="runs", help="Take no more calls for now.", runs=f"{_CLI}.run_state:run_pause"),
+    Row(words="run resume", section="runs", help="Take calls again.", runs=f"{_CLI}.run_state:run_resume"),
+    Row(words="run stop", section="runs", help="Take no more calls, ever.", runs=f"{_CLI}.run_state:run_stop"),
+    Row(
         words="trace verify",
         section="trace",
         help="Check the record: hashes, chains, meaning.",
@@ -100,7 +109,7 @@ COMMANDS: tuple[Row, ...] = (
 )
 
 GROUPS: dict[str, str] = {
-    "run": "Runs: pieces of work, each with its steps.",
+    "run": "Runs: pieces of work, each with its steps. They are opened, paused, resumed and stopped here.",
     "trace": "The record: check it, question it.",
     "policy": "The rules: check them, explain them.",
     "pins": "Tool definitions as they were accepted.",

@@ -29,7 +29,6 @@ from soothsayer_mcp.governor import Governor
 from soothsayer_mcp.model.decision import Mode
 from soothsayer_mcp.model.entry import Durability, Kind
 from soothsayer_mcp.model.json import Json, canonical
-from soothsayer_mcp.model.run import DeclaredBy, Intent
 from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.ports import Connect, Note
 from soothsayer_mcp.proxy.connection import Surroundings
@@ -125,7 +124,8 @@ async def _relay(
         ids=ids,
         log=say,
         named_run=prepared.run,
-        intent=Intent(text=prepared.intent, declared_by=DeclaredBy.HUMAN) if prepared.intent else None,
+        explicit_run=config.explicit_run,
+        intent=prepared.intent,
         limits=limits,
     )
     made = Schemas(arguments=schemas.compile_input, result=schemas.compile_output)

@@ -17,6 +17,10 @@ RequestId: TypeAlias = str | int
 """A JSON-RPC id. `7` and `"7"` are different ids; a bool is none."""
 
 
+CONTROL = "soothsayer"
+"""The name that stands for ourselves where a server's does; no server may have it."""
+
+
 class Does(StrEnum):
     """What a tool does to the world, in the operator's word."""
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from soothsayer_mcp.model.call import Client, Principal, RunId
 
@@ -25,6 +25,10 @@ TRANSITIONS: dict[RunState, frozenset[RunState]] = {
     RunState.FAILED: frozenset(),
 }
 """The legal transitions. Whatever is not here is a bug and refuses."""
+
+
+IDLE_S: Final = 30 * 60.0
+"""How long an automatic run may be idle and still take the next call, where no policy says otherwise."""
 
 
 class NextStep(StrEnum):
@@ -52,8 +56,35 @@ class Intent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunScope:
+    """The lowest scope: what a run was opened for. It only tightens; an empty part limits nothing."""
+
+    only: tuple[str, ...] = ()
+    """Tools, as `server.tool` with `*` and `?`."""
+    under: tuple[str, ...] = ()
+    """Absolute folders that every file has to lie below."""
+
+    @property
+    def text(self) -> str:
+        """The scope in words that follow "limited to"."""
+        parts = ["tools " + ", ".join(self.only)] if self.only else []
+        parts += ["files under " + ", ".join(self.under)] if self.under else []
+        return " and ".join(parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRules:
+    """What a policy says of the life of runs."""
+
+    idle_s: float = IDLE_S
+    """After how long without a call an automatic run ends."""
+    abandon_s: float | None = None
+    """After how long a paused run fails; `None`: never."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunBinding:
-    """By what a call finds its run: a named run, else the open automatic one of principal, workspace and client."""
+    """By what a call finds its run: a named one, one that a person opened here, else the open automatic one."""
 
     principal: Principal
     workspace: str
@@ -63,6 +94,11 @@ class RunBinding:
     """A run id that the host, the command line or the environment named; empty when none was."""
     intent: Intent | None = None
     """For a run that this binding opens."""
+    explicit: bool = False
+    """Whether a call that no run was named or opened for is refused."""
+    alone: bool = False
+    """Whether only an automatic run of its own will do."""
+    rules: RunRules = RunRules()
 
 
 class Counters(NamedTuple):
@@ -117,6 +153,10 @@ class Run:
     steps: int = 0
     intent: Intent | None = None
     counters: Counters = NOTHING_COUNTED
+    scope: RunScope | None = None
+    """What it was opened for; `None` when it is limited to nothing."""
+    halted: bool = False
+    """Whether it was stopped at once: calls in flight are cancelled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from soothsayer_mcp.model.call import Cause, Client, PinState, Principal, ToolDefinition
+from soothsayer_mcp.model.call import CONTROL, Cause, Client, PinState, Principal, ToolDefinition
 from soothsayer_mcp.model.decision import Decision, Effect, Mode, Obligation, ObligationKind, RuleMatch
 from soothsayer_mcp.model.facts import Facts
 from soothsayer_mcp.model.failure import Failure, Reason
 from soothsayer_mcp.model.json import Json, canonical
-from soothsayer_mcp.model.run import Run
+from soothsayer_mcp.model.run import Run, RunScope
 from soothsayer_mcp.model.step import ProposedStep
 from soothsayer_mcp.policy.answers import Unsure
 from soothsayer_mcp.policy.match import Scene
@@ -22,6 +22,7 @@ from soothsayer_mcp.policy.rules import (
     strictest,
 )
 from soothsayer_mcp.policy.sight import risk_of
+from soothsayer_mcp.policy.within import is_outside
 
 DEFAULT = "default"
 
@@ -86,9 +87,8 @@ class Verdict:
 
 def decide(policy: Policy, run: Run, step: ProposedStep, facts: Facts) -> Decision:
     """Answer one proposal. Never raises: a fault of ours denies."""
-    del run  # History and budgets will be read from it; nothing of the language does yet.
     try:
-        decision = _decide(policy, step, facts)
+        decision = _decide(policy, run, step, facts)
         return _forbidden(decision) if step.cause is Cause.SELFTEST else decision
     except Exception:  # noqa: BLE001 - a fault of ours never allows
         return _fault(policy)
@@ -162,7 +162,7 @@ def _fault(policy: Policy) -> Decision:
     )
 
 
-def _decide(policy: Policy, step: ProposedStep, facts: Facts) -> Decision:
+def _decide(policy: Policy, run: Run, step: ProposedStep, facts: Facts) -> Decision:
     observing = policy.mode is Mode.OBSERVE
     tool = step.tool
     binding = [flaw for flaw in step.flaws if not observing or flaw.reason not in _FLAWS]
@@ -171,6 +171,10 @@ def _decide(policy: Policy, step: ProposedStep, facts: Facts) -> Decision:
         return _flawed(policy, step, binding)
     candidates = policy.candidates(tool)
     arguments, size = step.proposal.arguments, len(step.proposal.raw_arguments)
+    if run.scope is not None and tool.server != CONTROL and _goes_beyond(run.scope, candidates, arguments, facts):
+        # A person opened the run for less; that holds whatever the policy only observes.
+        beyond = Failure(reason=Reason.OUT_OF_SCOPE, summary=run.scope.text)
+        return replace(_flawed(policy, step, [beyond]), context=_context(candidates, facts, step.proposed_at_us))
     scene = Scene(
         arguments=arguments,
         principal=step.principal,
@@ -199,6 +203,19 @@ def _decide(policy: Policy, step: ProposedStep, facts: Facts) -> Decision:
         timeout_s=None if observing else min(timeouts, default=None),
         risk=risk_of(candidates.sight, scene) if candidates.sight.weights else None,
         context=_context(candidates, facts, scene.now_us),
+    )
+
+
+def _goes_beyond(scope: RunScope, candidates: Candidates, arguments: Mapping[str, Json], facts: Facts) -> bool:
+    subject = candidates.subject
+    return is_outside(
+        scope,
+        subject.server,
+        subject.tool,
+        does=subject.does,
+        arguments=arguments,
+        place=candidates.place,
+        facts=facts,
     )
 
 

@@ -10,6 +10,7 @@ from soothsayer_mcp.model.decision import Effect, Mode
 from soothsayer_mcp.model.entry import PayloadMode
 from soothsayer_mcp.model.facts import NO_QUESTIONS, Questions
 from soothsayer_mcp.model.json import Digest, Json
+from soothsayer_mcp.model.run import RunRules
 from soothsayer_mcp.model.step import ProposedStep
 from soothsayer_mcp.policy.answers import Answer, Unsure, every, opposite
 from soothsayer_mcp.policy.match import (
@@ -389,6 +390,7 @@ class Policy:
         sources: Mapping[str, str],
         watch: Sequence[str],
         about: str = "",
+        run_rules: RunRules | None = None,
     ) -> None:
         """Take checked parts; `place` is for servers without an entry in `places`."""
         self.name = name
@@ -403,6 +405,8 @@ class Policy:
         self.arguments = arguments
         self.methods = methods
         self.payload_mode = payload_mode
+        self.run_rules = run_rules or RunRules()
+        """How long runs live."""
         self.sources = sources
         """Name -> text of every file, for the trace."""
         self.watch = tuple(watch)
@@ -579,6 +583,7 @@ class Policy:
             sources=self.sources,
             watch=self.watch,
             about=self.about,
+            run_rules=self.run_rules,
         )
 
 

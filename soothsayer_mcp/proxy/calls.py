@@ -1,14 +1,17 @@
 """Tool calls of the host: read, attributed, proposed, governed, answered. Each is a task of its own."""
 
+from contextlib import suppress
 from typing import TypeAlias
+
+import anyio
 
 from soothsayer_mcp.governor import Governor, Unrecorded
 from soothsayer_mcp.model.call import Cause, Client, Proposal, RunId, ToolDefinition
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.json import JsonObject, compact
 from soothsayer_mcp.model.outcome import Returned
-from soothsayer_mcp.model.run import RunBinding
-from soothsayer_mcp.model.step import ClosedStep, ProposedStep
+from soothsayer_mcp.model.run import DeclaredBy, Intent, RunBinding
+from soothsayer_mcp.model.step import ClosedStep, ProposedStep, RecordedStep
 from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.ports import Call, PortError
 from soothsayer_mcp.proxy import answers
@@ -19,11 +22,17 @@ from soothsayer_mcp.proxy.gate import Gate
 from soothsayer_mcp.proxy.late import Late
 from soothsayer_mcp.proxy.owed import HostRequest
 from soothsayer_mcp.proxy.pins import Books
+from soothsayer_mcp.wire import replies
 from soothsayer_mcp.wire.frame import Frame, Replace
 from soothsayer_mcp.wire.strict import folded_property
 
 META_RUN = "dev.soothsayer/run"
 """Where a host may name the run that a call belongs to."""
+HALT_S = 0.25
+"""How often the runs of calls in flight are looked at: whether one was stopped at once."""
+META_INTENT = "dev.soothsayer/intent"
+"""Where a host may say what the work is for, of the run that this call opens."""
+INTENT_CHARS = 2_000
 CALLS = 1024
 """Calls of one host that are governed at once, over all servers. Further ones are refused without a step of theirs."""
 
@@ -39,7 +48,8 @@ class Calls:
         self._gate = gate
         self._late = late
         self._governed = 0
-        self._bindings: dict[tuple[Client, str], RunBinding] = {}
+        self._underway: dict[Call, HostRequest] = {}
+        self._bindings: dict[tuple[Client, str, str], RunBinding] = {}
         self._crew = Crew[_Piece](connection.spawn, self._govern)
 
     def call(self, request: HostRequest) -> None:
@@ -49,7 +59,28 @@ class Calls:
             return
         self._governed += 1
         request.call = Call()
+        self._underway[request.call] = request
         self._crew.give((request, request.call))
+
+    async def watch_runs(self) -> None:
+        """Cancel what is in flight of a run that was stopped at once, for as long as the connection lives."""
+        while True:
+            await anyio.sleep(HALT_S)
+            for call, request in list(self._underway.items()):
+                step = call.recorded
+                if step is None or not call.sent or call.halted:
+                    continue
+                with suppress(PortError):
+                    run = await self._connection.store.read_run(step.run_id)
+                    if run.halted:
+                        self._halt(call, request, step)
+
+    def _halt(self, call: Call, request: HostRequest, step: RecordedStep) -> None:
+        call.halted = True
+        server = self._connection.fleet.named(step.proposal.server)
+        if server is not None:
+            params: JsonObject = {"requestId": request.id, "reason": "the run was stopped"}
+            server.cancel(request.key, replies.notification("notifications/cancelled", params))
 
     async def _govern(self, piece: "_Piece") -> None:
         request, call = piece
@@ -66,6 +97,7 @@ class Calls:
             )
         finally:
             self._governed -= 1
+            del self._underway[call]
             if proposed.server is not None:
                 proposed.server.calls_in_flight -= 1
 
@@ -172,18 +204,25 @@ class Calls:
         if not isinstance(named, str):
             flaws.append(Failure(reason=Reason.RUN_UNKNOWN, summary="its name is not a text"))
             named = ""
-        binding = self._bindings.get((client, named))
-        if binding is None:
+        said = frame.meta.get(META_INTENT)
+        said = said[:INTENT_CHARS] if isinstance(said, str) else ""
+        binding = self._bindings.get((client, named, said))
+        if binding is None or binding.rules is not policy.run_rules:
             if len(self._bindings) >= CALLS:
                 self._bindings.clear()
+            intent = self._connection.intent
+            if intent is None and said:
+                intent = Intent(text=said, declared_by=DeclaredBy.HOST)
             binding = RunBinding(
                 principal=self._connection.principal,
                 workspace=self._connection.workspace,
                 client=client,
                 named=named,
-                intent=self._connection.intent,
+                intent=intent,
+                explicit=self._connection.explicit_run,
+                rules=policy.run_rules,
             )
-            self._bindings[client, named] = binding
+            self._bindings[client, named, said] = binding
         run_id, failure = await self._connection.store.bind_run(binding, policy.digest)
         if failure is not None:
             flaws.append(failure)

@@ -65,6 +65,8 @@ class Surroundings:
     ids: Ids
     log: Callable[[str], None]
     named_run: str = ""
+    explicit_run: bool = False
+    """Whether a call that no run was named or opened for is refused."""
     intent: Intent | None = None
     """What the work is for, of a run that is opened here."""
     limits: Limits = field(default_factory=Limits)
@@ -85,6 +87,7 @@ class HostConnection:
         self.ids = around.ids
         self.log = around.log
         self.named_run = around.named_run
+        self.explicit_run = around.explicit_run
         self.intent = around.intent
         self.limits = around.limits
         self.mint = Mint(around.ids.token())

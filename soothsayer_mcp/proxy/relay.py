@@ -64,9 +64,10 @@ class Relay:
         late = Late(connection, gate)
         self._requests = requests = Requests(connection, gate)
         self._opening = opening = Opening(connection, books)
+        self._calls = calls = Calls(connection, books, governor, gate, late)
         parts: dict[str, object] = {
             "opening": opening,
-            "calls": Calls(connection, books, governor, gate, late),
+            "calls": calls,
             "lists": Lists(connection, books, gate),
             "checked": Checked(connection, gate, streams),
             "streams": streams,
@@ -91,6 +92,7 @@ class Relay:
             self._fleet.start(self)
             self._host.start(self._received, self._host_ended)
             self._connection.spawn(self._watch_policy)
+            self._connection.spawn(self._calls.watch_runs)
             try:
                 await self._gone.wait()
             finally:

@@ -6,10 +6,11 @@ from soothsayer_mcp.model.run import Run, RunState
 
 def refuse_unless_open(run: Run) -> Failure | None:
     """Refuse every call of a run that takes none."""
+    because = f" ({run.why})" if run.why else ""
     match run.state:
         case RunState.OPEN:
             return None
         case RunState.PAUSED:
-            return Failure(reason=Reason.RUN_PAUSED, summary=run.id[:4])
+            return Failure(reason=Reason.RUN_PAUSED, summary=f"{run.id[:4]}{because}")
         case RunState.STOPPED | RunState.COMPLETED | RunState.FAILED:
-            return Failure(reason=Reason.RUN_CLOSED, summary=f"{run.id[:4]} is {run.state}")
+            return Failure(reason=Reason.RUN_CLOSED, summary=f"{run.id[:4]} is {run.state}{because}")

@@ -31,8 +31,18 @@ ORDER: dict[Kind, tuple[str, ...]] = {
     Kind.DEFINITION_PINNED: ("server", "tool", "digest", "by", "raw"),
     Kind.DEFINITION_CHANGED: ("server", "tool", "old", "new", "paths", "raw"),
     Kind.SERVER_CHANGED: ("server", "old", "new"),
-    Kind.RUN_OPENED: ("principal", "host", "workspace", "automatic", "intent", "policy", "budgets"),
-    Kind.RUN_CHANGED: ("what", "from", "to", "reason", "by", "missing"),
+    Kind.RUN_OPENED: (
+        "principal",
+        "host",
+        "workspace",
+        "automatic",
+        "attached",
+        "scope",
+        "intent",
+        "policy",
+        "budgets",
+    ),
+    Kind.RUN_CHANGED: ("what", "from", "to", "reason", "by", "now", "missing", "text", "declared_by"),
     Kind.MESSAGE_CHECKED: ("method", "from", "server", "effect", "rules", "reason", "bytes"),
     Kind.MESSAGE_DROPPED: ("method", "from", "server", "reason", "bytes", "answered"),
 }
@@ -107,15 +117,26 @@ def note(kind: Kind, fields: Mapping[str, Json], payloads: Mapping[str, str]) ->
 
 
 def run_opened(
-    *, principal: tuple[str, str], host: tuple[str, str], workspace: str, automatic: bool, intent: str, policy: str
+    *,
+    principal: tuple[str, str],
+    host: tuple[str, str],
+    workspace: str,
+    automatic: bool,
+    attached: bool,
+    scope: str,
+    intent: str,
+    policy: str,
 ) -> str:
-    """The own fields of `run.opened`; `intent` is its whole JSON object, empty when there is none."""
+    """The own fields of `run.opened`; `scope` and `intent` are whole JSON objects. What is empty is left out."""
     text = (
         f',"principal":{{"id":{quoted(principal[0])},"how":{quoted(principal[1])}}}'
         f',"host":{{"name":{quoted(host[0])},"version":{quoted(host[1])}}}'
         f',"workspace":{quoted(workspace)},"automatic":{"true" if automatic else "false"}'
     )
-    return text + (f',"intent":{intent}' if intent else "") + f',"policy":"{policy}"'
+    text += ',"attached":true' if attached else ""
+    text += f',"scope":{scope}' if scope else ""
+    text += f',"intent":{intent}' if intent else ""
+    return text + (f',"policy":"{policy}"' if policy else "")
 
 
 def proposal(step: SupportedStep, args: str, match: str) -> str:

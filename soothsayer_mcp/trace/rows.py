@@ -170,6 +170,8 @@ class RunStory:
     budgets: Sequence[Budget]
     entries: Sequence[EntryRow]
     """Its own entries, not those of its steps."""
+    scope: str = ""
+    """What a person opened it for, in words that follow "limited to"; empty when it is limited to nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

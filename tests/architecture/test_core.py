@@ -118,12 +118,10 @@ LATER: dict[str, tuple[StrEnum, ...]] = {
     ),
     "settling of unknowns": (Reason.DUPLICATE_CALL, Kind.STEP_SETTLED),
     "runs with scope, budgets and completion": (
-        Reason.OUT_OF_SCOPE,
         Reason.HELD,
         Reason.BUDGET_SPENT,
         Reason.DEBT_LIMIT,
         Reason.REPEAT_LIMIT,
-        DeclaredBy.HOST,
         DeclaredBy.AGENT,
     ),
     "large and masked results": (Reason.RESULT_TOO_BIG, ObligationKind.REDACT),

@@ -21,7 +21,7 @@ from soothsayer_mcp.model.call import RunId
 from soothsayer_mcp.model.facts import Facts
 from soothsayer_mcp.model.failure import REASONS, Reason
 from soothsayer_mcp.model.json import Digest, JsonObject
-from soothsayer_mcp.model.run import RunBinding, RunState
+from soothsayer_mcp.model.run import RunBinding, RunScope, RunState
 from soothsayer_mcp.ports import Call
 from soothsayer_mcp.testing.factories import make_policy
 from soothsayer_mcp.testing.factories import make_step as make_proposal
@@ -30,7 +30,7 @@ from soothsayer_mcp.testing.world import World
 
 LATER: Final = frozenset(
     {
-        *(Reason.DECLINED, Reason.OUT_OF_SCOPE, Reason.DUPLICATE_CALL, Reason.NOT_OK, Reason.CONTRADICTED),
+        *(Reason.DECLINED, Reason.DUPLICATE_CALL, Reason.NOT_OK, Reason.CONTRADICTED),
         *(Reason.SIGNATURE_INVALID, Reason.CHECK_BROKEN, Reason.SIDE_EFFECT, Reason.NOT_RESTORED, Reason.ABSENT),
         *(Reason.STALE, Reason.CONSUMED, Reason.LEVEL_TOO_LOW, Reason.APPROVAL_PENDING, Reason.HELD),
         *(Reason.APPROVAL_EXPIRED, Reason.EVIDENCE_PENDING, Reason.UNREACHABLE, Reason.CAPTURE_FAILED),
@@ -125,6 +125,12 @@ class Forcing(Rig):
             store.change_run(run_id, to, by=account().id, reason="a test")
         return run_id
 
+    def narrow_run(self) -> RunId:
+        """A run of the same account that was opened for another server's tools."""
+        binding = RunBinding(principal=account(), workspace="/elsewhere/narrow", client=CLIENT)
+        with opened(self.state) as store:
+            return store.open_run(binding, RunScope(only=("other.*",))).id
+
     def named(self, run_id: str) -> JsonObject:
         """A call that belongs to a named run."""
         return self.host.request(
@@ -183,6 +189,7 @@ SCENES: Final[dict[Reason, Callable[[Forcing], JsonObject | None]]] = {
     Reason.ARGUMENTS_INVALID: lambda rig: rig.host.request("tools/call", {"name": "plain", "arguments": []}),
     Reason.TOOL_UNKNOWN: lambda rig: rig.host.call("absent"),
     Reason.RUN_UNKNOWN: lambda rig: rig.named("ffff"),
+    Reason.OUT_OF_SCOPE: lambda rig: rig.named(rig.narrow_run()),
     Reason.RUN_PAUSED: lambda rig: rig.named(rig.other_run(RunState.PAUSED)),
     Reason.RUN_CLOSED: lambda rig: rig.named(rig.other_run(RunState.STOPPED)),
     Reason.STATE_CHANGED: swayed,

@@ -4,6 +4,7 @@ import json
 import sqlite3
 import threading
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ from soothsayer_mcp.model.evidence import Level
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.finding import Answer, Finding
 from soothsayer_mcp.model.outcome import Refused, Unknown
-from soothsayer_mcp.model.run import Closing, DeclaredBy, Intent, NextStep, Run, RunBinding, RunState
+from soothsayer_mcp.model.run import Closing, DeclaredBy, Intent, NextStep, Run, RunBinding, RunRules, RunState
 from soothsayer_mcp.model.step import RecordedStep, SupportedStep, WithheldStep
 from soothsayer_mcp.ports import Note, PortError, Standing
 from soothsayer_mcp.run.close import close
@@ -308,7 +309,7 @@ def test_a_stopped_run_is_not_shed_by_the_next_call(tmp_path: Path) -> None:
     assert read(tmp_path, "SELECT id, state FROM runs") == [(run_id, "stopped")]
 
 
-def test_a_completed_or_idle_run_is_followed_by_a_fresh_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_completed_or_idle_run_is_followed_by_a_fresh_one(tmp_path: Path) -> None:
     async def completed(store: SqliteStore) -> None:
         first = await bind(store)
         store.change_run(first, RunState.COMPLETED, by="os:ada", reason="done")
@@ -316,8 +317,8 @@ def test_a_completed_or_idle_run_is_followed_by_a_fresh_one(tmp_path: Path, monk
 
     async def idle(store: SqliteStore) -> None:
         first = await bind(store)
-        monkeypatch.setattr("soothsayer_mcp.adapters.store.sqlite.IDLE_S", 0.0)
-        assert await bind(store) != first
+        over, _ = await store.bind_run(replace(BINDING, rules=RunRules(idle_s=0.0)), POLICY)
+        assert over != first
 
     with opened(tmp_path) as store:
         run(lambda: completed(store))

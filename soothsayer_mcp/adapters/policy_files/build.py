@@ -16,6 +16,7 @@ from soothsayer_mcp.model.call import Cause, PinState
 from soothsayer_mcp.model.decision import Effect, Mode
 from soothsayer_mcp.model.entry import PayloadMode
 from soothsayer_mcp.model.json import Digest, Json, JsonObject, canonical
+from soothsayer_mcp.model.run import RunRules
 from soothsayer_mcp.policy.paths import Case, Place, complete, resolve, spell
 from soothsayer_mcp.policy.rules import (
     ArgumentLimits,
@@ -123,6 +124,17 @@ def build(
         payload_mode=_payload_mode([word for scope in filled for word in _list_of_texts(scope.get("payloads", []))]),
         sources=sources,
         watch=watch,
+        run_rules=_run_rules([said for scope in filled for said in _maps(scope, "run")]),
+    )
+
+
+def _run_rules(said: Sequence[Form]) -> RunRules:
+    """What the highest scope says of idleness holds; the shortest time after which a paused run is given up holds."""
+    idle = next((value for form in said if isinstance(value := form.get("idle"), int)), None)
+    abandoned = [value for form in said if isinstance(value := form.get("abandon_after"), int)]
+    return RunRules(
+        idle_s=RunRules().idle_s if idle is None else idle / 1000,
+        abandon_s=min(abandoned) / 1000 if abandoned else None,
     )
 
 

@@ -442,6 +442,13 @@ class TraceDocument(Document):
     payloads: Literal["full", "redacted", "digest"]
 
 
+class RunDocument(Document):
+    """How long runs live."""
+
+    idle: Annotated[int, BeforeValidator(_milliseconds)] = 0
+    abandon_after: Annotated[int, BeforeValidator(_milliseconds)] = 0
+
+
 class UseDocument(Document):
     """Another policy whose rules and labels join."""
 
@@ -465,7 +472,7 @@ def _as_use(value: object) -> object:
 class PolicyDocument(Document):
     """A whole file."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"roles", "run", "budgets", "complete", "next"})
+    later: ClassVar[frozenset[str]] = frozenset({"roles", "budgets", "complete", "next"})
 
     soothsayer: Literal["policy/v1"]
     name: Annotated[str, _matching(_NAME, "policy name: a small letter, then letters, digits and -, at most 40")]
@@ -483,6 +490,7 @@ class PolicyDocument(Document):
     arguments: ArgumentsDocument = Field(default=cast("ArgumentsDocument", None))
     methods: MethodsDocument = Field(default=cast("MethodsDocument", None))
     trace: TraceDocument = Field(default=cast("TraceDocument", None))
+    run: RunDocument = Field(default=cast("RunDocument", None))
 
 
 def check(tree: Pairs, file: str) -> tuple[JsonObject, list[Problem]]:

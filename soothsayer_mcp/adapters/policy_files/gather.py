@@ -376,6 +376,7 @@ def _joined(kind: str, files: Sequence[_File], rules: Sequence[JsonObject]) -> J
         "rules": list(rules),
         "pins": [pins for file in files if (pins := file.form.get("pins"))],
         "arguments": [stated for file in files if (stated := file.form.get("arguments"))],
+        "run": [stated for file in files if (stated := file.form.get("run"))],
         "methods": [methods for file in tops if (methods := file.form.get("methods"))],
         "payloads": [trace["payloads"] for file in files if isinstance(trace := file.form.get("trace"), Mapping)],
     }

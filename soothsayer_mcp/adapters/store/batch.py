@@ -1,5 +1,6 @@
 """One transaction of the writer: state rows read once, changed in memory by each item in turn, written once."""
 
+import json
 import sqlite3
 import time
 from collections.abc import Sequence
@@ -10,8 +11,8 @@ from typing import cast
 from soothsayer_mcp.adapters.store.payloads import Payload
 from soothsayer_mcp.model.call import Principal, RunId
 from soothsayer_mcp.model.entry import Kind
-from soothsayer_mcp.model.json import Digest
-from soothsayer_mcp.model.run import Counters, DeclaredBy, Intent, Run, RunState
+from soothsayer_mcp.model.json import Digest, compact
+from soothsayer_mcp.model.run import Counters, DeclaredBy, Intent, Run, RunScope, RunState
 from soothsayer_mcp.trace import entries
 from soothsayer_mcp.trace.chain import START, leaf_hash
 
@@ -23,9 +24,9 @@ _END_STEP = (
 )
 _RUN_COLUMNS = (
     "id, state, principal, how, host, workspace, automatic, policy, version, why, steps, failed, unknown, asked,"
-    f" opened_at, last_at, closed_at, intent_by, {', '.join(Counters._fields)}"
+    f" opened_at, last_at, closed_at, intent_by, attached, scope, halted, {', '.join(Counters._fields)}"
 )
-_FIRST_COUNTER = 18
+_FIRST_COUNTER = 21
 """Where the counters begin among the columns."""
 
 
@@ -58,7 +59,19 @@ _STEPS = _Insert(
 )
 _SELECT_RUN = f"SELECT {_RUN_COLUMNS} FROM runs WHERE id = ?"  # noqa: S608 - column names of ours
 _INSERT_RUN = f"INSERT INTO runs({_RUN_COLUMNS}) VALUES({','.join('?' * (_FIRST_COUNTER + len(Counters._fields)))})"
-_UPDATED = ("state", "version", "why", "steps", "failed", "unknown", "asked", "last_at", "closed_at", *Counters._fields)
+_UPDATED = (
+    "state",
+    "version",
+    "why",
+    "steps",
+    "failed",
+    "unknown",
+    "asked",
+    "last_at",
+    "closed_at",
+    "halted",
+    *Counters._fields,
+)
 _UPDATE_RUN = f"UPDATE runs SET {', '.join(f'{name}=?' for name in _UPDATED)} WHERE id=?"  # noqa: S608 - names of ours
 _SELECT_INTENT = (
     "SELECT p.text FROM payloads p JOIN entries e ON e.writer = p.writer AND e.seq = p.seq"
@@ -89,6 +102,9 @@ class RunRow:
     closed_at: int | None
     intent: Intent | None
     counters: Counters
+    attached: bool = False
+    scope: RunScope | None = None
+    halted: bool = False
 
     def as_run(self) -> Run:
         """The run as pure code may see it."""
@@ -101,6 +117,8 @@ class RunRow:
             steps=self.steps,
             intent=self.intent,
             counters=self.counters,
+            scope=self.scope,
+            halted=self.halted,
         )
 
 
@@ -134,7 +152,25 @@ def load_run(db: sqlite3.Connection, run_id: str) -> RunRow | None:
         closed_at=None if row[16] is None else _int(row[16]),
         intent=intent,
         counters=Counters._make(map(_int, row[_FIRST_COUNTER:])),
+        attached=bool(row[18]),
+        scope=read_scope(str(row[19])),
+        halted=bool(row[20]),
     )
+
+
+def scope_text(scope: RunScope | None) -> str:
+    """Spell what a run is limited to, as its row keeps it; empty for no limit."""
+    if scope is None:
+        return ""
+    return compact({"only": list(scope.only), "under": list(scope.under)}).decode()
+
+
+def read_scope(text: str) -> RunScope | None:
+    """Read what a run is limited to."""
+    if not text:
+        return None
+    said = cast("dict[str, list[str]]", json.loads(text))
+    return RunScope(only=tuple(said["only"]), under=tuple(said["under"]))
 
 
 def load_key(db: sqlite3.Connection, run_id: str) -> bytes:
@@ -281,6 +317,9 @@ class Batch:
                 row.last_at,
                 row.closed_at,
                 by,
+                int(row.attached),
+                scope_text(row.scope),
+                int(row.halted),
                 *row.counters,
             )
         )
@@ -361,6 +400,7 @@ def _run_update(row: RunRow) -> tuple[object, ...]:
         row.asked,
         row.last_at,
         row.closed_at,
+        int(row.halted),
         *row.counters,
         row.id,
     )

@@ -3,10 +3,10 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from soothsayer_mcp.adapters.store.batch import Batch, RunRow
+from soothsayer_mcp.adapters.store.batch import Batch, RunRow, scope_text
 from soothsayer_mcp.adapters.store.marks import deny_marks, end_marks, open_marks, recall
 from soothsayer_mcp.adapters.store.payloads import Payload, Payloads
 from soothsayer_mcp.model.call import Cause, RunId
@@ -15,9 +15,9 @@ from soothsayer_mcp.model.entry import Kind
 from soothsayer_mcp.model.facts import NO_CHARGE, Charge, Facts, Questions
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.finding import Answer
-from soothsayer_mcp.model.json import Digest
+from soothsayer_mcp.model.json import Digest, Json
 from soothsayer_mcp.model.outcome import Asked, Refused, Returned
-from soothsayer_mcp.model.run import TRANSITIONS, Closing, Counters, NextStep, Run, RunBinding, RunState
+from soothsayer_mcp.model.run import TRANSITIONS, Closing, Counters, NextStep, Run, RunBinding, RunScope, RunState
 from soothsayer_mcp.model.step import SupportedStep, VerifiedStep
 from soothsayer_mcp.ports import Admit, Close, Note, PortError, Standing
 from soothsayer_mcp.run import count
@@ -27,6 +27,10 @@ Result = TypeVar("Result")
 
 PROXY = "soothsayer"
 """Who did what nobody asked for: by whom a run was completed for idleness, or stopped for a lost outcome."""
+
+
+NO_POLICY = 0
+"""The number that stands for the policy of a run which no call has come to yet."""
 
 
 class Item(Generic[Result]):
@@ -390,12 +394,50 @@ class BindItem(Item[Bound]):
         if binding.named:
             row = batch.run(RunId(entries.storable(binding.named)))
             if row is not None and row.principal == entries.storable(binding.principal.id):
-                return Bound(row.as_run(), self._load_key(batch, row.id), None)
+                return self._bound(batch, row, None)
             failure = Failure(reason=Reason.RUN_UNKNOWN, summary=ascii(binding.named[:40])[1:-1])
+        elif not binding.alone:
+            row = self._attached(batch)
+            if row is not None:
+                return self._bound(batch, row, None)
+            if binding.explicit:
+                failure = Failure(
+                    reason=Reason.RUN_UNKNOWN, summary="none is named, and none was opened for this folder"
+                )
         row = self._automatic(batch)
         if row is not None:
-            return Bound(row.as_run(), self._load_key(batch, row.id), failure)
-        return Bound(self._open(batch).as_run(), self._fresh[1], failure)
+            return self._bound(batch, row, failure)
+        row = open_run(batch, binding, self._policy, fresh=self._fresh, intent=self._intent)
+        return Bound(row.as_run(), self._fresh[1], failure)
+
+    def _bound(self, batch: Batch, row: RunRow, failure: Failure | None) -> Bound:
+        abandon_s = self._binding.rules.abandon_s
+        if abandon_s is not None and row.state is RunState.PAUSED:
+            at = batch.now()
+            if at - changed_at(batch, row) >= abandon_s * 1_000_000:
+                change_state(batch, row, RunState.FAILED, reason="abandoned", by=PROXY, at=at)
+                batch.changed(row)
+        return Bound(row.as_run(), self._load_key(batch, row.id), failure)
+
+    def _attached(self, batch: Batch) -> RunRow | None:
+        """The newest run that a person opened for this principal and workspace, unless it is completed."""
+        binding = self._binding
+        sql = (
+            "SELECT id FROM runs WHERE attached = 1 AND principal = ? AND workspace = ?"
+            " ORDER BY opened_at DESC, id DESC LIMIT 1"
+        )
+        found = batch.db.execute(
+            sql, (entries.storable(binding.principal.id), entries.storable(binding.workspace))
+        ).fetchone()
+        row = None if found is None else batch.run(RunId(found[0]))
+        if row is None or row.state is RunState.COMPLETED:
+            return None
+        if row.policy == NO_POLICY:
+            row.policy = batch.policy(self._policy, batch.now())
+            batch.later("UPDATE runs SET policy = ? WHERE id = ?", row.policy, row.id)
+        if TRANSITIONS[row.state]:
+            return row
+        return row if batch.now() - (row.closed_at or row.last_at) < self._idle_us else None
 
     def _automatic(self, batch: Batch) -> RunRow | None:
         binding = self._binding
@@ -424,46 +466,61 @@ class BindItem(Item[Bound]):
                 batch.changed(row)
                 return None
 
-    def _open(self, batch: Batch) -> RunRow:
-        binding, at = self._binding, batch.now()
-        run_id, key = self._fresh
-        intent = ""
-        parts: list[tuple[str, Payload]] = []
-        if binding.intent is not None and self._intent is not None:
-            intent = f'{{"by":"{binding.intent.declared_by}","text":{self._intent.field}}}'
-            parts.append(("intent", self._intent))
-        tail = entries.run_opened(
-            principal=(binding.principal.id, binding.principal.how),
-            host=(binding.client.name, binding.client.version),
-            workspace=binding.workspace,
-            automatic=True,
-            intent=intent,
-            policy=self._policy,
-        )
-        batch.append(Kind.RUN_OPENED, tail, at, run=run_id, parts=parts)
-        row = RunRow(
-            id=run_id,
-            state=RunState.OPEN,
-            principal=entries.storable(binding.principal.id),
-            how=entries.storable(binding.principal.how),
-            host=entries.storable(binding.client.name),
-            workspace=entries.storable(binding.workspace),
-            automatic=True,
-            policy=batch.policy(self._policy, at),
-            version=0,
-            why="",
-            steps=0,
-            failed=0,
-            unknown=0,
-            asked=0,
-            opened_at=at,
-            last_at=at,
-            closed_at=None,
-            intent=binding.intent,
-            counters=Counters(opened_us=at),
-        )
-        batch.open_run(row, key)
-        return row
+
+def open_run(
+    batch: Batch,
+    binding: RunBinding,
+    policy: Digest | None,
+    *,
+    fresh: tuple[RunId, bytes],
+    intent: Payload | None,
+    attached: bool = False,
+    scope: RunScope | None = None,
+) -> RunRow:
+    """Open a run; `fresh` is its id and key. One that is `attached` takes what its principal calls in its workspace."""
+    at = batch.now()
+    run_id, key = fresh
+    said = ""
+    parts: list[tuple[str, Payload]] = []
+    if binding.intent is not None and intent is not None:
+        said = f'{{"by":"{binding.intent.declared_by}","text":{intent.field}}}'
+        parts.append(("intent", intent))
+    tail = entries.run_opened(
+        principal=(binding.principal.id, binding.principal.how),
+        host=(binding.client.name, binding.client.version),
+        workspace=binding.workspace,
+        automatic=not attached,
+        attached=attached,
+        scope=scope_text(scope),
+        intent=said,
+        policy=policy or "",
+    )
+    batch.append(Kind.RUN_OPENED, tail, at, run=run_id, parts=parts)
+    row = RunRow(
+        id=run_id,
+        state=RunState.OPEN,
+        principal=entries.storable(binding.principal.id),
+        how=entries.storable(binding.principal.how),
+        host=entries.storable(binding.client.name),
+        workspace=entries.storable(binding.workspace),
+        automatic=not attached,
+        policy=NO_POLICY if policy is None else batch.policy(policy, at),
+        version=0,
+        why="",
+        steps=0,
+        failed=0,
+        unknown=0,
+        asked=0,
+        opened_at=at,
+        last_at=at,
+        closed_at=None,
+        intent=binding.intent,
+        counters=Counters(opened_us=at),
+        attached=attached,
+        scope=scope,
+    )
+    batch.open_run(row, key)
+    return row
 
 
 class ChangeRunItem(Item[Run]):
@@ -471,28 +528,31 @@ class ChangeRunItem(Item[Run]):
 
     reads = True
 
-    def __init__(self, run: RunId, to: RunState, *, by: str, reason: str) -> None:
+    def __init__(self, run: RunId, to: RunState, *, by: str, reason: str, halt: bool = False) -> None:
         super().__init__()
         self._run = run
         self._to = to
         self._by = by
         self._reason = reason
+        self._halt = halt
 
     def apply(self, batch: Batch) -> Run:
         """Write the change, if it is legal."""
         row = _known(batch, self._run)
         if self._to not in TRANSITIONS[row.state]:
             raise PortError(Reason.RUN_CLOSED, f"{row.id[:4]} is {row.state}", acted=Acted.NO)
-        change_state(batch, row, self._to, reason=self._reason, by=self._by, at=batch.now())
+        change_state(batch, row, self._to, reason=self._reason, by=self._by, at=batch.now(), halt=self._halt)
         batch.changed(row)
         return row.as_run()
 
 
-def change_state(batch: Batch, row: RunRow, to: RunState, *, reason: str, by: str, at: int) -> None:
-    """Move a run to another state, with the entry that says so."""
+def change_state(batch: Batch, row: RunRow, to: RunState, *, reason: str, by: str, at: int, halt: bool = False) -> None:
+    """Move a run to another state, with the entry that says so; `halt` cancels what is in flight."""
     if to not in TRANSITIONS[row.state]:
         raise PortError(Reason.INTERNAL_ERROR, f"no run goes from {row.state} to {to}", acted=Acted.NO)
-    fields: Mapping[str, str] = {"what": "state", "from": row.state, "to": to, "reason": reason, "by": by}
+    fields: dict[str, Json] = {"what": "state", "from": row.state, "to": to, "reason": reason, "by": by}
+    if halt:
+        fields["now"] = True
     batch.append(Kind.RUN_CHANGED, entries.note(Kind.RUN_CHANGED, fields, {}), at, run=row.id)
     if row.state is RunState.OPEN:
         row.counters = row.counters._replace(open_us=row.counters.open_us + max(0, at - row.counters.opened_us))
@@ -502,6 +562,14 @@ def change_state(batch: Batch, row: RunRow, to: RunState, *, reason: str, by: st
     row.why = "" if to is RunState.OPEN else reason
     row.version += 1
     row.closed_at = None if TRANSITIONS[to] else at
+    row.halted = row.halted or halt
+
+
+def changed_at(batch: Batch, row: RunRow) -> int:
+    """When a run last changed its state, in microseconds since 1970."""
+    sql = "SELECT at FROM entries WHERE run = ? AND no IS NULL AND kind = 'run.changed' ORDER BY pos DESC LIMIT 1"
+    found = batch.db.execute(sql, (row.id,)).fetchone()
+    return row.opened_at if found is None else int(found[0])
 
 
 def following(row: RunRow) -> tuple[NextStep, str]:

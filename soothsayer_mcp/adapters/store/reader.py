@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from soothsayer_mcp.adapters.store.schema import APPLICATION_ID, FORMAT, SEGMENT_NAME
 from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.model.run import RunScope
 from soothsayer_mcp.trace.query import Filter, Moment, Scope, Where, where
 from soothsayer_mcp.trace.rows import (
     Approval,
@@ -300,6 +301,7 @@ class Reader:
                 for name, unit, cap, used, reserved in budgets
             ],
             entries=entries,
+            scope=next((_scope_words(entry.fields["scope"]) for entry in entries if "scope" in entry.fields), ""),
         )
 
     def short_runs(self, runs: Iterable[str]) -> dict[str, str]:
@@ -819,6 +821,14 @@ def _run_row(row: tuple[Cell, ...]) -> RunRow:
         last_us=cast("int", last),
         closed_us=cast("int | None", closed),
     )
+
+
+def _scope_words(scope: Json) -> str:
+    def texts(key: str) -> tuple[str, ...]:
+        held = scope.get(key) if isinstance(scope, Mapping) else None
+        return tuple(text for text in held if isinstance(text, str)) if isinstance(held, list) else ()
+
+    return RunScope(only=texts("only"), under=texts("under")).text
 
 
 def _entry_row(row: tuple[Cell, ...]) -> EntryRow:

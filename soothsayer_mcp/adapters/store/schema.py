@@ -68,6 +68,9 @@ CREATE TABLE runs(
   how TEXT NOT NULL DEFAULT '', workspace TEXT NOT NULL DEFAULT '', automatic INTEGER NOT NULL DEFAULT 0,
   -- version: grows with what a decision may read
   version INTEGER NOT NULL DEFAULT 0, why TEXT NOT NULL DEFAULT '', intent_by TEXT,
+  -- attached: opened by a person for principal and workspace; scope: JSON, only and under; halted: stopped at once
+  attached INTEGER NOT NULL DEFAULT 0, scope TEXT NOT NULL DEFAULT '',
+  halted INTEGER NOT NULL DEFAULT 0,
   -- what the agent's steps add up to; the names are those of `model.run.Counters`
   calls INTEGER NOT NULL DEFAULT 0, writes INTEGER NOT NULL DEFAULT 0, errors INTEGER NOT NULL DEFAULT 0,
   denials INTEGER NOT NULL DEFAULT 0, asks INTEGER NOT NULL DEFAULT 0, in_flight INTEGER NOT NULL DEFAULT 0,
@@ -76,6 +79,7 @@ CREATE TABLE runs(
   calls_since_compact INTEGER NOT NULL DEFAULT 0, bytes_since_compact INTEGER NOT NULL DEFAULT 0,
   error_streak INTEGER NOT NULL DEFAULT 0, repeats_refused INTEGER NOT NULL DEFAULT 0,
   open_us INTEGER NOT NULL DEFAULT 0, opened_us INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
+CREATE INDEX runs_attached ON runs(opened_at) WHERE attached = 1;
 CREATE INDEX runs_automatic ON runs(principal, workspace, host, opened_at) WHERE automatic = 1;
 CREATE INDEX runs_last ON runs(last_at);
 CREATE TABLE run_keys(

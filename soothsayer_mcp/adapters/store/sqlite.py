@@ -29,6 +29,7 @@ from soothsayer_mcp.adapters.store.lock import FileLock, Turnstile
 from soothsayer_mcp.adapters.store.marks import recall
 from soothsayer_mcp.adapters.store.payloads import BLOB_BYTES, ROW_BYTES, Payload, Payloads, sync_folder
 from soothsayer_mcp.adapters.store.recovery import OpenWriterItem, RecoverItem, alive_lock
+from soothsayer_mcp.adapters.store.run_items import OpenRunItem
 from soothsayer_mcp.adapters.store.writer import Ballast, Unavailable, Writer, connect, why
 from soothsayer_mcp.model.call import PinState, RunId
 from soothsayer_mcp.model.entry import Durability, PayloadMode, Receipt
@@ -36,7 +37,7 @@ from soothsayer_mcp.model.facts import NO_FACTS, Facts, Questions
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.json import Digest, canonical, compact
 from soothsayer_mcp.model.outcome import Returned
-from soothsayer_mcp.model.run import Counters, Run, RunBinding, RunState
+from soothsayer_mcp.model.run import IDLE_S, Counters, Run, RunBinding, RunScope, RunState
 from soothsayer_mcp.model.step import ClosedStep, RecordedStep, SupportedStep, VerifiedStep, WithheldStep
 from soothsayer_mcp.ports import Admit, Close, Note, PortError, SeenTool, ServerIdentity
 from soothsayer_mcp.trace import entries
@@ -48,8 +49,6 @@ TIMEOUT_S = 2.0
 """How long a call waits for the receipt of its intent."""
 OUTCOME_TIMEOUT_S = 10.0
 """How long an outcome is tried before the agent is told that it is not on record."""
-IDLE_S = 30 * 60.0
-"""How long an automatic run may be idle and still take the next call."""
 BALLAST_BYTES = 8 * 1024 * 1024
 CLOSE_S = 5.0
 
@@ -59,7 +58,8 @@ _SWEEP_S = 0.1
 _TAIL = 256
 _MOST_KNOWN = 1024
 _COUNTERS = ", ".join(Counters._fields)
-_SELECT_STATE = f"SELECT version, state, why, steps, {_COUNTERS} FROM runs WHERE id = ?"  # noqa: S608 - names of ours
+_SELECT_STATE = f"SELECT version, state, why, steps, halted, {_COUNTERS} FROM runs WHERE id = ?"  # noqa: S608 - names of ours
+_ATTACHED = "SELECT id, principal, workspace FROM runs WHERE attached = 1 ORDER BY opened_at DESC LIMIT 16"
 
 
 class _Known:
@@ -106,7 +106,9 @@ class SqliteStore:
         self._timeout_s = timeout_s
         self._outcome_timeout_s = outcome_timeout_s
         self._runs: dict[RunId, _Known] = {}
-        self._bound: dict[tuple[str, str, str, str], RunId] = {}
+        self._bound: dict[tuple[str, str, str, str, str], RunId] = {}
+        self._attached: frozenset[tuple[str, str, str]] = frozenset()
+        """The newest runs that people opened, when we last looked: id, principal, workspace."""
         self._looked_at = 0.0
         self._data_version = -1
         self._closed = False
@@ -235,18 +237,19 @@ class SqliteStore:
 
     async def bind_run(self, binding: RunBinding, policy_digest: Digest) -> tuple[RunId, Failure | None]:
         """Find the run of a call, or open the automatic one; a failure when a named run is unknown or foreign."""
-        who = (binding.principal.id, binding.workspace, binding.client.name, binding.named)
+        self._look_if_due()
+        alone = "alone" if binding.alone else "explicit" if binding.explicit else ""
+        who = (binding.principal.id, binding.workspace, binding.client.name, binding.named, alone)
         run_id = self._bound.get(who)
         if run_id is not None:
-            self._look_if_due()
             known = self._runs.get(run_id)
-            if known is not None and (binding.named or self._is_current(known)):
+            if known is not None and (binding.named or self._is_current(known, binding.rules.idle_s)):
                 return run_id, None
         intent = None if binding.intent is None else self._payloads.ready(binding.intent.text.encode(errors="replace"))
         item = BindItem(
             binding,
             policy_digest,
-            idle_us=round(IDLE_S * 1_000_000),
+            idle_us=round(binding.rules.idle_s * 1_000_000),
             fresh=(RunId(os.urandom(16).hex()), os.urandom(32)),
             intent=intent,
             load_key=lambda batch, found: load_key(batch.db, found),
@@ -357,9 +360,18 @@ class SqliteStore:
         item = CompareItem(server, tools, self._payloads, trust_first=trust_first)
         return await self._submit(item, self._timeout_s)
 
-    def change_run(self, run_id: RunId, to: RunState, *, by: str, reason: str) -> Run:
-        """Move a run to another state. Blocks; raises `PortError` when that is no legal transition."""
-        run = self._wait(ChangeRunItem(run_id, to, by=by, reason=reason))
+    def open_run(self, binding: RunBinding, scope: RunScope | None = None) -> Run:
+        """Open a run that takes the calls of its principal and workspace from now on. Blocks; raises `PortError`."""
+        intent = None if binding.intent is None else self._payloads.ready(binding.intent.text.encode(errors="replace"))
+        fresh = (RunId(os.urandom(16).hex()), os.urandom(32))
+        return self._wait(OpenRunItem(binding, fresh=fresh, intent=intent, scope=scope))
+
+    def change_run(self, run_id: RunId, to: RunState, *, by: str, reason: str, halt: bool = False) -> Run:
+        """Move a run to another state; `halt` has its calls in flight cancelled.
+
+        Blocks; raises `PortError` when that is no legal transition.
+        """
+        run = self._wait(ChangeRunItem(run_id, to, by=by, reason=reason, halt=halt))
         known = self._runs.get(run_id)
         if known is not None:
             known.run = run
@@ -539,11 +551,11 @@ class SqliteStore:
                 del self._runs[run_id]
         self._bound = {who: run_id for who, run_id in self._bound.items() if run_id in self._runs}
 
-    def _is_current(self, known: _Known) -> bool:
+    def _is_current(self, known: _Known, idle_s: float) -> bool:
         """Whether an automatic run still takes the calls of its principal, workspace and client."""
         if known.run.state is RunState.COMPLETED:
             return False
-        return known.run.state is not RunState.OPEN or time.monotonic() - known.used_at < IDLE_S
+        return known.run.state is not RunState.OPEN or time.monotonic() - known.used_at < idle_s
 
     def _look_if_due(self) -> None:
         """See what other processes did to the runs we know."""
@@ -558,6 +570,12 @@ class SqliteStore:
             for known in self._runs.values():
                 if not known.lost and now - known.used_at < IDLE_S:
                     self._look_at(known)
+            attached = frozenset(self._reader.execute(_ATTACHED).fetchall())
+            if not attached <= self._attached:
+                # Calls that were bound to another run may belong to a new one.
+                places = {(row[1], row[2]) for row in attached - self._attached}
+                self._bound = {who: run for who, run in self._bound.items() if who[3] or who[:2] not in places}
+            self._attached = attached
             self._data_version = version
 
     def _look_at(self, known: _Known) -> None:
@@ -572,7 +590,9 @@ class SqliteStore:
                 why=row[2],
                 steps=row[3],
                 intent=run.intent,
-                counters=Counters._make(row[4:]),
+                counters=Counters._make(row[5:]),
+                scope=run.scope,
+                halted=bool(row[4]),
             )
 
     def _stop_lost(self, run_id: RunId) -> None:
@@ -589,6 +609,7 @@ class SqliteStore:
             steps=run.steps,
             intent=run.intent,
             counters=run.counters,
+            scope=run.scope,
         )
 
 
