@@ -10,6 +10,7 @@ import click
 import yaml
 from pydantic import BaseModel
 
+from soothsayer_mcp.adapters.hosts.table import HOSTS
 from soothsayer_mcp.adapters.lazy import resolve
 from soothsayer_mcp.adapters.policy_files.documents import (
     ArgumentsDocument,
@@ -286,6 +287,65 @@ def policies() -> str:
     return "\n\n".join([*parts, table(("name", "what it does"), rows)])
 
 
+_FORMAT_WORDS = {
+    "json": "JSON",
+    "commented": "JSON with comments",
+    "jsonc": "JSON with comments and trailing commas",
+    "toml": "TOML",
+    "yaml": "YAML",
+}
+
+
+def hosts() -> str:
+    """Every host that is known."""
+    parts = [
+        "# Hosts",
+        _paragraph(
+            "Where each host keeps its servers. `soothsayer hosts` shows which are here; `soothsayer connect HOST`",
+            "stands in front of their servers, and `soothsayer hosts restore HOST` puts the file back. `?` is what is",
+            "not established. `~` is the home folder, `{config}` is `XDG_CONFIG_HOME` or `~/.config`.",
+        ),
+        "## Files",
+    ]
+    rows = [
+        (
+            f"`{host.id}`",
+            host.title,
+            "<br>".join(
+                f"`{path}`" for path in dict.fromkeys(path for each in host.personal.values() for path in each)
+            ),
+            "<br>".join(f"`{path}`" for path in host.project) or "-",
+            f"{_FORMAT_WORDS[host.format]}, `{'.'.join(host.key)}`",
+        )
+        for host in HOSTS
+    ]
+    parts.append(table(("host", "", "personal file", "project file", "format and key"), rows))
+    parts.append("## Calls")
+    parts.append(
+        table(
+            ("host", "asks its person", "gives up a call after", "raised by", "reaches besides this file"),
+            (
+                (
+                    f"`{host.id}`",
+                    host.asks,
+                    "?" if host.limit_s is None else f"{host.limit_s:g} s",
+                    f"`{host.limit_key}`" if host.limit_key else "-",
+                    host.beside or "-",
+                )
+                for host in HOSTS
+            ),
+        )
+    )
+    parts.append(
+        _paragraph(
+            "The personal file of Claude Code is changed through `claude mcp` only: entries come back as they were,",
+            "and the order of that file is the application's. Every other file comes back byte for byte. Any other",
+            "application: `soothsayer connect --file PATH --shape KEY`.",
+        )
+    )
+    return "\n\n".join(parts)
+
+
 PAGES: Mapping[str, Callable[[], str]] = {
     "reasons.md": reasons,
     "exit-codes.md": exits,
@@ -293,6 +353,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "methods.md": methods,
     "policy.md": policy,
     "policies.md": policies,
+    "hosts.md": hosts,
 }
 
 

@@ -50,6 +50,11 @@ class TableGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that `args` begins with. Raises `Problem` with the nearest name."""
         word = args[0]
+        if word in self.rows() and word in self.groups():
+            # The word alone is a command; with one of its own words after it, a group.
+            group = TableGroup(word, prefix=f"{word} ", help=GROUPS[word], params=global_options())
+            if not set(args[1:]).isdisjoint(group.rows()):
+                return word, group, args[1:]
         if ctx.resilient_parsing or self.get_command(ctx, word) is not None or word.startswith("-"):
             return super().resolve_command(ctx, args)
         whole = f"{self._prefix}{word}"

@@ -106,6 +106,7 @@ FOREIGN: tuple[Foreign, ...] = (
     Foreign(name=f"{_READER}:NoTraceError", id="state-empty", exit=Exit.NO),
     Foreign(name=f"{_READER}:UnreadableError", id="state-unreadable", exit=Exit.STATE),
     Foreign(name="soothsayer_mcp.adapters.store.folder:StoreError", id="state", exit=Exit.STATE),
+    Foreign(name="soothsayer_mcp.adapters.hosts.tree:HostFileError", id="host", exit=Exit.USAGE),
     Foreign(name="soothsayer_mcp.ports:PortError", id="port", exit=Exit.UNREACHABLE),
 )
 """What is raised below, and how it is reported here. Most know their own id, place and remedy."""

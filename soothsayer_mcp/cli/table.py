@@ -33,6 +33,37 @@ COMMANDS: tuple[Row, ...] = (
         help="Stand between a host and its tool servers; hosts start this.",
         runs=f"{_CLI}.start:proxy",
     ),
+    Row(words="init", section="start", help="Write a first configuration and policy.", runs=f"{_CLI}.init:init"),
+    Row(
+        words="hosts",
+        section="hosts",
+        help="Which hosts are here, and which of their servers are governed.",
+        runs=f"{_CLI}.hosts:hosts",
+    ),
+    Row(
+        words="hosts restore",
+        section="hosts",
+        help="A host's file as it was before us.",
+        runs=f"{_CLI}.connect:restore",
+    ),
+    Row(
+        words="connect",
+        section="hosts",
+        help="Stand in front of the servers of a host, by a change of its file.",
+        runs=f"{_CLI}.connect:connect",
+    ),
+    Row(
+        words="disconnect",
+        section="hosts",
+        help="Leave the servers of a host, keeping every other edit of its file.",
+        runs=f"{_CLI}.connect:disconnect",
+    ),
+    Row(
+        words="doctor",
+        section="hosts",
+        help="What is wrong here and what to do about it, a line each.",
+        runs=f"{_CLI}.doctor:doctor",
+    ),
     Row(words="log", section="look", help="Steps, newest first, one line each.", runs=f"{_CLI}.look:log"),
     Row(
         words="show",
@@ -109,6 +140,7 @@ COMMANDS: tuple[Row, ...] = (
 )
 
 GROUPS: dict[str, str] = {
+    "hosts": "Hosts: the applications whose servers are governed.",
     "run": "Runs: pieces of work, each with its steps. They are opened, paused, resumed and stopped here.",
     "trace": "The record: check it, question it.",
     "policy": "The rules: check them, explain them.",

@@ -34,7 +34,7 @@ def test_the_help_of_a_group_lists_its_commands(soothsayer: Soothsayer) -> None:
         ended = soothsayer(group, "--help")
         assert ended.code == Exit.DONE
         for row in COMMANDS:
-            assert (f"  {row.words} " in ended.out) == row.words.startswith(f"{group} ")
+            assert (f"  {row.words}  " in ended.out) == row.words.startswith(f"{group} ")
 
 
 @pytest.mark.parametrize("row", COMMANDS, ids=lambda row: row.words)

@@ -1,0 +1,59 @@
+"""The JSON Schema of a configuration, for editors. `config_file.py` has the last word; a test compares them."""
+
+from soothsayer_mcp.model.json import Json, JsonObject
+
+
+def schema() -> JsonObject:
+    """Draft-07, the subset that editors know."""
+    duration: Json = {"type": "string", "pattern": r"^[0-9]{1,6}(\.[0-9]{1,3})?(ms|s|m|h|d)$"}
+    size: Json = {"type": ["string", "integer"], "description": "a size such as 500kB, 8MiB or 64MB"}
+    text: Json = {"type": "string"}
+    texts: Json = {"type": "object", "additionalProperties": {"type": "string"}}
+    listed: Json = {"oneOf": [text, {"type": "array", "items": text}]}
+    server: JsonObject = {
+        "command": text,
+        "args": {"type": "array", "items": {"type": ["string", "number"]}},
+        "cwd": text,
+        "env": texts,
+        "pass_env": {**_described("names of variables that the server may see"), "type": "array", "items": text},
+        "start_timeout": duration,
+        "disabled": {"type": "boolean"},
+        "type": {"enum": ["stdio", "http", "streamable-http", "streamableHttp"]},
+        "url": text,
+        "headers": texts,
+    }
+    properties: JsonObject = {
+        "soothsayer": {"const": "config/v1"},
+        "mode": {"enum": ["enforce", "observe"]},
+        "policy": {**_described("files, or names of policies that are shipped"), "oneOf": [text, listed]},
+        "workspace": text,
+        "mcpServers": {
+            "type": "object",
+            "propertyNames": {"pattern": "^[a-z0-9-]{1,20}$"},
+            "additionalProperties": {"type": "object", "properties": server},
+        },
+        "state": text,
+        "run": _section({"id": text}),
+        "trace": _section(
+            {"durability": {"enum": ["strict", "balanced", "relaxed"]}, "timeout": duration, "blob_max": size}
+        ),
+        "limits": _section(
+            {"max_frame": size, "in_flight": {"type": "integer", "minimum": 1}, "call_timeout": duration}
+        ),
+    }
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "soothsayer.yaml",
+        "type": "object",
+        "required": ["soothsayer"],
+        "additionalProperties": False,
+        "properties": properties,
+    }
+
+
+def _described(text: str) -> JsonObject:
+    return {"description": text}
+
+
+def _section(properties: JsonObject) -> JsonObject:
+    return {"type": "object", "additionalProperties": False, "properties": properties}

@@ -1,0 +1,78 @@
+"""Tells the person at this machine that something waits for them, by the desktop's own command. Best effort.
+
+What is shown is the name of a server and a tool, never an argument: notifications stay on locked screens and in logs.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from soothsayer_mcp.adapters.launch import printable
+
+LIMIT_S: Final = 5.0
+"""How long the desktop's command may take."""
+NAME_MAX: Final = 60
+
+_APPLESCRIPT: Final = (
+    "on run argv",
+    "display notification (item 2 of argv) with title (item 1 of argv)",
+    "end run",
+)
+_POWERSHELL: Final = (
+    "Add-Type -AssemblyName System.Windows.Forms; Add-Type -AssemblyName System.Drawing;"
+    "$n = New-Object System.Windows.Forms.NotifyIcon; $n.Icon = [System.Drawing.SystemIcons]::Information;"
+    "$n.Visible = $true; $n.ShowBalloonTip(10000, $env:SOOTHSAYER_TITLE, $env:SOOTHSAYER_BODY, 'Info');"
+    "Start-Sleep -Seconds 4; $n.Dispose()"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desktop:
+    """The desktop's command, found once."""
+
+    kind: str
+    """`notify-send`, `osascript` or `powershell`."""
+    path: str
+
+    def tell(self, server: str, tool: str, *, limit_s: float = LIMIT_S) -> bool:
+        """Say that a call of a tool waits for a person; whether the command took it. Blocks until it ended."""
+        name = f"{printable(server)[:NAME_MAX]}.{printable(tool)[:NAME_MAX]}"
+        argv, more = self._command("Soothsayer", f"A call of {name} waits for you")
+        try:
+            ended = subprocess.run(  # noqa: S603 - no shell; what came from outside is one word of its own
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, **more},
+                timeout=limit_s,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return False
+        return ended.returncode == 0
+
+    def _command(self, title: str, body: str) -> tuple[Sequence[str], Mapping[str, str]]:
+        match self.kind:
+            case "osascript":
+                script = [word for line in _APPLESCRIPT for word in ("-e", line)]
+                return (self.path, *script, "--", title, body), {}
+            case "powershell":
+                # The texts go by the environment, so that none is ever read as a command.
+                argv = (self.path, "-NoProfile", "-NonInteractive", "-Command", _POWERSHELL)
+                return argv, {"SOOTHSAYER_TITLE": title, "SOOTHSAYER_BODY": body}
+            case _:
+                return (self.path, "--app-name=Soothsayer", "--", title, body), {}
+
+
+def find(environ: Mapping[str, str] = os.environ, system: str = sys.platform) -> Desktop | None:
+    """The desktop's command; `None` where there is no desktop, or none that can be told."""
+    kind = {"darwin": "osascript", "win32": "powershell"}.get(system, "notify-send")
+    if kind == "notify-send" and not any(environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")):
+        return None
+    path = shutil.which(kind, path=environ.get("PATH", os.defpath))
+    return None if path is None else Desktop(kind=kind, path=path)
