@@ -191,6 +191,9 @@ class Chain:
     """Of the connection, when `pos` and `runs` were true; -1 when they have to be read anew."""
     runs: dict[RunId, RunRow] = field(default_factory=dict[RunId, RunRow])
     policies: dict[str, int] = field(default_factory=dict[str, int])
+    second: int = -1
+    """The second that was spelled last, and its spelling."""
+    second_text: str = ""
 
     def forget(self) -> None:
         """Read everything anew in the next transaction: this one may have left memory ahead of the file."""
@@ -217,8 +220,6 @@ class Batch:
         self._later: list[tuple[str, tuple[object, ...]]] = []
         self._changed: dict[RunId, RunRow] = {}
         self._opened: list[tuple[object, ...]] = []
-        self._second = -1
-        self._second_text = ""
         self.size = 0
         self.wrote = False
         if at.data_version < 0:
@@ -365,10 +366,10 @@ class Batch:
             db.executemany(_INSERT_RUN, self._opened)
         if self._steps:
             _STEPS.run(db, self._steps)
-        if self._ended:
-            db.executemany(_END_STEP, self._ended)
-        if self._changed:
-            db.executemany(_UPDATE_RUN, [_run_update(row) for row in self._changed.values()])
+        for row in self._ended:
+            db.execute(_END_STEP, row)
+        for changed in self._changed.values():
+            db.execute(_UPDATE_RUN, _run_update(changed))
         for sql, values in self._later:
             db.execute(sql, values)
             self.wrote = True
@@ -382,11 +383,12 @@ class Batch:
         stands.seq, stands.prev, stands.pos, stands.data_version = self.seq, self.prev, self.pos, data_version
 
     def _at_text(self, at: int) -> str:
+        known = self._chain
         second, micro = divmod(at, 1_000_000)
-        if second != self._second:
-            self._second = second
-            self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return f"{self._second_text}.{micro:06d}Z"
+        if second != known.second:
+            known.second = second
+            known.second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{known.second_text}.{micro:06d}Z"
 
 
 def _run_update(row: RunRow) -> tuple[object, ...]:

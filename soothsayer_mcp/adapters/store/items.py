@@ -582,7 +582,8 @@ def following(row: RunRow) -> tuple[NextStep, str]:
 def end_open_steps(batch: Batch, writer: str) -> list[str]:
     """End what a writer left in flight: nobody knows what became of it. Returns the steps, as `RUN.NO`."""
     found = batch.db.execute(
-        "SELECT run, no, does, cause FROM steps WHERE writer = ? AND outcome IS NULL ORDER BY n", (writer,)
+        "SELECT run, no, does, cause FROM steps INDEXED BY steps_once WHERE writer = ? AND outcome IS NULL ORDER BY n",
+        (writer,),
     ).fetchall()
     ended: list[str] = []
     for run_id, no, does, cause in found:

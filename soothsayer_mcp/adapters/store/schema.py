@@ -8,6 +8,9 @@ import re
 APPLICATION_ID = 1398036569
 """What `PRAGMA application_id` says of our files."""
 
+PAGE_BYTES = 2048
+"""Of the file: each commit writes every page it touches to the log as a whole, and a call touches about twenty."""
+
 FORMAT = 1
 """What `PRAGMA user_version` says: the newest schema this version writes."""
 
@@ -81,7 +84,6 @@ CREATE TABLE runs(
   open_us INTEGER NOT NULL DEFAULT 0, opened_us INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
 CREATE INDEX runs_attached ON runs(opened_at) WHERE attached = 1;
 CREATE INDEX runs_automatic ON runs(principal, workspace, host, opened_at) WHERE automatic = 1;
-CREATE INDEX runs_last ON runs(last_at);
 CREATE TABLE run_keys(
   run TEXT PRIMARY KEY, match_key BLOB NOT NULL
 ) WITHOUT ROWID;
@@ -105,8 +107,8 @@ CREATE INDEX steps_at ON steps(at);
 CREATE INDEX steps_tool ON steps(server, tool, at);
 CREATE INDEX steps_denied ON steps(at) WHERE effect = 'deny';
 CREATE INDEX steps_failed ON steps(failure, at) WHERE failure IS NOT NULL;
-CREATE INDEX steps_open ON steps(writer) WHERE outcome IS NULL;
-CREATE UNIQUE INDEX steps_once ON steps(span) WHERE outcome IS NULL;  -- no step in flight has two intents
+-- no step in flight has two intents; and it holds what is in flight, which is little
+CREATE UNIQUE INDEX steps_once ON steps(span) WHERE outcome IS NULL;
 CREATE INDEX steps_unknown ON steps(run) WHERE outcome = 'unknown';
 CREATE TABLE budgets(
   scope TEXT NOT NULL, name TEXT NOT NULL, unit TEXT NOT NULL, window_at INTEGER NOT NULL DEFAULT 0,

@@ -644,6 +644,7 @@ def _is_blank(db: sqlite3.Connection) -> bool:
 
 
 def _create(db: sqlite3.Connection, folder: Path) -> None:
+    db.execute(f"PRAGMA page_size={schema.PAGE_BYTES}")
     db.execute("PRAGMA journal_mode=WAL")
     db.executescript(
         f"BEGIN IMMEDIATE; PRAGMA application_id={schema.APPLICATION_ID}; PRAGMA user_version={schema.FORMAT};"
