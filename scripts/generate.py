@@ -1,6 +1,7 @@
 """Writes the pages of docs/reference/ from the tables in the code; with `--check`, tells which ones are out of date."""
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,8 @@ from soothsayer_mcp.adapters.policy_files.documents import (
     UseDocument,
     WhoMatcher,
 )
+from soothsayer_mcp.adapters.policy_files.editor_schema import schema_of
+from soothsayer_mcp.adapters.policy_files.key_texts import key_text
 from soothsayer_mcp.cli.exits import Exit
 from soothsayer_mcp.cli.options import GLOBAL, Option
 from soothsayer_mcp.cli.table import COMMANDS
@@ -216,13 +219,15 @@ def policy() -> str:
         "# Keys of a policy file",
         _paragraph(
             "YAML, read strictly: unknown and doubled keys, and plain words that versions of YAML read differently,",
-            "are errors with a line and a column. `soothsayer policy check FILE` says what it would load.",
+            "are errors with a line and a column. `soothsayer policy check FILE` says what it would load. Editors",
+            "complete and check by [this schema](policy.schema.json), tests of a policy by",
+            "[this one](policy-test.schema.json); `soothsayer policy schema` prints them.",
         ),
     ]
     for model, title in _DOCUMENTS.items():
         parts.append(f"## {title}")
         parts.append((model.__doc__ or "").strip())
-        parts.append(table(("key", "value", ""), _keys(model)))
+        parts.append(table(("key", "value", "", "means"), _keys(model)))
         later = sorted(getattr(model, "later", ()))
         if later:
             words = ", ".join(f"`{word}`" for word in later)
@@ -239,12 +244,13 @@ def policy() -> str:
     return "\n\n".join(parts)
 
 
-def _keys(model: type[BaseModel]) -> Iterable[tuple[str, str, str]]:
+def _keys(model: type[BaseModel]) -> Iterable[tuple[str, str, str, str]]:
     for name, field in model.model_fields.items():
         yield (
             f"`{field.alias or name}`",
             _value(field.annotation, field.metadata),
             "required" if field.is_required() else "",
+            key_text(model.__name__, field.alias or name),
         )
 
 
@@ -346,6 +352,10 @@ def hosts() -> str:
     return "\n\n".join(parts)
 
 
+def _schema(kind: str) -> str:
+    return json.dumps(schema_of(kind), indent=2)
+
+
 PAGES: Mapping[str, Callable[[], str]] = {
     "reasons.md": reasons,
     "exit-codes.md": exits,
@@ -354,12 +364,15 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "policy.md": policy,
     "policies.md": policies,
     "hosts.md": hosts,
+    "policy.schema.json": lambda: _schema("policy"),
+    "policy-test.schema.json": lambda: _schema("test"),
 }
 
 
 def render(page: str) -> str:
     """Make a page."""
-    return f"{NOTE}\n\n{PAGES[page]()}\n"
+    note = f"{NOTE}\n\n" if page.endswith(".md") else ""
+    return f"{note}{PAGES[page]()}\n"
 
 
 def stale() -> list[str]:
@@ -369,7 +382,7 @@ def stale() -> list[str]:
         for page in PAGES
         if not (FOLDER / page).is_file() or (FOLDER / page).read_text(encoding="utf-8") != render(page)
     ]
-    return wrong + sorted(path.name for path in FOLDER.glob("*.md") if path.name not in PAGES)
+    return wrong + sorted(path.name for path in FOLDER.iterdir() if path.name not in PAGES)
 
 
 def main() -> int:

@@ -113,6 +113,12 @@ COMMANDS: tuple[Row, ...] = (
         runs=f"{_CLI}.policy:policy_explain",
     ),
     Row(
+        words="policy schema",
+        section="policy",
+        help="A JSON Schema for editors, of policies or of their tests.",
+        runs=f"{_CLI}.policy_schema:policy_schema",
+    ),
+    Row(
         words="pins list",
         section="pins",
         help="Pinned tool definitions, and those that differ.",
