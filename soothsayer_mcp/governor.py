@@ -9,7 +9,7 @@ import anyio
 from soothsayer_mcp.evidence.judge import judge_answer
 from soothsayer_mcp.evidence.weigh import weigh
 from soothsayer_mcp.model.decision import Decision, Effect, Mode
-from soothsayer_mcp.model.facts import Facts, Questions
+from soothsayer_mcp.model.facts import NO_FACTS, Facts, Questions
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.outcome import Asked, Refused, Returned, Unknown
 from soothsayer_mcp.model.run import Run
@@ -109,7 +109,7 @@ class Governor:
         if run.scope is not None and step.tool is not None:
             place = policy.place_of(step.tool.server)
             links = (*links, *scope_questions(run.scope, step.proposal.arguments, place))
-        facts = self._look(links)
+        facts = self._look(links) if links else NO_FACTS
         if questions.of_the_store:
             facts = replace(recall(questions), links=facts.links)
         counted = tuple(getattr(run.counters, name) for name in questions.counters)

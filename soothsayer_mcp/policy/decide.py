@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from soothsayer_mcp.model.call import CONTROL, Cause, Client, PinState, Principal, ToolDefinition
 from soothsayer_mcp.model.decision import Decision, Effect, Mode, Obligation, ObligationKind, RuleMatch
-from soothsayer_mcp.model.facts import Facts
+from soothsayer_mcp.model.facts import NO_FACTS, Facts
 from soothsayer_mcp.model.failure import Failure, Reason
 from soothsayer_mcp.model.json import Json, canonical
 from soothsayer_mcp.model.run import Run, RunScope
@@ -184,6 +184,12 @@ def _decide(policy: Policy, run: Run, step: ProposedStep, facts: Facts) -> Decis
         links=facts.links,
     )
     found = weigh_rules(candidates, scene)
+    about_arguments = tuple(_about_arguments(policy, tool, arguments, size, step.proposal.raw_arguments))
+    # Where nothing but the rules that match has a say, the same rules always come to the same decision.
+    certain = None if step.flaws or about_arguments or facts is not NO_FACTS else _certain(found)
+    known = None if certain is None else candidates.concluded.get(certain)
+    if known is not None:
+        return known
     limited = sorted(
         (match.prepared.rule for matches in found for match in matches if _binds_limit(match)), key=lambda rule: rule.id
     )
@@ -191,12 +197,12 @@ def _decide(policy: Policy, run: Run, step: ProposedStep, facts: Facts) -> Decis
         *(Objection(match=_flaw_match(flaw), reason=flaw.reason) for flaw in step.flaws),
         *_about_definition(policy, tool),
         *_about_schema(policy, tool),
-        *_about_arguments(policy, tool, arguments, size, step.proposal.raw_arguments),
+        *about_arguments,
         *_over_limit(limited, size),
     ]
     decision = _conclude(policy, candidates, found, objections)
     timeouts = [rule.limit.timeout_s for rule in limited if rule.limit and rule.limit.timeout_s is not None]
-    return replace(
+    decision = replace(
         decision,
         does=candidates.does,
         obligations=() if decision.effect is Effect.DENY else tuple(map(_obligation, limited)),
@@ -204,6 +210,25 @@ def _decide(policy: Policy, run: Run, step: ProposedStep, facts: Facts) -> Decis
         risk=risk_of(candidates.sight, scene) if candidates.sight.weights else None,
         context=_context(candidates, facts, scene.now_us),
     )
+    if certain is not None and not limited and decision.risk is None and decision.context is candidates.context:
+        if len(candidates.concluded) >= _MOST_CONCLUDED:
+            candidates.concluded.clear()
+        candidates.concluded[certain] = decision
+    return decision
+
+
+_MOST_CONCLUDED = 256
+
+
+def _certain(found: Sequence[Sequence[Match]]) -> tuple[int, ...] | None:
+    """Which rules matched; `None` when one is in doubt."""
+    matched: list[int] = []
+    for matches in found:
+        for match in matches:
+            if match.doubt is not None:
+                return None
+            matched.append(id(match.prepared))
+    return tuple(matched)
 
 
 def _goes_beyond(scope: RunScope, candidates: Candidates, arguments: Mapping[str, Json], facts: Facts) -> bool:

@@ -636,12 +636,18 @@ class ArgumentTest:
     cost: int
     top: frozenset[str] = field(default_factory=frozenset[str])
     """The arguments that the key names."""
+    plain: str | None = None
+    """The argument, where the key names just one and only its value counts: the common case takes a short way."""
 
     def answer(self, scene: Scene) -> Answer:
         """Judge the arguments of a call."""
         arguments = scene.arguments
         if arguments is None:
             return _NOT_KNOWN_YET
+        if self.plain is not None:
+            value = arguments.get(self.plain)
+            if isinstance(value, str) and value[:1] not in _MAY_BE_JSON:
+                return self.alone(value, scene)
         if not self.ways:
             return self._anywhere(arguments, scene)
         found = self.find(arguments)
@@ -732,6 +738,7 @@ def prepare_argument(key: str, spec: Mapping[str, Json], bench: Bench) -> Argume
         prepared = MATCHERS[name].prepare(spec[name], bench)
         (wholes if is_whole(name, spec[name]) else elements).append(prepared)
     present = spec.get("present")
+    only = ways[0][0] if len(ways) == 1 and len(ways[0]) == 1 else None
     return ArgumentTest(
         key=key,
         spec=spec,
@@ -745,6 +752,7 @@ def prepare_argument(key: str, spec: Mapping[str, Json], bench: Bench) -> Argume
         paths=reads_paths(spec),
         cost=max((MATCHERS[name].cost for name in spec if name in MATCHERS), default=0) + (0 if ways else 6),
         top=frozenset(way[0] for way in ways if isinstance(way[0], str)),
+        plain=only if isinstance(only, str) and not isinstance(present, bool) else None,
     )
 
 

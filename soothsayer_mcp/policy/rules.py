@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from soothsayer_mcp.model.call import Cause, Does, PinState, ToolDefinition
-from soothsayer_mcp.model.decision import Effect, Mode
+from soothsayer_mcp.model.decision import Decision, Effect, Mode
 from soothsayer_mcp.model.entry import PayloadMode
 from soothsayer_mcp.model.facts import NO_QUESTIONS, Questions
 from soothsayer_mcp.model.json import Digest, Json
@@ -286,19 +286,16 @@ class Prepared:
 
     def answer(self, scene: Scene) -> Answer:
         """Whether the rule matches; never raises."""
+        doubt = self.broken
         try:
-            return self._answer(scene)
+            for _, test in self.tests:
+                fits = test(scene)
+                if fits is False:
+                    return False
+                if fits is not True and doubt is None:
+                    doubt = fits
         except Exception as error:  # noqa: BLE001 - a matcher that fails is a doubt, never a way past a deny
             return Unsure(f"a matcher failed: {type(error).__name__}")
-
-    def _answer(self, scene: Scene) -> Answer:
-        doubt = self.broken
-        for _, test in self.tests:
-            fits = test(scene)
-            if fits is False:
-                return False
-            if fits is not True and doubt is None:
-                doubt = fits
         return True if doubt is None else doubt
 
 
@@ -369,6 +366,8 @@ class Candidates:
     """Whether a scope or a rule only observes."""
     context: Mapping[str, Json]
     """What decisions read that neither the call nor the policy's text holds."""
+    concluded: dict[tuple[int, ...], Decision] = field(default_factory=dict[tuple[int, ...], Decision])
+    """What `decide` has concluded from the rules that matched; it only remembers what can be computed again."""
 
 
 class Policy:

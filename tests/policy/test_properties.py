@@ -548,3 +548,14 @@ def test_scopes_alone_decide_by_the_strictest() -> None:
         {"kind": "project", "name": "t", "mode": "enforce", "default": cells_of("allow")},
     )
     assert ruled(only_project, (step("fs.read"), NO_FACTS)).effect is Effect.ASK
+
+
+@STEADY
+@given(scope_forms(), st.lists(calls(), min_size=2, max_size=6))
+def test_a_policy_that_has_decided_before_decides_as_a_fresh_one(
+    form: JsonObject, made_calls: list[tuple[ProposedStep, Facts]]
+) -> None:
+    """What `decide` remembers of earlier calls changes no answer, and no text in one."""
+    seasoned = made(form)
+    for proposed, _ in [*made_calls, *made_calls]:
+        assert decide(seasoned, RUN, proposed, NO_FACTS) == decide(made(form), RUN, proposed, NO_FACTS)
