@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 
 import anyio
 
+from soothsayer_mcp.evidence.approval import counts
 from soothsayer_mcp.evidence.judge import judge_answer
 from soothsayer_mcp.evidence.weigh import weigh
 from soothsayer_mcp.model.decision import Decision, Effect, Mode
+from soothsayer_mcp.model.evidence import Support
 from soothsayer_mcp.model.facts import NO_FACTS, Facts, Questions
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.outcome import Asked, Refused, Returned, Unknown
@@ -16,6 +18,7 @@ from soothsayer_mcp.model.run import Run
 from soothsayer_mcp.model.step import (
     AnsweredStep,
     ClosedStep,
+    DecidedStep,
     ProposedStep,
     RecordedStep,
     SupportedStep,
@@ -68,11 +71,17 @@ class Governor:
         run = await self._store.read_run(step.run_id)
         basis = self._basis(run, step, self._store.recall)
         decided = step.decided(decide(basis.policy, run, step, basis.facts))
-        supported = decided.supported(weigh(decided))
+        supported = decided.supported(await self._support(decided, call))
         recorded = await self._store.record_intent(supported, self._admit(basis, call), close)
         answered = await self._forward(recorded, call)
         verified = answered.verified(judge_answer(answered))
         return await self._store.record_outcome(verified, close)
+
+    async def _support(self, step: DecidedStep, call: Call) -> Support:
+        """What is held before the call, people last: nobody is asked about a call that would be refused anyway."""
+        if step.decision.effect is Effect.ASK and call.ask is not None:
+            return await call.ask(step)
+        return weigh(step)
 
     async def abandon(self, step: ProposedStep, call: Call) -> ClosedStep | Unrecorded:
         """End a step in which a fault of ours showed itself: refused if nothing was sent, unknown if something was."""
@@ -119,15 +128,23 @@ class Governor:
         def admit(standing: Standing, step: SupportedStep) -> Refused | Asked | None:
             for gap in step.support.gaps:
                 return Refused(failure=gap)
+            if step.support.asked is not None:
+                return step.support.asked
             if call.withdrawn:
                 return Refused(failure=Failure(reason=Reason.WITHDRAWN, summary=call.cancel_reason or "by the host"))
             closed = refuse_unless_open(standing.run)
             if closed is not None:
                 return Refused(failure=closed)
             now = self._basis(standing.run, step, standing.recall)
-            if now.same_as(basis):
+            same = now.same_as(basis)
+            again = step.decision if same else decide(now.policy, standing.run, step, now.facts)
+            approval = step.support.approval
+            if approval is not None:
+                void = counts(approval, standing.ask, step, again, standing.now_us)
+                if void is not None:
+                    return Refused(failure=void)
+            if same:
                 return None
-            again = decide(now.policy, standing.run, step, now.facts)
             if again.effect is step.decision.effect and again.obligations == step.decision.obligations:
                 return None
             what = "the policy" if now.policy.digest != basis.policy.digest else "what the decision rested on"

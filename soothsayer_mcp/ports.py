@@ -1,17 +1,19 @@
 """What the sentences need of the world: a store, tools, pipes, a clock. Adapters implement these; tests fake them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, Self, TypeAlias
 
+from soothsayer_mcp.model.ask import Ask, AskAnswer, NewAsk
 from soothsayer_mcp.model.call import PinState, RequestId, RunId, StepId
 from soothsayer_mcp.model.entry import Kind, Receipt
+from soothsayer_mcp.model.evidence import Support
 from soothsayer_mcp.model.facts import Facts, Questions
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.json import Digest, Json
 from soothsayer_mcp.model.outcome import Asked, Refused, Returned
 from soothsayer_mcp.model.run import Closing, Run, RunBinding
-from soothsayer_mcp.model.step import ClosedStep, RecordedStep, SupportedStep, VerifiedStep, WithheldStep
+from soothsayer_mcp.model.step import ClosedStep, DecidedStep, RecordedStep, SupportedStep, VerifiedStep, WithheldStep
 
 
 class PortError(Exception):
@@ -37,6 +39,10 @@ class Standing:
     run: Run
     recall: Callable[[Questions], Facts]
     """Answers what the store was asked before deciding, as it stands here. What it cannot answer is absent."""
+    now_us: int = 0
+    """Microseconds since 1970, UTC."""
+    ask: Ask | None = None
+    """The question that the step's approval answers; `spent` where that approval was used."""
 
 
 Admit: TypeAlias = Callable[[Standing, SupportedStep], Refused | Asked | None]
@@ -147,10 +153,11 @@ class Tools(Protocol):
 class Call:
     """The live side of one governed call: whether its host still wants it, and how far it has come."""
 
-    __slots__ = ("cancel_reason", "halted", "recorded", "sent", "withdrawn")
+    __slots__ = ("ask", "cancel_reason", "halted", "recorded", "sent", "withdrawn")
 
-    def __init__(self) -> None:
-        """A call that nobody has withdrawn and that is not sent."""
+    def __init__(self, ask: "PutQuestion | None" = None) -> None:
+        """A call that nobody has withdrawn and that is not sent; `ask` reaches a person, where one can be reached."""
+        self.ask = ask
         self.withdrawn = False
         """Set when the host cancelled or went away. Read inside commit A, and once more before sending."""
         self.cancel_reason = ""
@@ -160,6 +167,30 @@ class Call:
         """Set by `Tools.forward` before the first byte leaves."""
         self.recorded: RecordedStep | None = None
         """The step once its intent is durable."""
+
+
+PutQuestion: TypeAlias = Callable[[DecidedStep], Awaitable[Support]]
+"""Asks a person about a step that policy asks about: an approval, a question that stays open, or why there is none."""
+
+
+class Asks(Protocol):
+    """Questions to people. Every method raises `PortError` when the record cannot be read or written."""
+
+    async def open(self, ask: NewAsk) -> Ask:
+        """Put a question; durable when this returns."""
+        ...
+
+    async def answer(self, answer: AskAnswer) -> tuple[Ask, bool]:
+        """Answer a question, if nobody did: as it stands then, and whether this answer counted."""
+        ...
+
+    def find(self, run: RunId, digest: str) -> Ask | None:
+        """The newest question of a run about the call with this digest."""
+        ...
+
+    def look(self, ask_id: str) -> Ask | None:
+        """A question as it stands."""
+        ...
 
 
 Look: TypeAlias = Callable[[Sequence[str]], Facts]

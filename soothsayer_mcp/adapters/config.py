@@ -68,6 +68,12 @@ class Config:
     max_frame: int = MAX_FRAME
     in_flight: int = 256
     call_timeout_s: float = CALL_TIMEOUT_S
+    ask_expires_s: float = 600.0
+    """How long a question to a person stays open."""
+    ask_hold_s: float = 45.0
+    """How long a call is held while somebody watches who may answer."""
+    ask_notify: bool = True
+    """Whether the desktop is told of a question."""
     warnings: tuple[str, ...] = ()
     """What a person should know although the file loads; each a line."""
 

@@ -16,8 +16,20 @@ from soothsayer_mcp.model.decision import Mode
 NAME: Final = re.compile(r"[a-z0-9-]{1,20}")
 """A server's name. Hosts put it before tool names, and the whole is cut at 64 characters by some."""
 
-_LATER: Final = frozenset({"asks", "probes", "tiers", "serve", "otel", "control_tools"})
-_TOP: Final = ("soothsayer", "mode", "policy", "workspace", "mcpServers", "state", "run", "trace", "limits")
+_LATER: Final = frozenset({"probes", "tiers", "serve", "otel", "control_tools"})
+_TOP: Final = (
+    "soothsayer",
+    "mode",
+    "policy",
+    "workspace",
+    "mcpServers",
+    "asks",
+    "state",
+    "run",
+    "trace",
+    "limits",
+    "asks",
+)
 _STDIO: Final = ("command", "args", "cwd", "env", "pass_env", "start_timeout", "disabled", "type")
 _HTTP: Final = ("url", "headers", "start_timeout", "disabled", "type")
 _HOST_KEYS: Final = frozenset({"timeout", "description", "gallery", "version"})
@@ -73,6 +85,7 @@ class _Reading:
         self.workspace = os.path.realpath(self.folder / (self.filled(place) if place is not None else "."))
         run = self.section(top, "run", ("id", "bind"))
         trace = self.section(top, "trace", ("durability", "timeout", "blob_max"))
+        asks = self.section(top, "asks", ("expires", "hold", "notify"))
         limits = self.section(top, "limits", ("max_frame", "in_flight", "call_timeout"))
         state = top.get("state")
         usual = Config(workspace=self.workspace)
@@ -91,6 +104,9 @@ class _Reading:
             max_frame=self.bytes(limits.get("max_frame"), usual.max_frame),
             in_flight=self.count(limits.get("in_flight"), usual.in_flight),
             call_timeout_s=self.seconds(limits.get("call_timeout"), usual.call_timeout_s),
+            ask_expires_s=self.seconds(asks.get("expires"), usual.ask_expires_s),
+            ask_hold_s=self.seconds(asks.get("hold"), usual.ask_hold_s),
+            ask_notify=self.notifies(asks.get("notify"), otherwise=usual.ask_notify),
             warnings=tuple(self.warnings),
         )
 
@@ -173,6 +189,12 @@ class _Reading:
                 self.wrong(node.mark, "value", f'"{text}" is not what has to stand here: {example}')
             return usual
         return value
+
+    def notifies(self, node: Node | None, *, otherwise: bool) -> bool:
+        """Whether the desktop is told of questions: `[desktop]`, or an empty list for nobody."""
+        if node is None:
+            return otherwise
+        return "desktop" in [self.word(item, ("desktop",), "") for item in self.items(node)]
 
     def seconds(self, node: Node | None, usual: float) -> float:
         return self.measure(node, usual, _seconds, "a duration such as 500ms, 30s or 10m")

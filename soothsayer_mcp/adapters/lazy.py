@@ -8,6 +8,7 @@ ROWS: Final = (
     "cel_expr_python.cel:NewEnv",
     "cel_expr_python.cel:Type",
     "cel_expr_python.ext.ext_optional:ExtOptional",
+    "cryptography.hazmat.primitives.ciphers.aead:AESGCM",
     "idna:IDNAError",
     "idna:encode",
     "jsonschema_rs:FancyRegexOptions",

@@ -42,6 +42,8 @@ class Plan:
     intent: Intent | None = None
     """What the work is for: a person's words, or else the host's."""
     quiet: bool = False
+    no_input: bool = False
+    """Whether nobody is ever asked."""
 
 
 def plan(options: ProxyOptions, environ: Mapping[str, str] = os.environ) -> Plan:
@@ -61,6 +63,7 @@ def plan(options: ProxyOptions, environ: Mapping[str, str] = os.environ) -> Plan
         run=options.run or environ.get("SOOTHSAYER_RUN", "") or config.run_id or "",
         intent=_intent(options, environ),
         quiet=options.quiet,
+        no_input=options.no_input,
     )
 
 

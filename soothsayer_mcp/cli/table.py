@@ -64,6 +64,9 @@ COMMANDS: tuple[Row, ...] = (
         help="What is wrong here and what to do about it, a line each.",
         runs=f"{_CLI}.doctor:doctor",
     ),
+    Row(words="asks", section="asks", help="Open questions about calls.", runs=f"{_CLI}.asks:asks"),
+    Row(words="approve", section="asks", help="Allow a call that is asked about, once.", runs=f"{_CLI}.asks:approve"),
+    Row(words="deny", section="asks", help="Refuse a call that is asked about.", runs=f"{_CLI}.asks:deny"),
     Row(words="log", section="look", help="Steps, newest first, one line each.", runs=f"{_CLI}.look:log"),
     Row(
         words="show",

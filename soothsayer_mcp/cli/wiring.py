@@ -1,6 +1,7 @@
 """The one place where ports meet adapters: a relay between the host and the servers that a plan has started."""
 
 import dataclasses
+import os
 import sys
 from collections.abc import Callable, Mapping
 from typing import cast
@@ -10,6 +11,7 @@ import anyio
 from soothsayer_mcp import __version__
 from soothsayer_mcp.adapters import schemas
 from soothsayer_mcp.adapters.config import Config, Remote, server_identity
+from soothsayer_mcp.adapters.faces import is_watched
 from soothsayer_mcp.adapters.launch import Launch
 from soothsayer_mcp.adapters.lazy import resolve
 from soothsayer_mcp.adapters.pipes import PipeLeg, take_stdio
@@ -17,6 +19,7 @@ from soothsayer_mcp.adapters.policy_files.load import load as load_policy
 from soothsayer_mcp.adapters.policy_files.problems import LoadErrors
 from soothsayer_mcp.adapters.policy_files.reload import PolicyWatch
 from soothsayer_mcp.adapters.processes import ServerProcess
+from soothsayer_mcp.adapters.sealing import Sealer
 from soothsayer_mcp.adapters.signals import on_signals
 from soothsayer_mcp.adapters.store.folder import prepare
 from soothsayer_mcp.adapters.store.sqlite import SqliteStore
@@ -24,6 +27,7 @@ from soothsayer_mcp.adapters.system import RandomIds, SystemClock, account, look
 from soothsayer_mcp.cli.exits import Exit
 from soothsayer_mcp.cli.plan import Plan, Started
 from soothsayer_mcp.cli.problems import Problem
+from soothsayer_mcp.console.card import card
 from soothsayer_mcp.console.text import escape
 from soothsayer_mcp.governor import Governor
 from soothsayer_mcp.model.decision import Mode
@@ -34,6 +38,7 @@ from soothsayer_mcp.ports import Connect, Note
 from soothsayer_mcp.proxy.connection import Surroundings
 from soothsayer_mcp.proxy.downstream import Limits, ServerEntry
 from soothsayer_mcp.proxy.fleet import Fleet
+from soothsayer_mcp.proxy.people import AskSettings
 from soothsayer_mcp.proxy.pins import Schemas
 from soothsayer_mcp.proxy.relay import Relay
 from soothsayer_mcp.selftest import self_test
@@ -127,6 +132,7 @@ async def _relay(
         explicit_run=config.explicit_run,
         intent=prepared.intent,
         limits=limits,
+        asks=None if prepared.no_input else _asks(prepared, store),
     )
     made = Schemas(arguments=schemas.compile_input, result=schemas.compile_output)
     relay = Relay(host, fleet, governor, schemas=made, around=around)
@@ -151,6 +157,36 @@ async def _relay(
         await relay.run()
     finally:
         restore()
+
+
+def _asks(prepared: Plan, store: SqliteStore) -> AskSettings:
+    config = prepared.config
+    sealer = Sealer(prepared.state)
+    return AskSettings(
+        book=store.asks,
+        write=card,
+        seal=sealer.seal,
+        unseal=sealer.unseal,
+        watched=lambda: is_watched(prepared.state),
+        expires_s=config.ask_expires_s,
+        hold_s=config.ask_hold_s,
+        limit_s=host_limit_s,
+        host_pid=os.getppid(),
+    )
+
+
+HOST_LIMITS_S = {
+    "claude-ai": 240.0,
+    "claude-code": 3600.0,
+    "gemini-cli-mcp-client": 600.0,
+    "goose": 300.0,
+}
+"""How long hosts let a call take, by the name they give themselves; 60 s where nothing is known."""
+
+
+def host_limit_s(client: str) -> float:
+    """How long a host lets a call take."""
+    return HOST_LIMITS_S.get(client, 60.0)
 
 
 def loaded_note(policy: Policy) -> Note:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from soothsayer_mcp.console import views
 from soothsayer_mcp.console.measures import rfc3339
+from soothsayer_mcp.model.ask import Ask
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.trace.rows import (
     Budget,
@@ -156,6 +157,26 @@ def story(told: Story, *, payloads: bool) -> dict[str, Json]:
             for row in told.approvals
         ],
         "checkpoint": told.checkpoint,
+    }
+
+
+def ask(row: Ask) -> dict[str, Json]:
+    """A question to a person. What it shows is there while it is open."""
+    return {
+        "id": row.id,
+        "run": row.run,
+        "no": row.no or None,
+        "state": row.state,
+        "rule": row.rule,
+        "strong": row.strong,
+        "asked_at": rfc3339(row.asked_at_us),
+        "expires_at": rfc3339(row.expires_at_us),
+        "digest": row.shown[:8],
+        "card": dict(row.card) or None,
+        "answered_at": rfc3339(row.answered_at_us),
+        "by": row.answered_by or None,
+        "channel": row.channel or None,
+        "comment": row.comment or None,
     }
 
 

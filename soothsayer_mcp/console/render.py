@@ -603,6 +603,11 @@ def diff(lines: Iterable[str]) -> list[Text]:
     return [visible(line, styles.get(line[:1], "")) for line in lines]
 
 
+def card_page(lines: Iterable[str]) -> list[Text]:
+    """The card of a question; its head stands out."""
+    return [visible(line, "bold" if line.startswith("ASK ") else "") for line in lines]
+
+
 def pins(rows: Sequence[tuple[str, str, str, str, int]], look: Look) -> list[Text]:
     """Pinned definitions: server, tool, state, digest of what is defined now, and since when."""
     columns = [

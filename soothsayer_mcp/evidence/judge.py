@@ -20,7 +20,7 @@ def judge_answer(step: AnsweredStep) -> tuple[Finding, ...]:
     if not isinstance(outcome, Returned) or outcome.result is None or outcome.is_error:
         return ()
     check = None if step.tool is None else step.tool.check_result
-    if check is None or step.decision.mode is Mode.OBSERVE or step.decision.effect is not Effect.ALLOW:
+    if check is None or step.decision.mode is Mode.OBSERVE or step.decision.effect is Effect.DENY:
         return ()
     if _is_not_final(outcome):
         return ()

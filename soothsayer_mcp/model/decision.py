@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from soothsayer_mcp.model.ask import AskTerms
 from soothsayer_mcp.model.facts import NO_CHARGE, Charge
 from soothsayer_mcp.model.failure import Reason
 from soothsayer_mcp.model.json import Digest, Json
@@ -106,6 +107,8 @@ class Decision:
     """The smallest `limit: {timeout}` of all matching rules; `None` when there is none."""
     risk: Risk | None = None
     """Over the terms of all scopes; `None` where no term can concern the tool."""
+    asks: AskTerms | None = None
+    """What the answer of a person has to be, where the effect is `ask`; `None` demands nothing special."""
     context: Mapping[str, Json] = field(default_factory=dict[str, Json])
     """What the decision read beside the call itself, for computing it again."""
     charge: Charge = NO_CHARGE

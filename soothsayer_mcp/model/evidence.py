@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from soothsayer_mcp.model.ask import Approval
 from soothsayer_mcp.model.failure import Failure
+from soothsayer_mcp.model.outcome import Asked
 
 
 class Level(StrEnum):
@@ -38,3 +40,11 @@ class Support:
     evidence: tuple[Evidence, ...] = ()
     gaps: tuple[Failure, ...] = ()
     """Why the step may not go on; the first one names the failure."""
+    approval: Approval | None = None
+    """A person's yes, to be spent with the intent."""
+    asked: Asked | None = None
+    """The question that a person has yet to answer; the step ends with it."""
+    ask: str = ""
+    """The question that was put about this step, whatever became of it."""
+    continues: str = ""
+    """The earlier step (`RUN.NO`) whose question is taken up here."""

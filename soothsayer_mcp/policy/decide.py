@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from soothsayer_mcp.model.ask import AskTerms, Remember
 from soothsayer_mcp.model.call import CONTROL, Cause, Client, PinState, Principal, ToolDefinition
 from soothsayer_mcp.model.decision import Decision, Effect, Mode, Obligation, ObligationKind, RuleMatch
 from soothsayer_mcp.model.facts import NO_FACTS, Facts
@@ -208,6 +209,7 @@ def _decide(policy: Policy, run: Run, step: ProposedStep, facts: Facts) -> Decis
         obligations=() if decision.effect is Effect.DENY else tuple(map(_obligation, limited)),
         timeout_s=None if observing else min(timeouts, default=None),
         risk=risk_of(candidates.sight, scene) if candidates.sight.weights else None,
+        asks=_terms(decision, found) if decision.effect is Effect.ASK else None,
         context=_context(candidates, facts, scene.now_us),
     )
     if certain is not None and not limited and decision.risk is None and decision.context is candidates.context:
@@ -242,6 +244,27 @@ def _goes_beyond(scope: RunScope, candidates: Candidates, arguments: Mapping[str
         place=candidates.place,
         facts=facts,
     )
+
+
+def _terms(decision: Decision, found: Sequence[Sequence[Match]]) -> AskTerms | None:
+    """Several asks make one question: it is as strong, as short and as forgetful as the strictest of them."""
+    asking = {rule.id for rule in decision.rules}
+    stated = [
+        match.prepared.rule.asks
+        for matches in found
+        for match in matches
+        if match.prepared.rule.asks is not None and match.prepared.rule.id in asking
+    ]
+    if not stated:
+        return None
+    return AskTerms(
+        strong=any(terms.strong for terms in stated),
+        expires_s=min((terms.expires_s for terms in stated if terms.expires_s is not None), default=None),
+        remember=min((terms.remember for terms in stated), key=_MEMORY.index),
+    )
+
+
+_MEMORY = (Remember.NEVER, Remember.ONCE, Remember.RUN)
 
 
 def _flawed(policy: Policy, step: ProposedStep, binding: Sequence[Failure]) -> Decision:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from soothsayer_mcp.model.ask import AskTerms
 from soothsayer_mcp.model.decision import Effect
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.policy.rules import Rule, ToolPattern, Who
@@ -49,6 +50,7 @@ def _heads(rule: Rule) -> Iterable[Flaw]:
         (limits and rule.observe, "limit", "a rule that only observes limits nothing"),
         (limits and messages, "limit", "not supported yet for requests that are no tool calls"),
         (not _can_hold(rule.risk), "risk", "no sum lies there: at_least has to be lower than below"),
+        (rule.asks is not None and not asks, _ask_key(rule.asks), "only an ask has an answer to say anything about"),
         (expires and not allows, "expires", "not supported yet on anything but an allow"),
         (expires and messages, "expires", "not supported yet for requests that are no tool calls"),
         (asks and messages, "tools", "nobody can be asked about requests that are no tool calls: allow or deny them"),
@@ -62,6 +64,12 @@ def _can_hold(bounds: RiskBounds | None) -> bool:
     if bounds is None or bounds.below is None:
         return True
     return (bounds.at_least or 0) < bounds.below
+
+
+def _ask_key(terms: AskTerms | None) -> str:
+    if terms is None or terms.strong:
+        return "strong"
+    return "remember" if terms.expires_s is None else "expires"
 
 
 def _rests_on_client(who: Who | None) -> bool:

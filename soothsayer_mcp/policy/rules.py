@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
+from soothsayer_mcp.model.ask import AskTerms
 from soothsayer_mcp.model.call import Cause, Does, PinState, ToolDefinition
 from soothsayer_mcp.model.decision import Decision, Effect, Mode
 from soothsayer_mcp.model.entry import PayloadMode
@@ -137,6 +138,8 @@ class Rule:
     when: str = ""
     """A condition in CEL; empty wants nothing."""
     risk: RiskBounds | None = None
+    asks: AskTerms | None = None
+    """What an ask demands of its answer, where it says anything of that."""
 
     def concerns(self, subject: "Subject") -> bool:
         """Whether the rule can match a call of this tool at all."""

@@ -15,6 +15,7 @@ from soothsayer_mcp.model.step import ClosedStep, ProposedStep, RecordedStep
 from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.ports import Call, PortError
 from soothsayer_mcp.proxy import answers
+from soothsayer_mcp.proxy.asking import Asking, InvalidStateError, Retry
 from soothsayer_mcp.proxy.connection import SHOWN, HostConnection, quoted
 from soothsayer_mcp.proxy.crew import Crew
 from soothsayer_mcp.proxy.downstream import Downstream
@@ -23,8 +24,9 @@ from soothsayer_mcp.proxy.late import Late
 from soothsayer_mcp.proxy.owed import HostRequest
 from soothsayer_mcp.proxy.pins import Books
 from soothsayer_mcp.wire import replies
-from soothsayer_mcp.wire.frame import Frame, Replace
-from soothsayer_mcp.wire.strict import folded_property
+from soothsayer_mcp.wire.codes import Code
+from soothsayer_mcp.wire.frame import Edit, Frame, Replace
+from soothsayer_mcp.wire.strict import folded_property, read_server
 
 META_RUN = "dev.soothsayer/run"
 """Where a host may name the run that a call belongs to."""
@@ -40,13 +42,22 @@ CALLS = 1024
 class Calls:
     """The governed row of the table."""
 
-    def __init__(self, connection: HostConnection, books: Books, governor: Governor, gate: Gate, late: Late) -> None:
+    def __init__(
+        self,
+        connection: HostConnection,
+        books: Books,
+        governor: Governor,
+        gate: Gate,
+        late: Late,
+        asking: Asking | None,
+    ) -> None:
         """Govern the calls of one connection."""
         self._connection = connection
         self._books = books
         self._governor = governor
         self._gate = gate
         self._late = late
+        self._asking = asking
         self._governed = 0
         self._underway: dict[Call, HostRequest] = {}
         self._bindings: dict[tuple[Client, str, str], RunBinding] = {}
@@ -58,7 +69,7 @@ class Calls:
             self._refuse_flood(request)
             return
         self._governed += 1
-        request.call = Call()
+        request.call = Call() if self._asking is None else self._asking.call_of(request)
         self._underway[request.call] = request
         self._crew.give((request, request.call))
 
@@ -88,6 +99,9 @@ class Calls:
         try:
             closed = await self._closed(request, call, proposed)
             request.answer(await self._answer(request, closed))
+        except InvalidStateError:
+            self._connection.dropped(request.frame.raw, "state", origin="host", method=request.method, answered=True)
+            request.answer(replies.error(request.id, Code.INVALID_PARAMS, "requestState is not one of ours."))
         except Exception:  # noqa: BLE001 - the edge of a call's task: a fault of ours ends this call and no other
             self._connection.fault()
             reason = Reason.OUTCOME_LOST if call.sent else Reason.INTERNAL_ERROR
@@ -102,6 +116,10 @@ class Calls:
                 proposed.server.calls_in_flight -= 1
 
     async def _answer(self, request: HostRequest, closed: ClosedStep | Unrecorded) -> bytes:
+        if self._asking is not None and isinstance(closed, ClosedStep):
+            question = self._asking.answer(request, closed)
+            if question is not None:
+                return question
         answer = answers.answer(request.id, closed, stateless=request.stateless)
         if not isinstance(closed, ClosedStep) or not isinstance(closed.outcome, Returned):
             return answer
@@ -118,9 +136,17 @@ class Calls:
         server.discovered = True
         if "inputRequests" not in result:
             return answer
-        refusal = await self._gate.inputs_pass(server.name, result)
+        return await self._with_inputs(request, closed, server.name, result, answer)
+
+    async def _with_inputs(
+        self, request: HostRequest, closed: ClosedStep, server: str, result: JsonObject, answer: bytes
+    ) -> bytes:
+        """An answer that asks the host something: policy first; after a yes of a person its state is carried by us."""
+        refusal = await self._gate.inputs_pass(server, result)
         if refusal is None:
-            return answer
+            if self._asking is None or closed.support.approval is None:
+                return answer
+            return self._asking.carried(closed, read_server(answer))
         failure = Failure(reason=refusal.reason, summary=refusal.summary)
         return answers.failed(
             request.id, failure, step=closed.closing.step, acted=Acted.MAYBE, stateless=request.stateless
@@ -132,6 +158,8 @@ class Calls:
             closed = await self._governor.govern(proposed.step, call)
         except PortError as error:
             closed = Unrecorded(failure=error.failure)
+        except InvalidStateError:
+            raise
         except Exception:  # noqa: BLE001 - the fault is put on record as the step's end
             self._connection.fault()
             closed = await self._abandoned(call, proposed.step)
@@ -164,6 +192,7 @@ class Calls:
         flaws: list[Failure] = []
         client = connection.client_of(request)
         run_id = await self._run(frame, client, policy, flaws)
+        retry = request.retry = None if self._asking is None else self._asking.retry_of(request, run_id)
         server, name = self._owner(params, flaws)
         full = server is not None and server.full
         if server is not None:
@@ -189,13 +218,14 @@ class Calls:
                 tool=name,
                 arguments=arguments,
                 raw_arguments=frame.slice(("params", "arguments")) or b"",
-                raw=self._towards(frame, name),
+                raw=self._towards(frame, name, retry),
                 request_id=request.id,
                 meta=frame.meta,
             ),
             flaws=tuple(flaws),
             proposed_at_us=connection.clock.now_us(),
             began_ns=began_ns,
+            continues="" if retry is None else retry.step,
         )
 
     async def _run(self, frame: Frame, client: Client, policy: Policy, flaws: list[Failure]) -> RunId:
@@ -274,11 +304,17 @@ class Calls:
             flaws.append(Failure(reason=Reason.ARGUMENTS_INVALID, summary=f"{where} {fault.problem}"))
         return arguments
 
-    def _towards(self, frame: Frame, name: str) -> bytes:
-        """The bytes for the server: the host's own, with the server's own name where hosts see another."""
-        if not self._connection.fleet.names.prefixed or not isinstance((frame.params or {}).get("name"), str):
-            return frame.raw
-        return frame.edited(Replace(("params", "name"), compact(name)))
+    def _towards(self, frame: Frame, name: str, retry: Retry | None) -> bytes:
+        """The bytes for the server: the host's own, with the server's own name where hosts see another.
+
+        What a retry carries of ours is taken out.
+        """
+        edits: list[Edit] = []
+        if self._connection.fleet.names.prefixed and isinstance((frame.params or {}).get("name"), str):
+            edits.append(Replace(("params", "name"), compact(name)))
+        if retry is not None and self._asking is not None:
+            edits += self._asking.towards(frame, retry)
+        return frame.edited(*edits)
 
 
 _Piece: TypeAlias = tuple[HostRequest, Call]

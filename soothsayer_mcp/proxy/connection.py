@@ -22,6 +22,7 @@ from soothsayer_mcp.proxy.downstream import Downstream, Limits
 from soothsayer_mcp.proxy.fleet import Fleet
 from soothsayer_mcp.proxy.owed import HostRequest, Owed
 from soothsayer_mcp.proxy.paging import Envelope
+from soothsayer_mcp.proxy.people import AskSettings
 from soothsayer_mcp.proxy.resources import Owners
 from soothsayer_mcp.wire import replies
 from soothsayer_mcp.wire.codes import Code
@@ -70,6 +71,8 @@ class Surroundings:
     intent: Intent | None = None
     """What the work is for, of a run that is opened here."""
     limits: Limits = field(default_factory=Limits)
+    asks: AskSettings | None = None
+    """How people are asked about calls; `None` where nobody ever is."""
 
 
 class HostConnection:
@@ -96,6 +99,10 @@ class HostConnection:
         """Which server a resource belongs to, where there are several."""
         self.client = HOST_UNKNOWN
         """What the host said of itself in its `initialize`."""
+        self.offers: Mapping[str, Json] = {}
+        """The capabilities it declared there."""
+        self.left = False
+        """Whether the host is gone, so that nobody waits for anything."""
         self.version = ""
         """The negotiated handshake version; empty before it is."""
         self.listening = False

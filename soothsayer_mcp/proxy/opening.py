@@ -48,6 +48,8 @@ class Opening:
         connection = self._connection
         params = request.frame.params or {}
         connection.client = client_named(params.get("clientInfo"))
+        offers = params.get("capabilities")
+        connection.offers = offers if isinstance(offers, dict) else {}
         self._initialize = request.frame
         self._initialized = None
         self._results.clear()

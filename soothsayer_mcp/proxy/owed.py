@@ -5,8 +5,10 @@ from typing import TypeAlias
 
 import anyio
 
+from soothsayer_mcp.model.ask import Ask
 from soothsayer_mcp.model.call import RequestId
 from soothsayer_mcp.ports import Call
+from soothsayer_mcp.proxy.people import Retry
 from soothsayer_mcp.wire.eras import Era
 from soothsayer_mcp.wire.frame import Frame
 from soothsayer_mcp.wire.ids import IdKey, key
@@ -24,10 +26,13 @@ class HostRequest:
         "answered",
         "call",
         "cancelled",
+        "digest",
         "era",
         "frame",
         "id",
         "key",
+        "question",
+        "retry",
         "servers",
         "standing",
     )
@@ -40,6 +45,12 @@ class HostRequest:
         self.era = era
         self.call: Call | None = None
         """The live side of a governed call."""
+        self.retry: Retry | None = None
+        """What it brings back that was sealed here."""
+        self.question: Ask | None = None
+        """The question that its result puts, where the host is asked by a result."""
+        self.digest = ""
+        """What a yes to this call would be bound to; known once it is asked about."""
         self.servers: tuple[str, ...] = ()
         """The servers that it was sent to, and that a cancel goes to."""
         self.cancelled = False

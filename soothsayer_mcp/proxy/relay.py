@@ -9,6 +9,7 @@ from soothsayer_mcp.governor import Governor
 from soothsayer_mcp.model.decision import Mode
 from soothsayer_mcp.model.step import RecordedStep
 from soothsayer_mcp.ports import Leg, LegEnd, OversizedLine
+from soothsayer_mcp.proxy.asking import Asking
 from soothsayer_mcp.proxy.calls import Calls
 from soothsayer_mcp.proxy.checked import Checked
 from soothsayer_mcp.proxy.connection import HostConnection, Surroundings
@@ -64,7 +65,8 @@ class Relay:
         late = Late(connection, gate)
         self._requests = requests = Requests(connection, gate)
         self._opening = opening = Opening(connection, books)
-        self._calls = calls = Calls(connection, books, governor, gate, late)
+        asking = None if around.asks is None else Asking(connection, requests, around.asks)
+        self._calls = calls = Calls(connection, books, governor, gate, late, asking)
         parts: dict[str, object] = {
             "opening": opening,
             "calls": calls,
@@ -109,6 +111,7 @@ class Relay:
 
     async def _drain(self) -> None:
         owed = self._connection.owed
+        self._connection.left = True
         self._requests.host_left()
         with anyio.CancelScope(deadline=anyio.current_time() + self._grace_s) as self._grace:
             await owed.settled()

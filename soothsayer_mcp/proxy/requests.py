@@ -1,6 +1,8 @@
 """What servers ask of the host: checked, renumbered, and the host's answers brought back to who asked."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from soothsayer_mcp.model.json import Json, JsonObject, compact
 from soothsayer_mcp.proxy.connection import HostConnection, refusal
@@ -15,6 +17,9 @@ NEUTRAL: dict[str, JsonObject] = {"elicitation/create": {"action": "decline"}, "
 """What a server reads when policy refuses its request; sampling has no neutral answer and gets an error."""
 
 ServerKey = tuple[str, IdKey]
+
+OwnAnswered: TypeAlias = Callable[[Frame | None], None]
+"""Takes the host's answer to a question of our own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +45,7 @@ class Requests:
         self._of_server: dict[ServerKey, Question] = {}
         self._tokens: dict[str, Question] = {}
         self._sent: set[str] = set()
+        self._own: dict[str, tuple[str, OwnAnswered]] = {}
 
     # -- rows ---------------------------------------------------------------------------------------------------------
 
@@ -93,8 +99,25 @@ class Requests:
 
     # -- answers and ends ---------------------------------------------------------------------------------------------
 
+    def put_own(self, method: str, params: JsonObject, answered: OwnAnswered, *, token: str) -> None:
+        """Ask the host for ourselves; `answered` gets its answer, or `None` when it is gone."""
+        shown_id = self._connection.mint.next()
+        self._own[shown_id] = (token, answered)
+        self._connection.send(replies.request(shown_id, method, params))
+
+    def withdraw_own(self, token: str) -> None:
+        """Tell the host that a question of ours needs no answer any more."""
+        for shown_id in [shown_id for shown_id, (known, _) in self._own.items() if known == token]:
+            del self._own[shown_id]
+            told: JsonObject = {"requestId": shown_id, "reason": "answered elsewhere"}
+            self._connection.send(replies.notification("notifications/cancelled", told))
+
     def take(self, frame: Frame) -> bool:
         """Bring an answer of the host to the server that asked; false when nobody asked."""
+        own = self._own.pop(frame.id, None) if isinstance(frame.id, str) else None
+        if own is not None:
+            own[1](frame)
+            return True
         question = self._open.get(frame.id) if isinstance(frame.id, str) else None
         if question is None or question.shown_id not in self._sent:
             return False
@@ -132,6 +155,9 @@ class Requests:
 
     def host_left(self) -> None:
         """Tell the servers that nobody will answer."""
+        own, self._own = self._own, {}
+        for _, answered in own.values():
+            answered(None)
         for question in list(self._open.values()):
             self._forget(question)
             self._sent.discard(question.shown_id)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from json.encoder import encode_basestring as _quote_text  # the C one where there is one; keeps non-ASCII text
 from json.encoder import encode_basestring_ascii as _quote_ascii
 
+from soothsayer_mcp.model.ask import Approval, Ask, AskAnswer, AskState, NewAsk
 from soothsayer_mcp.model.call import Does, RequestId, RunId
 from soothsayer_mcp.model.decision import Decision, Obligation, Risk
 from soothsayer_mcp.model.entry import Kind
@@ -146,8 +147,9 @@ def proposal(step: SupportedStep, args: str, match: str) -> str:
         f',"server":{quoted(asked.server)},"tool":{quoted(asked.tool)},"does":{names(step.decision.does)}'
         f',"cause":"{step.cause}"'
     )
-    if step.continues:
-        text += f',"continues":{quoted(step.continues)}'
+    continues = step.continues or step.support.continues
+    if continues:
+        text += f',"continues":{quoted(continues)}'
     if asked.request_id is not None:
         text += f',"request":{quoted(request_text(asked.request_id))}'
     if args:
@@ -178,6 +180,11 @@ def deadline(timeout_s: float | None) -> str:
     return "" if timeout_s is None else f',"deadline_us":{round(timeout_s * 1_000_000)}'
 
 
+def approved(approval: Approval | None) -> str:
+    """The yes that an allowed step rests on; follows the deadline."""
+    return "" if approval is None else f',"approval":"{approval.ask}"'
+
+
 def trace_context(step: SupportedStep, run: RunId) -> str:
     """The W3C trace that the step belongs to: the host's where it gave a valid one, else the run's."""
     parent = step.proposal.meta.get("traceparent")
@@ -193,6 +200,24 @@ def withheld(
     """How a step ended that was refused or asked about; follows the decision. `trace` is its trace context."""
     approval = f',"approval":{quoted(ask)}' if ask else ""
     return f'{_failure(failure)}{approval},{said_and_next(said, next_step, why)},"dur_us":{dur_us}{trace}'
+
+
+def approval_asked(ask: NewAsk, *, call: str, question: str) -> str:
+    """The own fields of `approval.asked`; `call` is the keyed digest of the call, `question` the card as a payload."""
+    return (
+        f',"approval":"{ask.id}","about":"call","rule":{quoted(ask.rule)},"call":"{call}","shown":"sha256:{ask.shown}"'
+        f',"question":{question},"channels":{names(ask.channels)},"strong":{"true" if ask.strong else "false"}'
+        f',"expires_us":{ask.expires_at_us}'
+    )
+
+
+def approval_answered(ask: Ask, answer: AskAnswer, *, state: AskState, at: int, comment: str) -> str:
+    """The own fields of `approval.answered`."""
+    text = (
+        f',"approval":"{ask.id}","answer":"{state}","by":{{"id":{quoted(answer.by.id)},"how":{quoted(answer.by.how)}}}'
+        f',"channel":{quoted(answer.channel)},"wait_us":{max(0, at - ask.asked_at_us)},"scope":"once"'
+    )
+    return text + (f',"comment":{comment}' if comment else "")
 
 
 def finding(found: Finding) -> str:

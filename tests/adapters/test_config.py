@@ -164,7 +164,7 @@ def test_the_only_server_needs_no_label_on_its_standard_error(tmp_path: Path) ->
             "soothsayer: config/v1\nmode: observe\nmode: enforce\n",
             ['3:1: "mode" is already set in line 2 [config-duplicate-key]'],
         ),
-        ("soothsayer: config/v1\nasks: {expires: 10m}\n", ["2:1: `asks` is not in this version [config-later]"]),
+        ("soothsayer: config/v1\nserve: {port: 1}\n", ["2:1: `serve` is not in this version [config-later]"]),
         ("soothsayer: config/v1\nserve: {}\n", ["2:1: `serve` is not in this version [config-later]"]),
         (
             "soothsayer: config/v1\npolicy: []\n",

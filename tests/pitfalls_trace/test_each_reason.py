@@ -30,14 +30,14 @@ from soothsayer_mcp.testing.world import World
 
 LATER: Final = frozenset(
     {
-        *(Reason.DECLINED, Reason.DUPLICATE_CALL, Reason.NOT_OK, Reason.CONTRADICTED),
+        *(Reason.DUPLICATE_CALL, Reason.NOT_OK, Reason.CONTRADICTED),
         *(Reason.SIGNATURE_INVALID, Reason.CHECK_BROKEN, Reason.SIDE_EFFECT, Reason.NOT_RESTORED, Reason.ABSENT),
-        *(Reason.STALE, Reason.CONSUMED, Reason.LEVEL_TOO_LOW, Reason.APPROVAL_PENDING, Reason.HELD),
-        *(Reason.APPROVAL_EXPIRED, Reason.EVIDENCE_PENDING, Reason.UNREACHABLE, Reason.CAPTURE_FAILED),
+        *(Reason.STALE, Reason.LEVEL_TOO_LOW, Reason.HELD),
+        *(Reason.EVIDENCE_PENDING, Reason.UNREACHABLE, Reason.CAPTURE_FAILED),
         *(Reason.BUDGET_SPENT, Reason.DEBT_LIMIT, Reason.REPEAT_LIMIT, Reason.RESULT_TOO_BIG),
     }
 )
-"""Reasons that nothing gives yet: approvals, evidence, undo and budgets are not built."""
+"""Reasons that nothing gives yet: evidence, undo and budgets are not built."""
 
 POLICY: Final = """
 soothsayer: policy/v1

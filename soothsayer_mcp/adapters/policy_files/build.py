@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from soothsayer_mcp.adapters.lab import LAB
+from soothsayer_mcp.model.ask import AskTerms, Remember
 from soothsayer_mcp.model.call import Cause, PinState
 from soothsayer_mcp.model.decision import Effect, Mode
 from soothsayer_mcp.model.entry import PayloadMode
@@ -189,6 +190,21 @@ def rule_of(form: Form) -> Rule:
         limit=_limit(_map(form["limit"])) if "limit" in form else None,
         when=_text(form, "when") if "when" in form else "",
         risk=_bounds(_map(form["risk"])) if "risk" in form else None,
+        asks=_asks(form),
+    )
+
+
+_ASK_KEYS = frozenset({"strong", "remember", "ask_expires_ms"})
+
+
+def _asks(form: Form) -> AskTerms | None:
+    if _ASK_KEYS.isdisjoint(form):
+        return None
+    waits = form.get("ask_expires_ms")
+    return AskTerms(
+        strong="strong" in form,
+        expires_s=waits / 1000 if isinstance(waits, int) else None,
+        remember=Remember(_text(form, "remember")) if "remember" in form else Remember.RUN,
     )
 
 

@@ -92,6 +92,13 @@ def _end_of_day(value: object) -> int:
     return int((day + timedelta(days=1)).timestamp()) * 1_000_000
 
 
+def _expiry(value: object) -> int | str:
+    """A day's end in microseconds; or, as text, the milliseconds that a question stays open."""
+    if isinstance(value, str) and _DURATION.fullmatch(value) is not None:
+        return str(_milliseconds(value))
+    return _end_of_day(value)
+
+
 def _reason(text: str) -> str:
     if not text.strip() or len(text) > 200 or "\n" in text or "\r" in text:  # noqa: PLR2004 - policy/v1 says 200
         raise _bad("value", "a reason is one line of 1 to 200 characters")
@@ -320,8 +327,6 @@ class RuleDocument(Document):
             "large_results",
             "redact",
             "approvers",
-            "strong",
-            "remember",
         ]
     )
 
@@ -331,7 +336,9 @@ class RuleDocument(Document):
     id: Annotated[str, _matching(_WORD, "rule id: small letters, digits and -")] = ""
     mode: Literal["observe"] = "observe"
     hard: Literal[True] = True
-    expires: Annotated[int, BeforeValidator(_end_of_day)] = 0
+    expires: Annotated[int | str, BeforeValidator(_expiry)] = 0
+    strong: Literal[True] = True
+    remember: Literal["never", "once", "run"] = "run"
     tools: _ToolGlobs = []
     except_: _ToolGlobs = Field(default=[], alias="except")
     does: Annotated[list[_DoesOrNot], _Many, _AtLeastOne] = []

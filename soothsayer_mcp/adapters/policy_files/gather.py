@@ -207,7 +207,9 @@ class _Gatherer:
             if key in {"tools", "except"}:
                 form[key] = self._patterns(file, ("rules", number, key), value)
             elif key == "expires":
-                form["expires_us"] = value
+                form["ask_expires_ms" if isinstance(value, str) else "expires_us"] = (
+                    int(value) if isinstance(value, str) else value
+                )
             elif key not in {head, "id"}:
                 form[key] = value
         return _ordered(form)

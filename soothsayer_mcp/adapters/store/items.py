@@ -4,8 +4,10 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Generic, TypeVar
 
+from soothsayer_mcp.adapters.store.asks import is_spent, load_ask, spending_key
 from soothsayer_mcp.adapters.store.batch import Batch, RunRow, scope_text
 from soothsayer_mcp.adapters.store.marks import deny_marks, end_marks, open_marks, recall
 from soothsayer_mcp.adapters.store.payloads import Payload, Payloads
@@ -136,6 +138,8 @@ class IntentItem(Item[Recorded]):
         self._payloads = payloads
         self._parts = [("context", context)] if args is None else [("args", args), ("context", context)]
         self.size = sum(part.size for _, part in self._parts)
+        # A yes is looked at, and spent, on what earlier items of the batch left of it.
+        self.reads = step.support.approval is not None
         self._tail = entries.proposal(step, "" if args is None else args.field, match) + entries.decision(
             step.decision, context.field
         )
@@ -145,17 +149,20 @@ class IntentItem(Item[Recorded]):
         step = self._step
         row = _known(batch, step.run_id)
         run = row.as_run()
-        outcome = self._admit(Standing(run=run, recall=_recalls(batch)), step)
         at, no = batch.now(), row.steps + 1
+        outcome = self._admit(_standing(batch, run, step, at), step)
         tail, trace = self._tail, entries.trace_context(step, run.id)
         closing = None
         if outcome is None:
             row.counters = count.admitted(row.counters, step.cause, step.decision.charge)
             if step.decision.charge.marks and step.cause is Cause.AGENT:
                 open_marks(batch, step.decision.charge.marks, run.id, no, at)
-            tail += entries.deadline(step.decision.timeout_s) + trace
+            tail += entries.deadline(step.decision.timeout_s) + entries.approved(step.support.approval) + trace
             seq, leaf = batch.append(Kind.STEP_INTENT, tail, at, run=run.id, no=no, parts=self._parts)
             ending, failure, next_step, why, dur_us = (None, None), None, None, "", None
+            if step.support.approval is not None:
+                spend = "INSERT INTO spent(key, run, no) VALUES(?, ?, ?)"
+                batch.later(spend, spending_key(step.support.approval), run.id, no)
         else:
             failure = outcome.failure
             asked = isinstance(outcome, Asked)
@@ -174,6 +181,8 @@ class IntentItem(Item[Recorded]):
             ending = ("failed", Acted.NO)
             row.failed += 1
             row.asked += kind is Kind.STEP_ASKED
+        if step.support.ask:
+            batch.later("UPDATE approvals SET no = ? WHERE id = ? AND no = 0", no, step.support.ask)
         decision, proposal = step.decision, step.proposal
         batch.add_step(
             (
@@ -183,7 +192,7 @@ class IntentItem(Item[Recorded]):
                 batch.writer,
                 at,
                 step.cause,
-                entries.storable(step.continues) or None,
+                entries.storable(step.continues or step.support.continues) or None,
                 entries.storable(proposal.server),
                 entries.storable(proposal.tool),
                 ",".join(decision.does),
@@ -217,6 +226,16 @@ class IntentItem(Item[Recorded]):
         )
         failure = Failure(reason=reason, summary=summary, certainly_not_acted=True)
         return EndItem(self._step, self.result.no, failure)
+
+
+def _standing(batch: Batch, run: Run, step: SupportedStep, at: int) -> Standing:
+    approval = step.support.approval
+    if approval is None:
+        return Standing(run=run, recall=_recalls(batch), now_us=at)
+    ask = load_ask(batch.db, approval.ask)
+    if ask is not None:
+        ask = replace(ask, spent=is_spent(batch.db, spending_key(approval)))
+    return Standing(run=run, recall=_recalls(batch), now_us=at, ask=ask)
 
 
 class Closed:

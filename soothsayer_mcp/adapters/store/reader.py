@@ -14,7 +14,9 @@ from statistics import median_low
 from typing import Self, cast
 from urllib.parse import quote
 
+from soothsayer_mcp.adapters.store.asks import BY_PREFIX, OPEN_ASKS, ask_of
 from soothsayer_mcp.adapters.store.schema import APPLICATION_ID, FORMAT, SEGMENT_NAME
+from soothsayer_mcp.model.ask import Ask
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.model.run import RunScope
 from soothsayer_mcp.trace.query import Filter, Moment, Scope, Where, where
@@ -550,6 +552,14 @@ class Reader:
             else step
             for step in steps
         ]
+
+    def open_asks(self) -> list[Ask]:
+        """Questions that nobody has answered, oldest first; those whose time is over included."""
+        return [ask_of(row) for row in self._all(OPEN_ASKS, ())]
+
+    def asks_named(self, prefix: str) -> list[Ask]:
+        """Questions whose id begins so, newest first."""
+        return [ask_of(row) for row in self._all(BY_PREFIX, (f"{prefix}*",))]
 
     def _approvals(self, step: StepRow) -> list[Approval]:
         rows = self._all(

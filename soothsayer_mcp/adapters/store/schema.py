@@ -127,7 +127,10 @@ CREATE TABLE approvals(
   id TEXT PRIMARY KEY, run TEXT NOT NULL, no INTEGER NOT NULL, about TEXT NOT NULL, rule TEXT NOT NULL,
   call TEXT NOT NULL, asked_at INTEGER NOT NULL,
   expires_at INTEGER NOT NULL, state TEXT NOT NULL CHECK(state IN ('open', 'yes', 'no', 'expired', 'withdrawn')),
-    answered_at INTEGER, answered_by TEXT, channel TEXT) WITHOUT ROWID;
+    answered_at INTEGER, answered_by TEXT, channel TEXT, comment TEXT,
+  -- card: what is shown, its arguments exact; gone once it is answered. shown: its digest
+  strong INTEGER NOT NULL DEFAULT 0, remember TEXT NOT NULL DEFAULT 'never', shown TEXT NOT NULL DEFAULT '', card TEXT,
+  host_pid INTEGER NOT NULL DEFAULT 0, channels TEXT NOT NULL DEFAULT '') WITHOUT ROWID;
 CREATE TABLE evidence(
   id TEXT PRIMARY KEY, run TEXT NOT NULL, no INTEGER NOT NULL, kind TEXT NOT NULL,
   level TEXT NOT NULL CHECK(level IN ('E1', 'E2', 'E3', 'E4', 'E5')),
@@ -141,6 +144,7 @@ CREATE TABLE subjects(
   PRIMARY KEY(subject, run, no)
 ) WITHOUT ROWID;
 CREATE INDEX approvals_open ON approvals(asked_at) WHERE state = 'open';
+CREATE INDEX approvals_call ON approvals(run, call);
 CREATE INDEX evidence_subject ON evidence(subject);
 CREATE TABLE definitions(
   server TEXT NOT NULL, tool TEXT NOT NULL, digest TEXT NOT NULL,
@@ -168,7 +172,8 @@ CREATE VIEW v_findings AS SELECT run || '.' || no AS step, json_extract(body, '$
   json_extract(body, '$.finding') AS finding, json_extract(body, '$.level') AS level, at
   -- the second term makes the partial index usable
   FROM entries WHERE kind = 'step.finding' AND kind NOT IN ('step.intent', 'step.refused', 'step.outcome');
-CREATE VIEW v_approvals AS SELECT *, (answered_at - asked_at) / 1e6 AS waited_s FROM approvals;
+CREATE VIEW v_approvals AS SELECT id, run, no, about, rule, call, asked_at, expires_at, state, answered_at, answered_by,
+  channel, comment, strong, remember, channels, (answered_at - asked_at) / 1e6 AS waited_s FROM approvals;
 CREATE VIEW v_runs AS SELECT r.id AS run, r.state, r.why, r.principal, r.host, r.workspace, p.digest AS policy,
   r.steps, r.failed, r.unknown, r.asked,
   strftime('%Y-%m-%dT%H:%M:%fZ', r.opened_at / 1e6, 'unixepoch') AS opened, strftime('%Y-%m-%dT%H:%M:%fZ',

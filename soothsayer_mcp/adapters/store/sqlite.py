@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar, cast
 
 from soothsayer_mcp.adapters.store import schema
+from soothsayer_mcp.adapters.store.ask_items import AskBook
 from soothsayer_mcp.adapters.store.batch import Chain, load_key, load_run
 from soothsayer_mcp.adapters.store.definitions import SELECT_PINS, AcceptItem, CompareItem, Pin, read_pins
 from soothsayer_mcp.adapters.store.folder import StoreError, first_segment, live_segment, prepare
@@ -31,6 +32,7 @@ from soothsayer_mcp.adapters.store.payloads import BLOB_BYTES, ROW_BYTES, Payloa
 from soothsayer_mcp.adapters.store.recovery import OpenWriterItem, RecoverItem, alive_lock
 from soothsayer_mcp.adapters.store.run_items import OpenRunItem
 from soothsayer_mcp.adapters.store.writer import Ballast, Unavailable, Writer, connect, why
+from soothsayer_mcp.model.ask import Ask, AskAnswer
 from soothsayer_mcp.model.call import PinState, RunId
 from soothsayer_mcp.model.entry import Durability, PayloadMode, Receipt
 from soothsayer_mcp.model.facts import NO_FACTS, Facts, Questions
@@ -101,6 +103,7 @@ class SqliteStore:
         self._writer = writer
         self._reader = reader
         self._payloads = payloads
+        self._asks = AskBook(self._submit_fast, reader, payloads)
         self._turnstile = turnstile
         self._alive = alive
         self._timeout_s = timeout_s
@@ -216,6 +219,18 @@ class SqliteStore:
             timeout_s=timeout_s,
             outcome_timeout_s=outcome_timeout_s,
         )
+
+    @property
+    def asks(self) -> AskBook:
+        """Questions to people."""
+        return self._asks
+
+    def answer_ask(self, answer: AskAnswer) -> tuple[Ask, bool]:
+        """Answer a question, if nobody did: as it stands then, and whether this answer counted.
+
+        Blocks; raises `PortError`.
+        """
+        return self._wait(self._asks.answering(answer))
 
     @property
     def notes_lost(self) -> int:
@@ -429,6 +444,9 @@ class SqliteStore:
             salt = os.urandom(16)
             digest = hashlib.sha256(salt + raw).hexdigest()
             return Payload(field=entries.payload(digest=digest, size=len(raw), mode="digest"), salt=salt)
+
+    async def _submit_fast(self, item: Item[Result]) -> Result:
+        return await self._submit(item, self._timeout_s)
 
     async def _note_item(self, note: Note) -> NoteItem:
         if sum(map(len, note.payloads.values())) <= ROW_BYTES:

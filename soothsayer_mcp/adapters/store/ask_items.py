@@ -1,0 +1,163 @@
+"""Questions to people in the store: one row each, which is the authority, and an entry for every change of it."""
+
+import hashlib
+import hmac
+import sqlite3
+from collections.abc import Callable
+from typing import Any, cast
+
+from soothsayer_mcp.adapters.store.asks import BY_CALL, BY_ID, ask_of, load_ask
+from soothsayer_mcp.adapters.store.batch import Batch, load_key
+from soothsayer_mcp.adapters.store.items import Item
+from soothsayer_mcp.adapters.store.payloads import Payload, Payloads
+from soothsayer_mcp.model.ask import Ask, AskAnswer, AskState, NewAsk
+from soothsayer_mcp.model.call import RunId
+from soothsayer_mcp.model.entry import Kind
+from soothsayer_mcp.model.failure import Acted, Reason
+from soothsayer_mcp.model.json import canonical
+from soothsayer_mcp.ports import PortError
+from soothsayer_mcp.trace import entries
+
+_INSERT = (
+    "INSERT INTO approvals(id, run, no, about, rule, call, asked_at, expires_at, state, strong, remember, shown, card,"
+    " host_pid, channels) VALUES(?, ?, 0, 'call', ?, ?, ?, ?, 'open', ?, ?, ?, ?, ?, ?)"
+)
+_ANSWER = (
+    "UPDATE approvals SET state = ?, answered_at = ?, answered_by = ?, channel = ?, comment = ?, card = NULL"
+    " WHERE id = ? AND state = 'open'"
+)
+
+
+class OpenAskItem(Item[Ask]):
+    """Puts a question."""
+
+    def __init__(self, ask: NewAsk, call: str, question: Payload) -> None:
+        super().__init__()
+        self._ask = ask
+        self._call = call
+        self._question = question
+        self.size = question.size
+
+    def apply(self, batch: Batch) -> Ask:
+        """Write the row and its entry."""
+        ask, at = self._ask, batch.now()
+        tail = entries.approval_asked(ask, call=self._call, question=self._question.field)
+        batch.append(Kind.APPROVAL_ASKED, tail, at, run=ask.run, parts=[("question", self._question)])
+        batch.later(
+            _INSERT,
+            ask.id,
+            ask.run,
+            entries.storable(ask.rule),
+            self._call,
+            at,
+            ask.expires_at_us,
+            int(ask.strong),
+            ask.remember,
+            ask.shown,
+            canonical(ask.card).decode(),
+            ask.host_pid,
+            " ".join(ask.channels),
+        )
+        return Ask(
+            id=ask.id,
+            run=ask.run,
+            no=0,
+            state=AskState.OPEN,
+            rule=ask.rule,
+            asked_at_us=at,
+            expires_at_us=ask.expires_at_us,
+            strong=ask.strong,
+            remember=ask.remember,
+            shown=ask.shown,
+            card=ask.card,
+            host_pid=ask.host_pid,
+            channels=ask.channels,
+        )
+
+
+class AnswerAskItem(Item[tuple[Ask, bool]]):
+    """Answers a question, if nobody did: the first valid answer wins."""
+
+    reads = True
+
+    def __init__(self, answer: AskAnswer, comment: Payload | None) -> None:
+        super().__init__()
+        self._answer = answer
+        self._comment = comment
+
+    def apply(self, batch: Batch) -> tuple[Ask, bool]:
+        """Write the answer; the question as it stands then, and whether this answer made it so."""
+        answer, at = self._answer, batch.now()
+        ask = load_ask(batch.db, answer.ask)
+        if ask is None:
+            raise PortError(Reason.STATE_CHANGED, f"question {answer.ask[:6]}", acted=Acted.NO)
+        if ask.state is not AskState.OPEN:
+            return ask, False
+        state = answer.state
+        if state in {AskState.YES, AskState.NO} and not ask.asked_at_us <= at <= ask.expires_at_us:
+            state = AskState.EXPIRED  # An answer that came too late settles nothing but the question.
+        tail = entries.approval_answered(
+            ask, answer, state=state, at=at, comment="" if self._comment is None else self._comment.field
+        )
+        parts = [] if self._comment is None else [("comment", self._comment)]
+        batch.append(Kind.APPROVAL_ANSWERED, tail, at, run=ask.run, parts=parts)
+        batch.later(
+            _ANSWER,
+            state,
+            at,
+            entries.storable(answer.by.id),
+            answer.channel,
+            entries.storable(answer.comment),
+            ask.id,
+        )
+        batch.flush()
+        stands = load_ask(batch.db, ask.id)
+        assert stands is not None
+        return stands, state is answer.state
+
+
+class AskBook:
+    """Implements `ports.Asks` over the store's own connections."""
+
+    def __init__(self, submit: Callable[[Item[Any]], Any], reader: sqlite3.Connection, payloads: Payloads) -> None:
+        """`submit` has an item written and waits for its receipt."""
+        self._submit = submit
+        self._reader = reader
+        self._payloads = payloads
+
+    async def open(self, ask: NewAsk) -> Ask:
+        """Put a question; durable when this returns."""
+        question = self._payloads.ready(canonical(ask.card))
+        return cast("Ask", await self._submit(OpenAskItem(ask, self._call(ask.run, ask.digest), question)))
+
+    async def answer(self, answer: AskAnswer) -> tuple[Ask, bool]:
+        """Answer a question, if nobody did: as it stands then, and whether this answer counted."""
+        return cast("tuple[Ask, bool]", await self._submit(self.answering(answer)))
+
+    def answering(self, answer: AskAnswer) -> AnswerAskItem:
+        """The item of an answer, for those who write without an event loop."""
+        comment = self._payloads.ready(answer.comment.encode(errors="replace")) if answer.comment else None
+        return AnswerAskItem(answer, comment)
+
+    def find(self, run: RunId, digest: str) -> Ask | None:
+        """The newest question of a run about this call. Raises `PortError`."""
+        return self._one(BY_CALL, (run, self._call(run, digest)))
+
+    def look(self, ask_id: str) -> Ask | None:
+        """A question as it stands. Raises `PortError`."""
+        return self._one(BY_ID, (ask_id,))
+
+    def _one(self, sql: str, params: tuple[object, ...]) -> Ask | None:
+        try:
+            row = self._reader.execute(sql, params).fetchone()
+        except sqlite3.Error as error:
+            raise PortError(Reason.TRACE_UNAVAILABLE, "the record cannot be read", acted=Acted.NO) from error
+        return None if row is None else ask_of(row)
+
+    def _call(self, run: RunId, digest: str) -> str:
+        """A digest as rows and entries keep it: keyed by the run, so that nobody can try out what was in a call."""
+        try:
+            key = load_key(self._reader, run)
+        except sqlite3.Error as error:
+            raise PortError(Reason.TRACE_UNAVAILABLE, "the record cannot be read", acted=Acted.NO) from error
+        return "hmac:" + hmac.digest(key, bytes.fromhex(digest), hashlib.sha256).hex()

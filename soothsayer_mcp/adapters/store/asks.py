@@ -1,0 +1,60 @@
+"""Questions to people as rows: read, and what is spent with their answers."""
+
+import json
+import sqlite3
+from typing import cast
+
+from soothsayer_mcp.model.ask import Approval, Ask, AskState, Remember
+from soothsayer_mcp.model.call import RunId
+from soothsayer_mcp.model.json import Json
+
+_COLUMNS = (
+    "a.id, a.run, a.no, a.state, a.rule, a.asked_at, a.expires_at, a.strong, a.remember, a.shown, a.card, a.host_pid,"
+    " a.channels, a.answered_at, a.answered_by, a.channel, a.comment,"
+    " EXISTS (SELECT 1 FROM spent s WHERE s.key = 'ask:' || a.id)"
+)
+BY_ID = f"SELECT {_COLUMNS} FROM approvals a WHERE a.id = ?"  # noqa: S608 - column names of ours
+BY_CALL = f"SELECT {_COLUMNS} FROM approvals a WHERE a.run = ? AND a.call = ? ORDER BY a.asked_at DESC LIMIT 1"  # noqa: S608 - as above
+OPEN_ASKS = f"SELECT {_COLUMNS} FROM approvals a WHERE a.state = 'open' ORDER BY a.asked_at"  # noqa: S608 - as above
+BY_PREFIX = f"SELECT {_COLUMNS} FROM approvals a WHERE a.id GLOB ? ORDER BY a.asked_at DESC"  # noqa: S608 - as above
+
+
+def spending_key(approval: Approval) -> str:
+    """What is spent when a step rests on a yes: once, whatever dies or is undone afterwards."""
+    return f"go:{approval.go}" if approval.go else f"ask:{approval.ask}"
+
+
+def load_ask(db: sqlite3.Connection, ask_id: str) -> Ask | None:
+    """Read one question."""
+    row = cast("tuple[object, ...] | None", db.execute(BY_ID, (ask_id,)).fetchone())
+    return None if row is None else ask_of(row)
+
+
+def is_spent(db: sqlite3.Connection, key: str) -> bool:
+    """Whether something that serves once has served."""
+    return db.execute("SELECT 1 FROM spent WHERE key = ?", (key,)).fetchone() is not None
+
+
+def ask_of(row: tuple[object, ...]) -> Ask:
+    """Read a row of `OPEN_ASKS` or `BY_PREFIX`."""
+    card = cast("dict[str, Json]", json.loads(str(row[10]))) if row[10] is not None else {}
+    return Ask(
+        id=str(row[0]),
+        run=RunId(str(row[1])),
+        no=cast("int", row[2]),
+        state=AskState(str(row[3])),
+        rule=str(row[4]),
+        asked_at_us=cast("int", row[5]),
+        expires_at_us=cast("int", row[6]),
+        strong=bool(row[7]),
+        remember=Remember(str(row[8])),
+        shown=str(row[9]),
+        card=card,
+        host_pid=cast("int", row[11]),
+        channels=tuple(str(row[12]).split()),
+        answered_at_us=cast("int | None", row[13]),
+        answered_by=str(row[14] or ""),
+        channel=str(row[15] or ""),
+        comment=str(row[16] or ""),
+        spent=bool(row[17]),
+    )

@@ -1,0 +1,211 @@
+"""`asks`, `approve` and `deny`: open questions, and a person's answer to one of them."""
+
+import sys
+import time
+from collections.abc import Sequence
+
+import click
+
+from soothsayer_mcp.adapters.descent import ancestors
+from soothsayer_mcp.adapters.faces import BEAT_S, Face
+from soothsayer_mcp.adapters.store.reader import NoTraceError, Reader
+from soothsayer_mcp.adapters.store.sqlite import SqliteStore
+from soothsayer_mcp.adapters.system import account
+from soothsayer_mcp.cli.command import command
+from soothsayer_mcp.cli.exits import Exit
+from soothsayer_mcp.cli.output import Output
+from soothsayer_mcp.cli.problems import Problem
+from soothsayer_mcp.cli.state import empty_state, open_reader, state_dir
+from soothsayer_mcp.console.card import card
+from soothsayer_mcp.console.documents import ask as document_of
+from soothsayer_mcp.console.render import card_page
+from soothsayer_mcp.console.text import escape
+from soothsayer_mcp.model.ask import Ask, AskAnswer, AskState, Channel
+from soothsayer_mcp.model.call import Principal
+
+DIGEST_CHARS = 8
+"""How many digits of what was shown a script repeats."""
+STRONG_CHARS = 6
+_LOOK_S = 0.25
+_HEX = frozenset("0123456789abcdef")
+
+
+@command(
+    "asks",
+    more="A question names the call that waits for it. With --follow new ones are shown as they come, and calls wait"
+    " for you while it runs.",
+)
+@click.option("-f", "--follow", is_flag=True, help="Wait for further questions; Ctrl-C ends it.")
+def asks(output: Output, *, follow: bool) -> int:  # noqa: D103 - the table says what it does
+    if follow:
+        return _follow(output)
+    try:
+        with open_reader(output.settings) as reader:
+            found = _open(reader)
+    except NoTraceError as error:
+        empty_state(output, error, {"asks": []})
+        return Exit.DONE
+    if output.as_json:
+        output.document({"asks": [document_of(ask) for ask in found]})
+    elif found:
+        for ask in found:
+            _show(output, ask)
+        output.remark("answer with: soothsayer approve ID, or soothsayer deny ID")
+    else:
+        output.remark("no question is open")
+    return Exit.DONE
+
+
+ANSWERING = (
+    "ID is a question's id, or the beginning of one. The card is shown first; a script repeats the first eight digits"
+    " of what was shown with --digest."
+)
+
+
+@command("approve", more=ANSWERING)
+@click.argument("ask_id", metavar="ID")
+@click.option("--digest", default="", help="The first eight digits of the shown card: it was read.")
+@click.option("--comment", default="", help="A word for the record.")
+def approve(output: Output, ask_id: str, digest: str, comment: str) -> int:  # noqa: D103 - see asks
+    return _answer(output, ask_id, AskState.YES, digest, comment)
+
+
+@command("deny", more=ANSWERING)
+@click.argument("ask_id", metavar="ID")
+@click.option("--digest", default="", help="The first eight digits of the shown card: it was read.")
+@click.option("--comment", default="", help="Why; the agent reads it.")
+def deny(output: Output, ask_id: str, digest: str, comment: str) -> int:  # noqa: D103 - see asks
+    return _answer(output, ask_id, AskState.NO, digest, comment)
+
+
+def _answer(output: Output, ask_id: str, state: AskState, digest: str, comment: str) -> int:
+    with open_reader(output.settings) as reader:
+        ask = _find(reader, ask_id)
+    _refuse_kin(ask)
+    if ask.state is AskState.OPEN:
+        _confirm(output, ask, state, digest)
+    by = Principal(id=account().id, how="terminal")
+    answer = AskAnswer(ask=ask.id, state=state, by=by, channel=Channel.TERMINAL, comment=comment)
+    store = SqliteStore.open(state_dir(output.settings), about="answer")
+    try:
+        stands, counted = store.answer_ask(answer)
+    finally:
+        store.close()
+    if output.as_json:
+        output.document({"ask": document_of(stands), "counted": counted})
+    elif counted:
+        output.remark(f"{stands.id[:STRONG_CHARS]}: {'approved, once' if state is AskState.YES else 'denied'}")
+    else:
+        output.remark(_decided(stands))
+    if counted:
+        return Exit.DONE
+    return Exit.NOBODY_ANSWERED if stands.state is AskState.EXPIRED else Exit.NO
+
+
+def _decided(ask: Ask) -> str:
+    if ask.state is AskState.EXPIRED:
+        return f"{ask.id[:STRONG_CHARS]}: the question has expired"
+    if ask.state is AskState.WITHDRAWN:
+        return f"{ask.id[:STRONG_CHARS]}: the call was given up by its host"
+    return f"{ask.id[:STRONG_CHARS]}: already decided: {ask.state}, by {ask.answered_by} in {ask.channel}"
+
+
+def _find(reader: Reader, ask_id: str) -> Ask:
+    """The question whose id begins so. Raises `Problem`."""
+    if not ask_id or not _HEX.issuperset(ask_id):
+        raise Problem(f'"{ask_id}" is no id of a question', id="not-found", exit=Exit.NO, fix="see soothsayer asks")
+    found = reader.asks_named(ask_id)
+    if not found:
+        raise Problem(f'no question "{ask_id}"', id="not-found", exit=Exit.NO, fix="see soothsayer asks")
+    if len(found) > 1:
+        raise Problem(f'several questions begin with "{ask_id}"', id="ambiguous", exit=Exit.NO, fix="type more of it")
+    return found[0]
+
+
+def _refuse_kin(ask: Ask) -> None:
+    """A host's own shell answers no question about that host's calls; this stops accidents, not intent."""
+    if ask.host_pid > 1 and ask.host_pid in ancestors():
+        raise Problem(
+            "this terminal belongs to the host whose call is asked about",
+            id="own-question",
+            exit=Exit.NOT_AUTHORISED,
+            fix="answer from another terminal",
+        )
+
+
+def _confirm(output: Output, ask: Ask, state: AskState, digest: str) -> None:
+    """Nothing is answered unseen. Raises `Problem`."""
+    short = ask.id[:STRONG_CHARS]
+    if digest:
+        if digest != ask.shown[:DIGEST_CHARS]:
+            raise Problem(
+                f"{short}: --digest {escape(digest)} is not that of the card as it is now",
+                id="changed-meanwhile",
+                exit=Exit.NO,
+                fix="read it again with soothsayer asks",
+            )
+        if ask.strong and state is AskState.YES:
+            raise Problem(
+                f"{short}: the rule wants a person at a terminal", id="needs-person", exit=Exit.NOT_AUTHORISED
+            )
+        return
+    if output.settings.no_input or not (sys.stdin.isatty() and output.is_terminal):
+        fix = f"read it with soothsayer asks, then --digest {ask.shown[:DIGEST_CHARS]}"
+        raise Problem("answering needs a person", id="needs-person", fix=fix)
+    _show(output, ask)
+    if state is AskState.NO:
+        return
+    if ask.strong:
+        typed = click.prompt(f"Type {short} to allow this once", default="", show_default=False, err=True)
+        allowed = typed == short
+    else:
+        allowed = click.confirm("Allow this once?", default=False, err=True)
+    if not allowed:
+        raise Problem(f"{short}: nothing was answered; the question stays open", id="not-confirmed", exit=Exit.NO)
+
+
+def _show(output: Output, ask: Ask) -> None:
+    left_s = max(0, ask.expires_at_us - time.time_ns() // 1000) // 1_000_000
+    lines = card(ask.id[:STRONG_CHARS], ask.card, left_s).split("\n")
+    output.page(card_page([*lines, f"shown {ask.shown[:DIGEST_CHARS]}", ""]))
+
+
+def _open(reader: Reader) -> list[Ask]:
+    now = time.time_ns() // 1000
+    return [ask for ask in reader.open_asks() if ask.asked_at_us <= now <= ask.expires_at_us]
+
+
+def _follow(output: Output) -> int:
+    """Show questions as they come, and let calls wait meanwhile."""
+    known: set[str] = set()
+    face = Face(state_dir(output.settings), "asks")
+    output.remark("waiting for questions; answer from another terminal, Ctrl-C ends this")
+    beaten = 0.0
+    try:
+        while True:
+            if time.monotonic() - beaten >= BEAT_S:
+                face.beat()
+                beaten = time.monotonic()
+            for ask in _now_open(output):
+                if ask.id not in known:
+                    known.add(ask.id)
+                    _tell(output, ask)
+            time.sleep(_LOOK_S)
+    finally:
+        face.close()
+
+
+def _now_open(output: Output) -> Sequence[Ask]:
+    try:
+        with open_reader(output.settings) as reader:
+            return _open(reader)
+    except NoTraceError:
+        return ()
+
+
+def _tell(output: Output, ask: Ask) -> None:
+    if output.as_json:
+        output.object_line(document_of(ask))
+    else:
+        _show(output, ask)
+        sys.stdout.flush()

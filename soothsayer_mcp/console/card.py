@@ -1,0 +1,77 @@
+"""The card of a question to a person: what would be sent, exactly, and why policy asks."""
+
+import json
+from collections.abc import Mapping, Sequence
+
+from soothsayer_mcp.console.text import escape
+from soothsayer_mcp.model.json import Json
+
+_VERBS = {
+    "read": "read",
+    "write": "change something",
+    "send": "SEND something to somebody",
+    "share": "SHARE something beyond this machine",
+    "delete": "DELETE something",
+    "pay": "PAY",
+    "exec": "run a command",
+    "admin": "change who may do what",
+}
+_UNKNOWN = "do something that nobody has labelled"
+
+
+def card(short_id: str, shown: Mapping[str, Json], left_s: int) -> str:
+    """Write a card; one argument a line, its value exact."""
+    server, tool = _text(shown.get("server")), _text(shown.get("tool"))
+    lines = [f"ASK {short_id}  {server}.{tool}", f"{server} wants to {_does(shown.get('does'))}."]
+    for why in _maps(shown.get("why")):
+        doubt = _text(why.get("unknown"))
+        words = _text(why.get("text")) or "policy asks"
+        lines.append(f"why   rule {_text(why.get('rule'))}: {words}" + (f" (it is in doubt: {doubt})" if doubt else ""))
+    args = shown.get("args")
+    if isinstance(args, Mapping) and args:
+        width = min(24, max(len(escape(name)) for name in args))
+        for number, (name, value) in enumerate(args.items()):
+            lines.append(f"{'args  ' if number == 0 else '      '}{escape(name):<{width}}  {_value(value)}")
+        if any(_is_hidden(part) for part in _texts(args)):
+            lines.append("      ! hidden characters are shown as escapes")
+    else:
+        lines.append("args  none")
+    client = _text(shown.get("client")) or "a host without a name"
+    lines.append(f"from  {client}, run {_text(shown.get('run'))[:8]}; the question stays open for {_minutes(left_s)}")
+    return "\n".join(lines)
+
+
+def _does(value: Json) -> str:
+    words = [word for word in value if isinstance(word, str)] if isinstance(value, Sequence) else []
+    verbs = [_VERBS[word] for word in words if word in _VERBS]
+    return ", ".join(verbs) if verbs else _UNKNOWN
+
+
+def _minutes(left_s: int) -> str:
+    return f"{left_s // 60}:{left_s % 60:02d}"
+
+
+def _value(value: Json) -> str:
+    return escape(json.dumps(value, ensure_ascii=False))
+
+
+def _text(value: Json) -> str:
+    return escape(value) if isinstance(value, str) else ""
+
+
+def _texts(value: Json) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, Mapping):
+        return [text for name, held in value.items() for text in (name, *_texts(held))]
+    return [text for held in value for text in _texts(held)] if isinstance(value, Sequence) else []
+
+
+def _is_hidden(text: str) -> bool:
+    return escape(text) != text
+
+
+def _maps(value: Json) -> list[Mapping[str, Json]]:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return []
+    return [item for item in value if isinstance(item, Mapping)]

@@ -1,0 +1,123 @@
+"""Questions to a person about one call, and their answers. The row in the store is the authority, all else a face."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from soothsayer_mcp.model.call import Principal, RunId
+from soothsayer_mcp.model.json import Json
+
+
+class AskState(StrEnum):
+    """The states of a question; all but the first are final."""
+
+    OPEN = "open"
+    YES = "yes"
+    NO = "no"
+    EXPIRED = "expired"
+    WITHDRAWN = "withdrawn"
+
+
+class Channel(StrEnum):
+    """By which face a question was answered."""
+
+    HOST = "host"
+    """A form in the host. A host can fill it in by itself, so it settles no strong ask."""
+    TERMINAL = "terminal"
+    WATCH = "watch"
+
+
+class Remember(StrEnum):
+    """How far a yes may reach, from least to most."""
+
+    NEVER = "never"
+    ONCE = "once"
+    RUN = "run"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskTerms:
+    """What the rules that ask demand of the answer."""
+
+    strong: bool = False
+    """No answer counts that a host can give by itself."""
+    expires_s: float | None = None
+    """The shortest wait that a rule sets; `None` where none does."""
+    remember: Remember = Remember.RUN
+    """The narrowest memory that a rule allows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewAsk:
+    """A question about to be put."""
+
+    id: str
+    """16 lower-case hex digits; people type the first six."""
+    run: RunId
+    span: str
+    """The id of the step it is for."""
+    rule: str
+    """The ids of the rules that ask, with blanks between."""
+    digest: str
+    """What a yes is bound to: `call_digest`, in hex."""
+    card: Mapping[str, Json]
+    """What a person is shown; its arguments are exact."""
+    shown: str
+    """SHA-256 over the canonical card, in hex; a script that answers repeats its first eight digits."""
+    strong: bool
+    remember: Remember
+    expires_at_us: int
+    channels: tuple[str, ...]
+    host_pid: int = 0
+    """The process that started the proxy: what descends from it is the host's, and answers nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """A question as it stands."""
+
+    id: str
+    run: RunId
+    no: int
+    """The number of its step; 0 while the step is held."""
+    state: AskState
+    rule: str
+    asked_at_us: int
+    expires_at_us: int
+    strong: bool
+    remember: Remember
+    shown: str
+    card: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    """Empty once it is answered: exact arguments are kept no longer than the question is open."""
+    host_pid: int = 0
+    channels: tuple[str, ...] = ()
+    answered_at_us: int | None = None
+    answered_by: str = ""
+    channel: str = ""
+    comment: str = ""
+    spent: bool = False
+    """Whether its yes was used by an intent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskAnswer:
+    """One person's answer."""
+
+    ask: str
+    state: AskState
+    """`YES` or `NO`; `EXPIRED` and `WITHDRAWN` where nobody answered."""
+    by: Principal
+    channel: str
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """A yes that a step rests on; whether it counts is looked at again in commit A, where it is spent."""
+
+    ask: str
+    digest: str
+    identity: str
+    """The digest of the server's identity, for computing `digest` again."""
+    go: str = ""
+    """The nonce of a sealed state that carries a call on whose yes was spent already; each serves once."""

@@ -1,0 +1,404 @@
+"""Asking a person about a call: the form in the host, the state a host carries, the wait, and what a retry is worth."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Final
+
+import anyio
+
+from soothsayer_mcp.evidence.approval import call_digest, has_expired, is_fresh
+from soothsayer_mcp.model.ask import Approval, Ask, AskAnswer, AskState, AskTerms, Channel, NewAsk
+from soothsayer_mcp.model.call import Principal, RunId
+from soothsayer_mcp.model.evidence import Support
+from soothsayer_mcp.model.failure import Failure, Reason
+from soothsayer_mcp.model.json import Json, JsonObject, canonical, compact, digest
+from soothsayer_mcp.model.outcome import Asked
+from soothsayer_mcp.model.step import ClosedStep, DecidedStep
+from soothsayer_mcp.ports import Call
+from soothsayer_mcp.proxy.connection import HostConnection
+from soothsayer_mcp.proxy.owed import HostRequest
+from soothsayer_mcp.proxy.people import AskSettings, Retry
+from soothsayer_mcp.proxy.requests import Requests
+from soothsayer_mcp.wire import replies
+from soothsayer_mcp.wire.eras import META_CLIENT_CAPABILITIES
+from soothsayer_mcp.wire.frame import Edit, Frame, Insert, Remove, Replace
+
+OURS: Final = "soothsayer"
+"""The name of our question among those of a result, and the beginning of our states."""
+FORM: Final[JsonObject] = {"type": "object", "properties": {}}
+"""No field: accepting is yes, declining is no, with the fewest keys."""
+FORM_CHARS = 6_000
+"""A card that is longer is not put as a form: a host may cut it, and nothing may be approved that was not shown."""
+SHARE_OF_LIMIT = 0.6
+"""How much of a host's own limit a call is held."""
+LOOK_S = 0.15
+"""How often the row of a held call is looked at: somebody may answer in another process."""
+PROGRESS_S = 5.0
+STATE_CHARS = 65_536
+
+
+class InvalidStateError(Exception):
+    """A state that begins like ours and is none."""
+
+
+class Asking:
+    """Puts questions about calls, and takes what comes back."""
+
+    def __init__(self, connection: HostConnection, requests: Requests, settings: AskSettings) -> None:
+        """No question is open."""
+        self._connection = connection
+        self._requests = requests
+        self._settings = settings
+        self._shown: dict[str, anyio.Event] = {}
+        """Questions whose form is open in this host; set when anything came back."""
+
+    def call_of(self, request: HostRequest) -> Call:
+        """The live side of a call that a person can be asked about."""
+        call = Call()
+        call.ask = partial(self._put, request, call)
+        return call
+
+    # -- what a retry brings ------------------------------------------------------------------------------------------
+
+    def retry_of(self, request: HostRequest, run: RunId) -> Retry | None:
+        """Read the state of a request. Raises `InvalidStateError` for one that is not ours though it says so."""
+        if not request.stateless:
+            return None
+        state = (request.frame.params or {}).get("requestState")
+        if not isinstance(state, str) or not state.startswith(f"{OURS}."):
+            return None
+        claims = self._settings.unseal(state) if len(state) <= STATE_CHARS else None
+        retry = None if claims is None else _retry(claims)
+        if claims is None or retry is None or claims.get("r") != run or claims.get("p") != self._principal:
+            raise InvalidStateError
+        return retry
+
+    def towards(self, frame: Frame, retry: Retry) -> list[Edit]:
+        """What of a retry is ours and goes no further; the rest of it is the server's."""
+        edits: list[Edit] = []
+        if retry.state is None:
+            edits.append(Remove(("params", "requestState")))
+        else:
+            edits.append(Replace(("params", "requestState"), compact(retry.state)))
+        params = frame.params or {}
+        given = params.get("inputResponses")
+        if retry.responses is not None:
+            edits.append(Insert(("params",), "inputResponses", compact(retry.responses)))
+        elif isinstance(given, Mapping) and OURS in given:
+            whole = len(given) == 1
+            edits.append(Remove(("params", "inputResponses") if whole else ("params", "inputResponses", OURS)))
+        return edits
+
+    def answer(self, request: HostRequest, closed: ClosedStep) -> bytes | None:
+        """Our question as a result of the stateless era; `None` where none was put this way."""
+        ask = request.question
+        if ask is None or not isinstance(closed.outcome, Asked):
+            return None
+        params = request.frame.params or {}
+        state = params.get("requestState")
+        retry = request.retry
+        own = retry.state if retry is not None else state if isinstance(state, str) else None
+        responses = retry.responses if retry is not None else params.get("inputResponses")
+        claims = self._claims("ask", closed, ask=ask.id, digest=request.digest, expires_at_us=ask.expires_at_us)
+        claims |= {"u": own, "i": responses}
+        question: JsonObject = {"mode": "form", "message": self._text(ask), "requestedSchema": FORM}
+        result: JsonObject = {
+            "resultType": "input_required",
+            "requestState": self._settings.seal(claims),
+            "inputRequests": {OURS: {"method": "elicitation/create", "params": question}},
+        }
+        return replies.result(request.id, result)
+
+    def carried(self, closed: ClosedStep, answer: Frame) -> bytes:
+        """A server's own question after a yes: its state within ours, so that nobody is asked twice about one call."""
+        approval = closed.support.approval
+        result = answer.result
+        if approval is None or not isinstance(result, Mapping) or result.get("resultType") != "input_required":
+            return answer.raw
+        state = result.get("requestState")
+        expires = self._connection.clock.now_us() + round(self._settings.expires_s * 1_000_000)
+        claims = self._claims("go", closed, ask=approval.ask, digest=approval.digest, expires_at_us=expires)
+        claims |= {"u": state if isinstance(state, str) else None}
+        return answer.edited(Insert(("result",), "requestState", compact(self._settings.seal(claims))))
+
+    def _claims(self, kind: str, closed: ClosedStep, *, ask: str, digest: str, expires_at_us: int) -> JsonObject:
+        return {
+            "k": kind,
+            "a": ask,
+            "s": f"{closed.run_id}.{closed.intent.no}",
+            "d": digest,
+            "r": closed.run_id,
+            "p": self._principal,
+            "x": expires_at_us,
+            "n": self._connection.ids.token(),
+        }
+
+    @property
+    def _principal(self) -> str:
+        return digest(self._connection.principal.id.encode(errors="replace"))
+
+    # -- before the call ----------------------------------------------------------------------------------------------
+
+    async def _put(self, request: HostRequest, call: Call, step: DecidedStep) -> Support:
+        server = self._connection.fleet.named(step.proposal.server)
+        if server is None:
+            return _gap(Reason.NOBODY_TO_ASK, "no server takes it")
+        now = self._connection.clock.now_us()
+        identity = server.identity.digest
+        asked = request.digest = call_digest(identity, step, step.decision)
+        retry = request.retry
+        if retry is not None and (retry.digest != asked or not now <= retry.expires_at_us):
+            retry = None  # Another call, or too late: a fresh proposal.
+        if retry is not None and retry.kind == "go":
+            return Support(
+                approval=Approval(ask=retry.ask, digest=asked, identity=identity, go=retry.nonce), continues=retry.step
+            )
+        ask = await self._current(self._settings.book.find(step.run_id, asked), now)
+        asks_host = True
+        if retry is not None and ask is not None and ask.id == retry.ask and ask.state is AskState.OPEN:
+            ask = await self._responded(request, ask)
+            asks_host = False
+            now = self._connection.clock.now_us()
+        fresh = ask is None or ask.state in {AskState.EXPIRED, AskState.WITHDRAWN} or ask.spent or _is_stale(ask, now)
+        if fresh or ask is None:
+            channels = self._channels(request, step)
+            if not channels:
+                return _gap(Reason.NOBODY_TO_ASK, _rule(step))
+            ask = await self._open(step, asked, channels, now)
+        if ask.state is AskState.OPEN:
+            ask = await self._down_the_ladder(request, call, step, ask, fresh=fresh, asks_host=asks_host)
+        return self._settled(step, ask, identity, asked, call)
+
+    def _settled(self, step: DecidedStep, ask: Ask, identity: str, asked: str, call: Call) -> Support:
+        support = Support(ask=ask.id, continues=f"{ask.run}.{ask.no}" if ask.no else "")
+        match ask.state:
+            case AskState.YES:
+                return replace(support, approval=Approval(ask=ask.id, digest=asked, identity=identity))
+            case AskState.NO:
+                failure = Failure(reason=Reason.DECLINED, summary=ask.comment or "no reason was given")
+            case AskState.EXPIRED:
+                failure = Failure(reason=Reason.APPROVAL_EXPIRED, summary=_named(step))
+            case AskState.WITHDRAWN if call.withdrawn or self._connection.left:
+                failure = Failure(reason=Reason.WITHDRAWN, summary=call.cancel_reason or "by the host")
+            case AskState.WITHDRAWN:
+                failure = Failure(reason=Reason.NOBODY_TO_ASK, summary="the host closed the question unanswered")
+            case AskState.OPEN:
+                failure = Failure(reason=Reason.APPROVAL_PENDING, summary=_named(step))
+                return replace(support, asked=Asked(failure=failure, ask=ask.id))
+        return replace(support, gaps=(failure,))
+
+    async def _current(self, ask: Ask | None, now: int) -> Ask | None:
+        """The question as it stands; one whose time is over is closed."""
+        if ask is None or not has_expired(ask, now):
+            return ask
+        return await self._end(ask, AskState.EXPIRED)
+
+    async def _end(self, ask: Ask, state: AskState) -> Ask:
+        by = Principal(id=self._connection.principal.id, how="proxy")
+        return (await self._settings.book.answer(AskAnswer(ask=ask.id, state=state, by=by, channel="")))[0]
+
+    async def _open(self, step: DecidedStep, asked: str, channels: tuple[str, ...], now: int) -> Ask:
+        terms = step.decision.asks or AskTerms()
+        expires_s = min(self._settings.expires_s, terms.expires_s or self._settings.expires_s)
+        card = _card(step)
+        return await self._settings.book.open(
+            NewAsk(
+                id=self._connection.ids.token(),
+                run=step.run_id,
+                span=step.id,
+                rule=_rule(step),
+                digest=asked,
+                card=card,
+                shown=digest_hex(card),
+                strong=terms.strong,
+                remember=terms.remember,
+                expires_at_us=now + round(expires_s * 1_000_000),
+                channels=channels,
+                host_pid=self._settings.host_pid,
+            )
+        )
+
+    # -- the ladder ---------------------------------------------------------------------------------------------------
+
+    def _channels(self, request: HostRequest, step: DecidedStep) -> tuple[str, ...]:
+        """By which ways a person can be reached now, best first; none means that nobody is asked."""
+        strong = step.decision.asks is not None and step.decision.asks.strong
+        found: list[str] = []
+        if not strong and self._offers_form(request) and len(self._settings.write("", _card(step), 0)) <= FORM_CHARS:
+            found.append(Channel.HOST)
+        if self._settings.watched():
+            found.append(Channel.WATCH)
+        if self._settings.notify is not None:
+            found.append(Channel.TERMINAL)
+        return tuple(found)
+
+    def _offers_form(self, request: HostRequest) -> bool:
+        """Whether the host says that it puts forms to a person. A mode that is not named is a form."""
+        offers = request.frame.meta.get(META_CLIENT_CAPABILITIES) if request.stateless else self._connection.offers
+        offered = offers.get("elicitation") if isinstance(offers, Mapping) else None
+        return isinstance(offered, Mapping) and (not offered or "form" in offered)
+
+    async def _down_the_ladder(
+        self, request: HostRequest, call: Call, step: DecidedStep, ask: Ask, *, fresh: bool, asks_host: bool
+    ) -> Ask:
+        settings = self._settings
+        channels = self._channels(request, step)
+        limit_s = SHARE_OF_LIMIT * settings.limit_s(self._connection.client_of(request).name)
+        if Channel.HOST in channels and asks_host:
+            if request.stateless:
+                request.question = ask
+                return ask
+            if ask.id not in self._shown and fresh:
+                self._show(ask)
+                ask = await self._held(request, call, ask, limit_s)
+        if ask.state is not AskState.OPEN:
+            return ask
+        if fresh and settings.notify is not None and Channel.HOST not in channels:
+            settings.notify(step.proposal.server, step.proposal.tool)
+        if Channel.WATCH in channels:
+            ask = await self._held(request, call, ask, min(settings.hold_s, limit_s))
+        elif ask.id not in self._shown and settings.notify is None:
+            # The host put it away, and nobody else can be told of it: it is not left open behind people's backs.
+            return await self._end(ask, AskState.WITHDRAWN)
+        return ask
+
+    def _show(self, ask: Ask) -> None:
+        """Open the form in the host. What it answers counts whenever it comes, as long as the question is open."""
+        self._shown[ask.id] = anyio.Event()
+
+        def answered(frame: Frame | None) -> None:
+            self._connection.spawn(self._form_answered, ask, frame)
+
+        params: JsonObject = {"message": self._text(ask), "requestedSchema": FORM}
+        self._requests.put_own("elicitation/create", params, answered, token=ask.id)
+
+    async def _form_answered(self, ask: Ask, frame: Frame | None) -> None:
+        try:
+            await self._took(ask, None if frame is None else frame.result)
+        finally:
+            back = self._shown.pop(ask.id, None)
+            if back is not None:
+                back.set()
+
+    async def _responded(self, request: HostRequest, ask: Ask) -> Ask:
+        responses = (request.frame.params or {}).get("inputResponses")
+        return await self._took(ask, responses.get(OURS) if isinstance(responses, Mapping) else None)
+
+    async def _took(self, ask: Ask, result: Json) -> Ask:
+        """Take what a host answered to a form: yes, no, or no decision."""
+        action = result.get("action") if isinstance(result, Mapping) else None
+        states = {"accept": AskState.YES, "decline": AskState.NO}
+        state = states.get(action) if isinstance(action, str) else None
+        if state is None or ask.strong:
+            self._connection.dropped(b"", "no_decision", origin="host", method="elicitation/create")
+            return ask
+        by = Principal(id=self._connection.principal.id, how="host")
+        answer = AskAnswer(ask=ask.id, state=state, by=by, channel=Channel.HOST)
+        return (await self._settings.book.answer(answer))[0]
+
+    async def _held(self, request: HostRequest, call: Call, ask: Ask, most_s: float) -> Ask:
+        """Wait for an answer by whatever way, no longer than `most_s`; a call that its host gives up is withdrawn."""
+        clock = self._connection.clock
+        began = clock.monotonic_ns()
+        told = 0
+        back = self._shown.get(ask.id)
+        while True:
+            came_back = back is not None and back.is_set()
+            stands = self._settings.book.look(ask.id)
+            if stands is None or stands.state is not AskState.OPEN:
+                self._unshow(ask.id)
+                return ask if stands is None else stands
+            if call.withdrawn or request.cancelled or self._connection.left:
+                self._unshow(ask.id)
+                return await self._end(ask, AskState.WITHDRAWN)
+            if has_expired(stands, clock.now_us()):
+                self._unshow(ask.id)
+                return await self._end(ask, AskState.EXPIRED)
+            waited_s = (clock.monotonic_ns() - began) / 1e9
+            if waited_s >= most_s or came_back:
+                return stands
+            if waited_s >= PROGRESS_S * (told + 1):
+                told += 1
+                self._progress(request, told)
+            if back is None:
+                await anyio.sleep(LOOK_S)
+            else:
+                with anyio.move_on_after(LOOK_S):
+                    await back.wait()
+
+    def _unshow(self, ask_id: str) -> None:
+        """Close the form of a question that is settled."""
+        if self._shown.pop(ask_id, None) is not None:
+            self._requests.withdraw_own(ask_id)
+
+    def _progress(self, request: HostRequest, told: int) -> None:
+        token = request.frame.slice(("params", "_meta", "progressToken"))
+        if token is not None and "progressToken" in request.frame.meta:
+            params: JsonObject = {
+                "progressToken": request.frame.meta["progressToken"],
+                "progress": told,
+                "message": "waiting for a person",
+            }
+            self._connection.send(replies.notification("notifications/progress", params))
+
+    def _text(self, ask: Ask) -> str:
+        left_us = max(0, ask.expires_at_us - self._connection.clock.now_us())
+        return self._settings.write(ask.id[:6], ask.card, left_us // 1_000_000)
+
+
+def digest_hex(card: Mapping[str, Json]) -> str:
+    """What a person was shown, digested: SHA-256 in hex over the card's canonical form."""
+    return digest(canonical(card)).removeprefix("sha256:")
+
+
+def _card(step: DecidedStep) -> JsonObject:
+    """What a person is shown; every word of it is ours, policy's or an exact argument."""
+    decision = step.decision
+    asking = [rule for rule in decision.rules if rule.effect is decision.effect]
+    return {
+        "server": step.proposal.server,
+        "tool": step.proposal.tool,
+        "does": [*decision.does],
+        "why": [{"rule": rule.id, "text": rule.text, "unknown": rule.unknown} for rule in asking],
+        "args": step.proposal.arguments,
+        "client": step.client.name,
+        "run": step.run_id,
+    }
+
+
+def _rule(step: DecidedStep) -> str:
+    decision = step.decision
+    return " ".join(rule.id for rule in decision.rules if rule.effect is decision.effect) or "default"
+
+
+def _named(step: DecidedStep) -> str:
+    return f"{step.proposal.server}.{step.proposal.tool}"
+
+
+def _gap(reason: Reason, summary: str) -> Support:
+    return Support(gaps=(Failure(reason=reason, summary=summary),))
+
+
+def _is_stale(ask: Ask, now: int) -> bool:
+    return ask.state is AskState.YES and not is_fresh(ask, now)
+
+
+def _retry(claims: JsonObject) -> Retry | None:
+    """Read sealed claims; `None` when they are not of this version's form."""
+    kind, ask, step = claims.get("k"), claims.get("a"), claims.get("s")
+    asked, nonce, expires, state = claims.get("d"), claims.get("n"), claims.get("x"), claims.get("u")
+    if kind not in {"ask", "go"} or not all(isinstance(text, str) for text in (kind, ask, step, asked, nonce)):
+        return None
+    if not isinstance(expires, int) or not isinstance(state, str | None):
+        return None
+    return Retry(
+        kind=str(kind),
+        ask=str(ask),
+        step=str(step),
+        digest=str(asked),
+        nonce=str(nonce),
+        expires_at_us=expires,
+        state=state,
+        responses=claims.get("i"),
+    )

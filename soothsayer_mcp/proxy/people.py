@@ -1,0 +1,44 @@
+"""How people are reached who are asked about calls."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from soothsayer_mcp.model.json import Json, JsonObject
+from soothsayer_mcp.ports import Asks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskSettings:
+    """How people are reached."""
+
+    book: Asks
+    write: Callable[[str, Mapping[str, Json], int], str]
+    """The card as a person reads it: the question's short id, what it shows, and when it expires in seconds."""
+    seal: Callable[[JsonObject], str]
+    unseal: Callable[[str], JsonObject | None]
+    watched: Callable[[], bool] = lambda: False
+    """Whether somebody looks at open questions now."""
+    notify: Callable[[str, str], bool] | None = None
+    """Tells the desktop of a question by server and tool; `None` where nothing can be told."""
+    expires_s: float = 600.0
+    hold_s: float = 45.0
+    limit_s: Callable[[str], float] = lambda _client: 60.0
+    """How long a host of this name lets a call take."""
+    host_pid: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """What a request brought back that was sealed here."""
+
+    kind: str
+    """`ask`: a question of ours went out; `go`: its yes is spent, and the server asked something of its own."""
+    ask: str
+    step: str
+    digest: str
+    nonce: str
+    expires_at_us: int
+    state: str | None
+    """The server's own state, to be sent on."""
+    responses: Json = None
+    """Answers to the server's own questions, that came before ours was put."""
