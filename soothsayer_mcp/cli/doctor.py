@@ -217,7 +217,7 @@ def _bypass(found: Sequence[Seen], *, named: bool) -> Iterator[Check]:
         for server in seen.direct:
             twin = server.target in governed
             fails = twin or named or seen.host.id in connected
-            what = " which is governed elsewhere," if twin else ""
+            what = ", which is governed elsewhere," if twin else ""
             text = f"{seen.host.id} reaches {server.name}{what} directly ({seen.path})"
             if server.standing is Standing.ALONE:
                 text = f"{text}: {server.why}"

@@ -150,13 +150,20 @@ def restore(held: Held, host: Host, records: Sequence[Install], backups: Path) -
             else:
                 left.append((server.name, "it was changed since, or not by us; `disconnect` takes us out of it"))
     made = _edited(held, host, document, {}, left, texts=texts)
-    return Change(
-        held=held,
-        raw=made.raw,
-        diff=tuple(difference(read(held, host), read(held, host, made.raw), str(held.path))),
-        touched=made.touched,
-        left=made.left,
-    )
+    return _whole(held, host, made.raw, left)
+
+
+def _whole(held: Held, host: Host, raw: bytes, left: Sequence[tuple[str, str]]) -> Change:
+    """A change to other bytes, with the entries in which they differ."""
+    before, after = read(held, host), read(held, host, raw)
+    touched: list[Touched] = []
+    for old in before.entries:
+        new = after.entry(old.name)
+        was, now = before.text[old.start : old.end], "" if new is None else after.text[new.start : new.end]
+        if was != now:
+            touched.append(Touched(name=old.name, before=was, after=now, original=old.value))
+    diff = difference(before, after, str(held.path))
+    return Change(held=held, raw=raw, diff=tuple(diff), touched=tuple(touched), left=tuple(left))
 
 
 def _is_ours(before: Touched, document: Document, server: Server, host: Host) -> bool:
@@ -182,8 +189,7 @@ def back_to(held: Held, host: Host, records: Sequence[Install], state: Path, bac
         raw = (state / BACKUPS / name).read_bytes()
     except OSError as error:
         raise HostFileError(f"the backup cannot be read ({error.strerror})", id="host-backup", where=name) from error
-    diff = difference(read(held, host), read(held, host, raw), str(held.path))
-    return Change(held=held, raw=raw, diff=tuple(diff))
+    return _whole(held, host, raw, ())
 
 
 def originals_of(held: Held, records: Sequence[Install]) -> Mapping[str, Touched]:
