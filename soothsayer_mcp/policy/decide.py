@@ -120,20 +120,35 @@ def visible(policy: Policy, tool: ToolDefinition, principal: Principal, *, now_u
     """Whether a tool may be listed. Hidden is what is denied whatever the arguments are; a fault of ours hides."""
     try:
         candidates = policy.candidates(tool)
-        scene = Scene(arguments=None, principal=principal, client=None, cause=Cause.AGENT, now_us=now_us, links={})
-        # Only arguments can settle a doubt: a deny in doubt is not certain, an ask or allow in doubt could match.
-        certain = tuple(
-            tuple(
-                Match(prepared=match.prepared)
-                for match in matches
-                if match.doubt is None or match.prepared.rule.effect is not Effect.DENY
-            )
-            for matches in weigh_rules(candidates, scene)
-        )
-        objections = [*_about_definition(policy, tool), *_about_schema(policy, tool)]
-        return _conclude(policy, candidates, certain, objections).effect is not Effect.DENY
+        whom = (principal, tool.properties is None)
+        shown = candidates.shown.get(whom) if now_us is None else None
+        if shown is None:
+            shown = _is_shown(policy, candidates, tool, principal, now_us)
+            if now_us is None:
+                if len(candidates.shown) >= _MOST_CONCLUDED:
+                    candidates.shown.clear()
+                candidates.shown[whom] = shown
     except Exception:  # noqa: BLE001 - a fault of ours never shows
         return False
+    else:
+        return shown
+
+
+def _is_shown(
+    policy: Policy, candidates: Candidates, tool: ToolDefinition, principal: Principal, now_us: int | None
+) -> bool:
+    scene = Scene(arguments=None, principal=principal, client=None, cause=Cause.AGENT, now_us=now_us, links={})
+    # Only arguments can settle a doubt: a deny in doubt is not certain, an ask or allow in doubt could match.
+    certain = tuple(
+        tuple(
+            Match(prepared=match.prepared)
+            for match in matches
+            if match.doubt is None or match.prepared.rule.effect is not Effect.DENY
+        )
+        for matches in weigh_rules(candidates, scene)
+    )
+    objections = [*_about_definition(policy, tool), *_about_schema(policy, tool)]
+    return _conclude(policy, candidates, certain, objections).effect is not Effect.DENY
 
 
 def weigh_rules(candidates: Candidates, scene: Scene) -> tuple[tuple[Match, ...], ...]:
@@ -187,7 +202,7 @@ def _decide(policy: Policy, run: Run, step: ProposedStep, facts: Facts) -> Decis
     found = weigh_rules(candidates, scene)
     about_arguments = tuple(_about_arguments(policy, tool, arguments, size, step.proposal.raw_arguments))
     # Where nothing but the rules that match has a say, the same rules always come to the same decision.
-    certain = None if step.flaws or about_arguments or facts is not NO_FACTS else _certain(found)
+    certain = None if step.flaws or about_arguments or facts is not NO_FACTS else _certain(tool, found)
     known = None if certain is None else candidates.concluded.get(certain)
     if known is not None:
         return known
@@ -222,9 +237,9 @@ def _decide(policy: Policy, run: Run, step: ProposedStep, facts: Facts) -> Decis
 _MOST_CONCLUDED = 256
 
 
-def _certain(found: Sequence[Sequence[Match]]) -> tuple[int, ...] | None:
-    """Which rules matched; `None` when one is in doubt."""
-    matched: list[int] = []
+def _certain(tool: ToolDefinition, found: Sequence[Sequence[Match]]) -> tuple[int, ...] | None:
+    """Whether there is a schema, and which rules matched; `None` when one is in doubt."""
+    matched = [int(tool.properties is None)]
     for matches in found:
         for match in matches:
             if match.doubt is not None:

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from soothsayer_mcp.model.ask import AskTerms
-from soothsayer_mcp.model.call import Cause, Does, PinState, ToolDefinition
+from soothsayer_mcp.model.call import Cause, Does, PinState, Principal, ToolDefinition
 from soothsayer_mcp.model.decision import Decision, Effect, Mode
 from soothsayer_mcp.model.entry import PayloadMode
 from soothsayer_mcp.model.facts import NO_QUESTIONS, Questions
@@ -371,6 +371,8 @@ class Candidates:
     """What decisions read that neither the call nor the policy's text holds."""
     concluded: dict[tuple[int, ...], Decision] = field(default_factory=dict[tuple[int, ...], Decision])
     """What `decide` has concluded from the rules that matched; it only remembers what can be computed again."""
+    shown: dict[tuple[Principal, bool], bool] = field(default_factory=dict[tuple[Principal, bool], bool])
+    """Whom the tool is listed for, with a schema and without; it only remembers as well."""
 
 
 class Policy:

@@ -144,3 +144,17 @@ def test_what_differs_is_named_by_pointers(old: Json, new: Json, paths: list[str
 
 def test_what_does_not_parse_differs_as_a_whole() -> None:
     assert changed_paths(b"{", b"{}") == [""]
+
+
+def test_a_list_that_is_just_what_is_pinned_costs_no_transaction(tmp_path: Path) -> None:
+    statements: list[str] = []
+    with opened(tmp_path) as store:
+        compare(store, tool("read"), tool("write"))
+        store._writer._db.set_trace_callback(statements.append)
+        assert compare(store, tool("read"), tool("write")) == {"read": PINNED, "write": PINNED}
+        assert compare(store, tool("read")) == {"read": PINNED}
+        assert statements == []
+        assert compare(store, tool("read", "deletes"), tool("write")) == {"read": CHANGED, "write": PINNED}
+        assert compare(store, tool("read"), tool("write"), server=MOVED) == {"read": CHANGED, "write": CHANGED}
+        store._writer._db.set_trace_callback(None)
+    assert "COMMIT" in statements

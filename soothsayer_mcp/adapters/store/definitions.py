@@ -1,6 +1,7 @@
 """Pins: what each server's tools were defined as when they were accepted, and what differs since."""
 
 import json
+import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -52,7 +53,26 @@ def read_pins(rows: Sequence[tuple[object, ...]]) -> list[Pin]:
     return [_pin(row) for row in rows]
 
 
+_SELECT_SERVER = "SELECT identity FROM servers WHERE server = ?"
 SELECT_PINS = f"{_SELECT} ORDER BY server, tool"
+
+
+def all_pinned(
+    db: sqlite3.Connection, server: ServerIdentity, tools: Sequence[SeenTool]
+) -> Mapping[str, PinState] | None:
+    """The answer for a list that is just what is pinned, so that nothing has to be written; else `None`.
+
+    Raises `sqlite3.Error`.
+    """
+    key = pin_key(server)
+    known = cast("tuple[str] | None", db.execute(_SELECT_SERVER, (key,)).fetchone())
+    if known is None or known[0] != server.digest:
+        return None
+    sql = "SELECT tool, digest FROM definitions WHERE server = ? AND state = 'pinned' AND identity = ?"
+    pinned = dict(cast("list[tuple[str, str]]", db.execute(sql, (key, server.digest)).fetchall()))
+    if all(pinned.get(tool.name) == tool.digest for tool in tools):
+        return {tool.name: PinState.PINNED for tool in tools}
+    return None
 
 
 class CompareItem(Item[Mapping[str, PinState]]):
@@ -85,8 +105,7 @@ class CompareItem(Item[Mapping[str, PinState]]):
         return {tool.name: self._see_tool(batch, tool, pins.get(tool.name), at) for tool in self._tools}
 
     def _see_server(self, batch: Batch, at: int) -> None:
-        sql = "SELECT identity FROM servers WHERE server = ?"
-        found = cast("tuple[str] | None", batch.db.execute(sql, (self._key,)).fetchone())
+        found = cast("tuple[str] | None", batch.db.execute(_SELECT_SERVER, (self._key,)).fetchone())
         server = self._server
         if found is not None and found[0] == server.digest:
             return

@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar, cast
 from soothsayer_mcp.adapters.store import schema
 from soothsayer_mcp.adapters.store.ask_items import AskBook
 from soothsayer_mcp.adapters.store.batch import Chain, load_key, load_run
-from soothsayer_mcp.adapters.store.definitions import SELECT_PINS, AcceptItem, CompareItem, Pin, read_pins
+from soothsayer_mcp.adapters.store.definitions import SELECT_PINS, AcceptItem, CompareItem, Pin, all_pinned, read_pins
 from soothsayer_mcp.adapters.store.folder import StoreError, first_segment, live_segment, prepare
 from soothsayer_mcp.adapters.store.items import (
     BindItem,
@@ -372,6 +372,10 @@ class SqliteStore:
         With `trust_first`, a server without any pin gets all its tools pinned. A difference seen for the first time is
         an entry.
         """
+        with contextlib.suppress(sqlite3.Error):
+            known = None if self._closed else all_pinned(self._reader, server, tools)
+            if known is not None:
+                return known
         item = CompareItem(server, tools, self._payloads, trust_first=trust_first)
         return await self._submit(item, self._timeout_s)
 
