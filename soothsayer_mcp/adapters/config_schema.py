@@ -33,7 +33,8 @@ def schema() -> JsonObject:
             "additionalProperties": {"type": "object", "properties": server},
         },
         "state": text,
-        "run": _section({"id": text}),
+        "run": _section({"id": text, "bind": {"enum": ["auto", "explicit"]}}),
+        "asks": _section({"expires": duration, "hold": duration, "notify": listed}),
         "trace": _section(
             {"durability": {"enum": ["strict", "balanced", "relaxed"]}, "timeout": duration, "blob_max": size}
         ),

@@ -7,8 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from soothsayer_mcp.adapters.launch import printable
@@ -37,6 +39,8 @@ class Desktop:
     kind: str
     """`notify-send`, `osascript` or `powershell`."""
     path: str
+    bus: str = ""
+    """The session's message bus, where the environment does not name it: hosts start us with little of theirs."""
 
     def tell(self, server: str, tool: str, *, limit_s: float = LIMIT_S) -> bool:
         """Say that a call of a tool waits for a person; whether the command took it. Blocks until it ended."""
@@ -56,6 +60,11 @@ class Desktop:
             return False
         return ended.returncode == 0
 
+    def tell_soon(self, server: str, tool: str) -> bool:
+        """Say so without waiting for the command; true, since nobody learns whether it was taken."""
+        threading.Thread(target=self.tell, args=(server, tool), name="notify", daemon=True).start()
+        return True
+
     def _command(self, title: str, body: str) -> tuple[Sequence[str], Mapping[str, str]]:
         match self.kind:
             case "osascript":
@@ -66,13 +75,18 @@ class Desktop:
                 argv = (self.path, "-NoProfile", "-NonInteractive", "-Command", _POWERSHELL)
                 return argv, {"SOOTHSAYER_TITLE": title, "SOOTHSAYER_BODY": body}
             case _:
-                return (self.path, "--app-name=Soothsayer", "--", title, body), {}
+                more = {"DBUS_SESSION_BUS_ADDRESS": f"unix:path={self.bus}"} if self.bus else {}
+                return (self.path, "--app-name=Soothsayer", "--", title, body), more
 
 
 def find(environ: Mapping[str, str] = os.environ, system: str = sys.platform) -> Desktop | None:
     """The desktop's command; `None` where there is no desktop, or none that can be told."""
     kind = {"darwin": "osascript", "win32": "powershell"}.get(system, "notify-send")
-    if kind == "notify-send" and not any(environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")):
-        return None
+    bus = ""
+    if kind == "notify-send" and not environ.get("DBUS_SESSION_BUS_ADDRESS"):
+        runtime = Path(environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}")
+        bus = str(runtime / "bus") if (runtime / "bus").exists() else ""
+        if not bus and not any(environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")):
+            return None
     path = shutil.which(kind, path=environ.get("PATH", os.defpath))
-    return None if path is None else Desktop(kind=kind, path=path)
+    return None if path is None else Desktop(kind=kind, path=path, bus=bus)

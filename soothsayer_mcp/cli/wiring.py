@@ -14,6 +14,7 @@ from soothsayer_mcp.adapters.config import Config, Remote, server_identity
 from soothsayer_mcp.adapters.faces import is_watched
 from soothsayer_mcp.adapters.launch import Launch
 from soothsayer_mcp.adapters.lazy import resolve
+from soothsayer_mcp.adapters.notify import find as find_desktop
 from soothsayer_mcp.adapters.pipes import PipeLeg, take_stdio
 from soothsayer_mcp.adapters.policy_files.load import load as load_policy
 from soothsayer_mcp.adapters.policy_files.problems import LoadErrors
@@ -162,12 +163,14 @@ async def _relay(
 def _asks(prepared: Plan, store: SqliteStore) -> AskSettings:
     config = prepared.config
     sealer = Sealer(prepared.state)
+    desktop = find_desktop() if config.ask_notify else None
     return AskSettings(
         book=store.asks,
         write=card,
         seal=sealer.seal,
         unseal=sealer.unseal,
         watched=lambda: is_watched(prepared.state),
+        notify=None if desktop is None else desktop.tell_soon,
         expires_s=config.ask_expires_s,
         hold_s=config.ask_hold_s,
         limit_s=host_limit_s,

@@ -14,13 +14,15 @@ import pytest
 from commands import Ended, Soothsayer
 from soothsayer_mcp.adapters import config, config_file, notify
 from soothsayer_mcp.adapters.config_schema import schema
+from soothsayer_mcp.adapters.hosts.table import HOSTS
 from soothsayer_mcp.adapters.policy_files.load import load as load_policy
 from soothsayer_mcp.adapters.policy_files.problems import LoadErrors
 from soothsayer_mcp.cli.exits import Exit
 from soothsayer_mcp.cli.inspection import policy_text
+from soothsayer_mcp.cli.wiring import host_limit_s
 from soothsayer_mcp.model.call import Does
 from soothsayer_mcp.testing.hosts import RawHost
-from soothsayer_mcp.testing.servers import Script, tool
+from soothsayer_mcp.testing.servers import Script, tool, wait_until
 
 BOUND_S = 30.0
 
@@ -408,7 +410,7 @@ def test_the_rules_of_the_first_policy_load_once_they_are_uncommented(run: Sooth
 
 def test_the_schema_of_a_configuration_knows_the_keys_that_load(tmp_path: Path) -> None:
     said = cast("dict[str, Any]", schema())
-    assert set(said["properties"]) == set(config_file._TOP)
+    assert set(said["properties"]) == set(config_file._TOP), "a key of the configuration is missing in config_schema.py"
     server_keys = said["properties"]["mcpServers"]["additionalProperties"]["properties"]
     assert set(server_keys) == {*config_file._STDIO, *config_file._HTTP}
     file = tmp_path / "soothsayer.yaml"
@@ -512,6 +514,24 @@ def test_a_notification_names_server_and_tool_as_words_of_their_own(
     assert not (tmp_path / "pwned").exists()
 
 
+def test_a_question_that_no_host_can_put_is_told_to_the_desktop_without_its_arguments(
+    fake: Fake, tmp_path: Path, home: Path
+) -> None:
+    fake("notify-send", "linux")
+    entry = server(home)
+    argv = [sys.executable, "-m", "soothsayer_mcp", "proxy", "--name", "notes", "--state", str(home / "state"), "--"]
+    env = {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", "HOME": str(home), "DISPLAY": ":0"}
+    with RawHost([*argv, entry["command"], *entry["args"]], env=env) as host:
+        host.initialize()
+        answer = cast("Any", host.call("write_note", {"text": "SECRET"}))
+        assert "approval_pending" in json.dumps(answer)
+        told = tmp_path / "told"
+        wait_until(lambda: told.exists() and "waits for you" in told.read_text(encoding="utf-8"), "the notification")
+    said = told.read_text(encoding="utf-8")
+    assert "A call of notes.write_note waits for you" in said
+    assert "SECRET" not in said
+
+
 def test_a_desktop_that_fails_is_no_error(fake: Fake, tmp_path: Path) -> None:
     failing = fake("notify-send", "linux", code=1)
     assert failing is not None
@@ -519,4 +539,17 @@ def test_a_desktop_that_fails_is_no_error(fake: Fake, tmp_path: Path) -> None:
     (tmp_path / "bin" / "notify-send").unlink()
     assert not failing.tell("files", "write")
     assert notify.find({"PATH": str(tmp_path), "DISPLAY": ":0"}, "linux") is None
-    assert notify.find({"PATH": str(tmp_path / "bin")}, "linux") is None
+    fake("notify-send", "linux")
+    bare = {"PATH": str(tmp_path / "bin"), "XDG_RUNTIME_DIR": str(tmp_path)}
+    assert notify.find(bare, "linux") is None
+    (tmp_path / "bus").touch()
+    found = notify.find(bare, "linux")
+    assert found is not None
+    assert found.bus == str(tmp_path / "bus")
+
+
+def test_what_the_proxy_holds_calls_by_is_what_the_table_of_hosts_says() -> None:
+    for host in HOSTS:
+        for client in host.clients:
+            if host.limit_s is not None:
+                assert host_limit_s(client) == host.limit_s, client
