@@ -4,6 +4,7 @@
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 from soothsayer_mcp.model.call import Cause, Client, Principal, Proposal, RunId, StepId, ToolDefinition
@@ -103,7 +104,7 @@ class VerifiedStep(AnsweredStep):
 
     findings: tuple[Finding, ...]
 
-    @property
+    @cached_property
     def failure(self) -> Failure | None:
         """Why the step failed: the first stage that did. `None` when it succeeded."""
         match self.outcome:

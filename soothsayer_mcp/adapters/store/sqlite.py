@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar, cast
+from typing import Any, NamedTuple, Self, TypeVar, cast
 
 from soothsayer_mcp.adapters.store import schema
 from soothsayer_mcp.adapters.store.ask_items import AskBook
@@ -33,7 +33,8 @@ from soothsayer_mcp.adapters.store.recovery import OpenWriterItem, RecoverItem, 
 from soothsayer_mcp.adapters.store.run_items import OpenRunItem
 from soothsayer_mcp.adapters.store.writer import Ballast, Unavailable, Writer, connect, why
 from soothsayer_mcp.model.ask import Ask, AskAnswer
-from soothsayer_mcp.model.call import PinState, RunId
+from soothsayer_mcp.model.call import Client, PinState, Principal, RunId, ToolDefinition
+from soothsayer_mcp.model.decision import Decision
 from soothsayer_mcp.model.entry import Durability, PayloadMode, Receipt
 from soothsayer_mcp.model.facts import NO_FACTS, Facts, Questions
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
@@ -116,7 +117,7 @@ class SqliteStore:
         self._data_version = -1
         self._closed = False
         self._payload_mode = payload_mode
-        self._last_context: tuple[bytes, PayloadMode, Payload] | None = None
+        self._last_context: _Context | None = None
         self._waiting: dict[Item[Any], tuple[float, asyncio.AbstractEventLoop]] = {}
         self._gathered: list[Item[Any]] = []
         """What this turn of the event loop has brought so far."""
@@ -425,12 +426,18 @@ class SqliteStore:
 
     def _context(self, step: SupportedStep) -> Payload:
         """What the decision read. It is the same for most calls of a run, and then made ready once."""
-        text = compact(entries.context(step))
         mode = self._payload_mode()
         last = self._last_context
-        if last is None or last[:2] != (text, mode):
-            last = self._last_context = (text, mode, self._payloads.ready(text))
-        return last[2]
+        if last is not None and last.mode is mode and last.certainly_of(step):
+            return last.payload
+        text = compact(entries.context(step))
+        if last is None or last.mode is not mode or last.text != text:
+            payload = self._payloads.ready(text)
+        else:
+            payload = last.payload
+        of = (step.decision, step.tool, step.principal, step.client)
+        self._last_context = _Context(of=of, text=text, mode=mode, payload=payload)
+        return payload
 
     def _outcome_item(self, step: VerifiedStep, close: Close, raw: bytes | None) -> OutcomeItem:
         result = None if raw is None else self._ready_or_digest(raw)
@@ -632,6 +639,26 @@ class SqliteStore:
             intent=run.intent,
             counters=run.counters,
             scope=run.scope,
+        )
+
+
+class _Context(NamedTuple):
+    """What the decision about one step read, made ready to be kept."""
+
+    of: tuple[Decision, ToolDefinition | None, Principal, Client]
+    text: bytes
+    mode: PayloadMode
+    payload: Payload
+
+    def certainly_of(self, step: SupportedStep) -> bool:
+        """Whether a step was decided on the same: on the very same values, not on equal ones."""
+        decision, tool, principal, client = self.of
+        return (
+            decision is step.decision
+            and tool is step.tool
+            and principal is step.principal
+            and client is step.client
+            and not step.flaws
         )
 
 
