@@ -16,4 +16,5 @@ LAB = Lab(
     to_ascii=to_ascii,
     condition=CONDITIONS.compile,
     term_condition=TERM_CONDITIONS.compile,
+    names_of=lambda text: CONDITIONS.read(text).names,
 )

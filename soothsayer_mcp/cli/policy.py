@@ -28,7 +28,7 @@ from soothsayer_mcp.model.decision import Mode
 from soothsayer_mcp.model.facts import Facts
 from soothsayer_mcp.model.failure import Failure, Reason
 from soothsayer_mcp.model.json import Json, JsonObject, canonical, digest
-from soothsayer_mcp.model.run import Run, RunState
+from soothsayer_mcp.model.run import NOTHING_COUNTED, Counters, Intent, Run, RunState
 from soothsayer_mcp.model.step import ProposedStep
 from soothsayer_mcp.policy.explain import Explanation, explain
 from soothsayer_mcp.policy.rules import Cell, Policy
@@ -226,7 +226,12 @@ def _of_step(output: Output, ground: Ground, name: str, *, chosen: bool) -> Expl
                 notes.append(f"explained under {policy.name}, not under the policy it was decided by: {why}")
         else:
             notes.append("explained under the recorded policy")
-        told = _explained(policy, _recalled_step(reader, recalled), recalled.facts, notes)
+        step = _recalled_step(reader, recalled)
+        asked = policy.questions(step).values
+        facts = recalled.facts
+        if len(asked) == len(recalled.origins):
+            facts = replace(facts, values=dict(zip(asked, recalled.origins, strict=True)))
+        told = _explained(policy, step, facts, notes, counters=recalled.counters, intent=recalled.intent)
     again = (str(told.explanation.decision.effect), [rule.id for rule in told.explanation.decision.rules])
     if again != (recalled.effect, [*recalled.rules]):
         before = f"{recalled.effect} by {', '.join(recalled.rules) or 'the default'}"
@@ -280,8 +285,23 @@ def _step(
     )
 
 
-def _explained(policy: Policy, step: ProposedStep, facts: Facts, notes: list[str]) -> Explained:
-    run = Run(id=step.run_id, principal=step.principal, state=RunState.OPEN, version=0)
+def _explained(
+    policy: Policy,
+    step: ProposedStep,
+    facts: Facts,
+    notes: list[str],
+    *,
+    counters: Counters = NOTHING_COUNTED,
+    intent: Intent | None = None,
+) -> Explained:
+    run = Run(
+        id=step.run_id,
+        principal=step.principal,
+        state=RunState.OPEN,
+        version=0,
+        counters=counters,
+        intent=intent,
+    )
     return Explained(
         call=f"{step.proposal.server}.{step.proposal.tool}",
         arguments=step.proposal.arguments,

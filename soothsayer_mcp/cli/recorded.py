@@ -16,11 +16,12 @@ from soothsayer_mcp.cli.exits import Exit
 from soothsayer_mcp.cli.problems import Problem
 from soothsayer_mcp.model.call import Client, PinState, Principal, ToolDefinition
 from soothsayer_mcp.model.decision import Mode
-from soothsayer_mcp.model.facts import Facts
+from soothsayer_mcp.model.facts import Facts, Origin, Seen
 from soothsayer_mcp.model.failure import Failure, Reason
 from soothsayer_mcp.model.json import Digest, Json, JsonObject, canonical, digest
+from soothsayer_mcp.model.run import NOTHING_COUNTED, Counters, DeclaredBy, Intent
 from soothsayer_mcp.policy.rules import Policy
-from soothsayer_mcp.trace.rows import StepRow, Story
+from soothsayer_mcp.trace.rows import RunStory, StepRow, Story
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,11 @@ class Recall:
     pin: PinState
     flaws: tuple[Failure, ...]
     facts: Facts
+    counters: Counters
+    """Those of the run's counters that the decision read; the others are not on record with it."""
+    origins: tuple[Seen, ...]
+    """Where the values that it asked about stood before, in the order of its questions."""
+    intent: Intent | None
     definition: str
     """The digest of the tool's definition; empty when no server offered the tool."""
     home: str
@@ -89,6 +95,8 @@ class Recall:
         return None
 
 
+FIELDS = frozenset(Counters._fields)
+
 MASKED = "\u2039masked:"
 """How a masked value begins."""
 
@@ -121,9 +129,10 @@ def recall(reader: Reader, step: StepRow) -> Recall:
     context = _parsed(story, "context")
     # What was masked in the record is not known any more.
     links = {path: end for path, end in _texts(context.get("links")).items() if MASKED not in end}
+    run = reader.run(step.run)
     return Recall(
         step=step,
-        workspace=_text(context.get("root")) or reader.run(step.run).run.workspace,
+        workspace=_text(context.get("workspace")) or _text(context.get("root")) or run.run.workspace,
         home=_text(context.get("home")),
         policy_digest=step.policy,
         sources=reader.policy_sources(step.policy),
@@ -135,6 +144,9 @@ def recall(reader: Reader, step: StepRow) -> Recall:
         pin=_pin(context.get("definition")),
         flaws=tuple(_flaws(context.get("flaws"))),
         facts=Facts(links=links),
+        counters=_counters(context.get("counted")),
+        origins=tuple(map(_seen, _items(context.get("origins")))),
+        intent=_intent(run),
         definition=_text(fields.get("definition")),
         effect=step.effect,
         rules=tuple(_rule_ids(fields.get("rules"))),
@@ -193,6 +205,27 @@ def _client(value: Json, step: StepRow) -> Client:
     if not isinstance(value, Mapping):
         return Client(name=step.host)
     return Client(name=_text(value.get("name")), version=_text(value.get("version")))
+
+
+def _counters(value: Json) -> Counters:
+    if not isinstance(value, Mapping):
+        return NOTHING_COUNTED
+    return Counters(**{name: count for name, count in value.items() if name in FIELDS and isinstance(count, int)})
+
+
+def _seen(value: Json) -> Seen:
+    known, missed, *_ = [*_items(value), (), ()]
+    return Seen(_origins(known), _origins(missed))
+
+
+def _origins(value: Json) -> frozenset[Origin]:
+    return frozenset(Origin(word) for word in _items(value) if isinstance(word, str) and word in set(Origin))
+
+
+def _intent(run: RunStory) -> Intent | None:
+    if run.intent_by not in set(DeclaredBy):
+        return None
+    return Intent(text=run.intent, declared_by=DeclaredBy(run.intent_by))
 
 
 def _pin(value: Json) -> PinState:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from soothsayer_mcp.model.ask import AskTerms
-from soothsayer_mcp.model.facts import NO_CHARGE, Charge
+from soothsayer_mcp.model.facts import NO_CHARGE, UNTRUSTED_READS, Charge, Reads
 from soothsayer_mcp.model.failure import Reason
 from soothsayer_mcp.model.json import Digest, Json
 
@@ -111,5 +111,7 @@ class Decision:
     """What the answer of a person has to be, where the effect is `ask`; `None` demands nothing special."""
     context: Mapping[str, Json] = field(default_factory=dict[str, Json])
     """What the decision read beside the call itself, for computing it again."""
+    reads: Reads = UNTRUSTED_READS
+    """What its result makes of the run."""
     charge: Charge = NO_CHARGE
     """What the step counts for once it is admitted."""

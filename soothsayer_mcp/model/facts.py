@@ -1,10 +1,12 @@
 """What a decision knows beside the call, looked up before it so that deciding stays pure: links, earlier steps."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from enum import StrEnum
+from typing import NamedTuple, TypeAlias
 
 from soothsayer_mcp.model.call import RunId
+from soothsayer_mcp.model.json import JsonObject
 
 
 class TallyQuestion(NamedTuple):
@@ -41,6 +43,57 @@ class Tally(NamedTuple):
         return self.succeeded + self.failed + self.open
 
 
+class Origin(StrEnum):
+    """Where a value stood before."""
+
+    INTENT = "intent"
+    """In the purpose of the run, as a person or a host declared it."""
+    FIRST_PARTY = "first_party"
+    """In a result of a tool that is labelled so."""
+    UNTRUSTED = "untrusted"
+    """In a result of any other tool."""
+
+
+class ValueQuestion(NamedTuple):
+    """Whether a run has met a value, and where."""
+
+    run: RunId
+    value: str
+    """In the form in which it is compared."""
+
+
+class Seen(NamedTuple):
+    """The answer to a `ValueQuestion`."""
+
+    origins: frozenset[Origin] = frozenset()
+    missed: frozenset[Origin] = frozenset()
+    """Of what came from there not everything was kept: that the value is not found says nothing."""
+
+
+NOTHING_SEEN = Seen()
+
+Keep: TypeAlias = Callable[[JsonObject, JsonObject], set[str]]
+"""Result and arguments of a call -> the values to be remembered, in the forms in which they are compared."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reads:
+    """What the result of a step makes of its run."""
+
+    trusted: bool = False
+    """Whether the tool is labelled `first_party`; any other result taints the run."""
+    keep: Keep | None = field(default=None, compare=False)
+    """`None` where no rule asks where a value came from."""
+
+    @property
+    def origin(self) -> Origin:
+        """What the result is an origin of."""
+        return Origin.FIRST_PARTY if self.trusted else Origin.UNTRUSTED
+
+
+UNTRUSTED_READS = Reads()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Questions:
     """What has to be known before one step is decided. Mostly nothing."""
@@ -48,13 +101,14 @@ class Questions:
     links: tuple[str, ...] = ()
     """Paths whose links are looked up."""
     tallies: tuple[TallyQuestion, ...] = ()
+    values: tuple[ValueQuestion, ...] = ()
     counters: tuple[str, ...] = ()
     """Names of the run's counters that the decision reads."""
 
     @property
     def of_the_store(self) -> bool:
         """Whether the store has to be asked."""
-        return bool(self.tallies)
+        return bool(self.tallies or self.values)
 
 
 NO_QUESTIONS = Questions()
@@ -67,6 +121,7 @@ class Facts:
     links: Mapping[str, str] = field(default_factory=dict[str, str])
     """Absolute path -> the path it leads to through links, resolved up to the nearest existing parent."""
     tallies: Mapping[TallyQuestion, Tally] = field(default_factory=dict[TallyQuestion, Tally])
+    values: Mapping[ValueQuestion, Seen] = field(default_factory=dict[ValueQuestion, Seen])
 
 
 NO_FACTS = Facts()

@@ -126,6 +126,12 @@ class Counters(NamedTuple):
     """Calls that failed one after the other up to now."""
     repeats_refused: int = 0
     """Calls refused as repetitions since something last changed."""
+    untrusted_reads: int = 0
+    """Results of tools that are not labelled `first_party`, as far as the agent was given them."""
+    values_kept: int = 0
+    """Values of which it is kept where they stood."""
+    values_missed: int = 0
+    """Of which origins not everything was kept: 1 for first-party results, 2 for others."""
     open_us: int = 0
     """How long the run was open before it was opened last."""
     opened_us: int = 0

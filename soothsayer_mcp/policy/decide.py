@@ -111,7 +111,7 @@ def decide_message(
             arguments=params, principal=principal, client=client, cause=Cause.AGENT, now_us=None, links=facts.links
         )
         decision = _conclude(policy, candidates, weigh_rules(candidates, scene), ())
-        return replace(decision, context=_context(candidates, facts, None))
+        return replace(decision, context=_context(candidates, facts, scene))
     except Exception:  # noqa: BLE001 - a fault of ours never allows
         return _fault(policy)
 
@@ -187,10 +187,6 @@ def _decide(policy: Policy, run: Run, step: ProposedStep, facts: Facts) -> Decis
         return _flawed(policy, step, binding)
     candidates = policy.candidates(tool)
     arguments, size = step.proposal.arguments, len(step.proposal.raw_arguments)
-    if run.scope is not None and tool.server != CONTROL and _goes_beyond(run.scope, candidates, arguments, facts):
-        # A person opened the run for less; that holds whatever the policy only observes.
-        beyond = Failure(reason=Reason.OUT_OF_SCOPE, summary=run.scope.text)
-        return replace(_flawed(policy, step, [beyond]), context=_context(candidates, facts, step.proposed_at_us))
     scene = Scene(
         arguments=arguments,
         principal=step.principal,
@@ -198,7 +194,13 @@ def _decide(policy: Policy, run: Run, step: ProposedStep, facts: Facts) -> Decis
         cause=step.cause,
         now_us=step.proposed_at_us,
         links=facts.links,
+        run=run,
+        seen=facts.values,
     )
+    if run.scope is not None and tool.server != CONTROL and _goes_beyond(run.scope, candidates, arguments, facts):
+        # A person opened the run for less; that holds whatever the policy only observes.
+        beyond = Failure(reason=Reason.OUT_OF_SCOPE, summary=run.scope.text)
+        return replace(_flawed(policy, step, [beyond]), context=_context(candidates, facts, scene))
     found = weigh_rules(candidates, scene)
     about_arguments = tuple(_about_arguments(policy, tool, arguments, size, step.proposal.raw_arguments))
     # Where nothing but the rules that match has a say, the same rules always come to the same decision.
@@ -225,7 +227,8 @@ def _decide(policy: Policy, run: Run, step: ProposedStep, facts: Facts) -> Decis
         timeout_s=None if observing else min(timeouts, default=None),
         risk=risk_of(candidates.sight, scene) if candidates.sight.weights else None,
         asks=_terms(decision, found) if decision.effect is Effect.ASK else None,
-        context=_context(candidates, facts, scene.now_us),
+        context=_context(candidates, facts, scene),
+        reads=candidates.reads,
     )
     if certain is not None and not limited and decision.risk is None and decision.context is candidates.context:
         if len(candidates.concluded) >= _MOST_CONCLUDED:
@@ -299,12 +302,19 @@ def _flaw_match(flaw: Failure) -> RuleMatch:
     return RuleMatch(id=name, effect=Effect.DENY, text=flaw.summary)
 
 
-def _context(candidates: Candidates, facts: Facts, now_us: int | None) -> Mapping[str, Json]:
+def _context(candidates: Candidates, facts: Facts, scene: Scene) -> Mapping[str, Json]:
     context = candidates.context
     if facts.links:
         context = {**context, "links": dict(facts.links)}
-    if candidates.conditional and now_us is not None:
-        context = {**context, "now": now_us}
+    if candidates.conditional and scene.now_us is not None:
+        context = {**context, "now": scene.now_us}
+    if candidates.counters and scene.run is not None:
+        counted = scene.run.counters._asdict()
+        context = {**context, "counted": {name: counted[name] for name in candidates.counters}}
+    if facts.values:
+        # By the order of the questions, which follows from policy and arguments: the values themselves stay out.
+        origins: list[Json] = [[sorted(seen.origins), sorted(seen.missed)] for seen in facts.values.values()]
+        context = {**context, "origins": origins}
     return context
 
 

@@ -82,6 +82,8 @@ def explain(policy: Policy, run: Run, step: ProposedStep, facts: Facts) -> Expla
         cause=step.cause,
         now_us=step.proposed_at_us,
         links=facts.links,
+        run=run,
+        seen=facts.values,
     )
     stories = [
         _story(policy, candidates, prepared, one, scene) for one in candidates.scopes for prepared in one.prepared

@@ -141,6 +141,8 @@ def _covers(wide: Rule, narrow: Rule) -> bool:
         and (not wide.causes or wide.causes == narrow.causes)
         and (not wide.pins or wide.pins == narrow.pins)
         and (not wide.when or wide.when == narrow.when)
+        and (wide.tainted is None or wide.tainted is narrow.tainted)
+        and (wide.flow is None or wide.flow == narrow.flow)
         and (wide.risk is None or wide.risk == narrow.risk)
         and (not wide.only_args or (narrow.only_args and wide.args.keys() == narrow.args.keys()))
         and all(key in narrow.args and narrow.args[key] == spec for key, spec in wide.args.items())

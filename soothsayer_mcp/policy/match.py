@@ -13,7 +13,9 @@ from typing import TypeAlias
 from soothsayer_mcp.model.call import Cause, Client, Principal
 from soothsayer_mcp.model.condition import Condition, View
 from soothsayer_mcp.model.decision import Risk
+from soothsayer_mcp.model.facts import Seen, ValueQuestion
 from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.model.run import Run
 from soothsayer_mcp.policy.addresses import (
     LOOPBACK,
     Host,
@@ -50,6 +52,11 @@ class Lab:
     """Compiles a condition over the names of `sight.NAMES`; raises `ConditionError` for what is none."""
     term_condition: Callable[[str], Condition]
     """The same over `sight.TERM_NAMES`."""
+    names_of: Callable[[str], frozenset[str]]
+    """The names that a condition of either kind reads."""
+
+
+_NOTHING: Mapping[ValueQuestion, Seen] = {}
 
 
 class Scene:
@@ -66,6 +73,8 @@ class Scene:
         "now_us",
         "principal",
         "risks",
+        "run",
+        "seen",
         "views",
     )
 
@@ -78,6 +87,8 @@ class Scene:
         cause: Cause,
         now_us: int | None,
         links: Mapping[str, str],
+        run: Run | None = None,
+        seen: Mapping[ValueQuestion, Seen] = _NOTHING,
     ) -> None:
         """See a call; `None` stands for what is not known yet, as when a tool is only listed."""
         self.arguments = arguments
@@ -86,6 +97,9 @@ class Scene:
         self.cause = cause
         self.now_us = now_us
         self.links = links
+        self.run = run
+        self.seen = seen
+        """What is known of where the values of the call stood before."""
         self._readings: dict[str, Readings] = {}
         self._targets: dict[str, Target | Unsure] = {}
         self._words: dict[str, tuple[str, ...] | Unsure] = {}
@@ -602,6 +616,21 @@ def forms(text: str) -> list[Found]:
             if isinstance(item, str) and levels > 1 and item.lstrip(_BLANKS)[:1] in {"{", "["}:
                 waiting.append((item, levels - 1))
     return found
+
+
+def decoded(text: str) -> Json:
+    """The object or list that a text encodes, its members' names left out; `None` when it encodes none."""
+    if text.lstrip(_BLANKS)[:1] not in {"{", "["}:
+        return None
+    try:
+        return _decode(text)
+    except (RecursionError, ValueError):
+        return None
+
+
+def find_all(arguments: Mapping[str, Json], way: tuple[Segment, ...]) -> "list[Json | Unsure]":
+    """The values at one way, and the reason where it cannot be followed; empty when it is absent."""
+    return [found for found in _follow(arguments, way) if not isinstance(found, _Missing)]
 
 
 def _all_texts(arguments: Mapping[str, Json]) -> Iterator[str]:

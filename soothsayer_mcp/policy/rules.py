@@ -1,19 +1,23 @@
 """A loaded policy: its scopes, rules and labels, and the index from a tool to the rules that can concern it."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
+from itertools import islice
 from typing import TypeAlias
 
 from soothsayer_mcp.model.ask import AskTerms
 from soothsayer_mcp.model.call import Cause, Does, PinState, Principal, ToolDefinition
 from soothsayer_mcp.model.decision import Decision, Effect, Mode
 from soothsayer_mcp.model.entry import PayloadMode
-from soothsayer_mcp.model.facts import NO_QUESTIONS, Questions
+from soothsayer_mcp.model.facts import NO_QUESTIONS, Questions, Reads, ValueQuestion
 from soothsayer_mcp.model.json import Digest, Json
 from soothsayer_mcp.model.run import RunRules
 from soothsayer_mcp.model.step import ProposedStep
 from soothsayer_mcp.policy.answers import Answer, Unsure, every, opposite
+from soothsayer_mcp.policy.flow import MOST_QUESTIONS, Flow, FlowTest, Form, Reader, Sink, of_result
 from soothsayer_mcp.policy.match import (
     ArgumentTest,
     Bench,
@@ -23,7 +27,7 @@ from soothsayer_mcp.policy.match import (
     prepare_argument,
 )
 from soothsayer_mcp.policy.paths import Place, component
-from soothsayer_mcp.policy.sight import RiskBounds, Sight, Weight, risk_test, when_test
+from soothsayer_mcp.policy.sight import TAINT, RiskBounds, Sight, Weight, counters_of, risk_test, taint_test, when_test
 
 UNLABELLED = "unlabelled"
 MESSAGE = "@"
@@ -140,6 +144,9 @@ class Rule:
     risk: RiskBounds | None = None
     asks: AskTerms | None = None
     """What an ask demands of its answer, where it says anything of that."""
+    tainted: bool | None = None
+    """Whether the run must have, or must not have, been given an untrusted result; `None` wants neither."""
+    flow: Flow | None = None
 
     def concerns(self, subject: "Subject") -> bool:
         """Whether the rule can match a call of this tool at all."""
@@ -194,6 +201,7 @@ class Label:
     excepts: tuple[ToolPattern, ...]
     does: frozenset[str] = frozenset()
     trust: Trust | None = None
+    sinks: tuple[Sink, ...] = ()
 
     def fits(self, server: str, tool: str) -> bool:
         """Whether the label is about this tool."""
@@ -271,6 +279,13 @@ class Scope:
     """Servers whose `readOnlyHint: true` labels an unlabelled tool."""
 
 
+def _matching(scope: Scope) -> Iterable[Rule]:
+    """The rules of a scope, and what its risk terms match by."""
+    yield from scope.rules
+    for term in scope.terms:
+        yield term.matches
+
+
 def strictest(effects: Iterable[Effect]) -> Effect | None:
     """The strictest of some effects; `None` for none."""
     return max(effects, key=lambda effect: effect.strictness, default=None)
@@ -286,6 +301,9 @@ class Prepared:
     """Key and test, cheap ones first."""
     broken: Unsure | None = None
     """Why its matchers could not be prepared."""
+    counters: frozenset[str] = frozenset()
+    """The counters of the run that it reads."""
+    flow: FlowTest | None = None
 
     def answer(self, scene: Scene) -> Answer:
         """Whether the rule matches; never raises."""
@@ -303,12 +321,14 @@ class Prepared:
 
 
 def _rule_tests(
-    rule: Rule, arguments: Sequence[ArgumentTest], sight: Sight, condition: SceneTest | None
+    rule: Rule, arguments: Sequence[ArgumentTest], sight: Sight, condition: SceneTest | None, flow: FlowTest | None
 ) -> Iterable[tuple[str, SceneTest]]:
     """All tests of a call, cheap ones first, each under the key it is written with."""
     if rule.causes:
         causes = rule.causes
         yield "cause", lambda scene: scene.cause in causes
+    if rule.tainted is not None:
+        yield "tainted", taint_test(wanted=rule.tainted)
     if rule.who is not None:
         yield "who", rule.who.answer
     if rule.expires_us is not None:
@@ -317,6 +337,8 @@ def _rule_tests(
         yield "only_args", _only(frozenset[str]().union(*(test.top for test in arguments)))
     for test in arguments:
         yield f"args.{test.key}", test.answer
+    if flow is not None:
+        yield "flow", flow.answer
     if rule.risk is not None:
         yield "risk", risk_test(rule.risk, sight)
     if condition is not None:
@@ -365,6 +387,10 @@ class Candidates:
     """Over the risk terms of all scopes."""
     conditional: bool
     """Whether a rule or a term has a condition."""
+    counters: tuple[str, ...]
+    """The counters of the run that decisions read."""
+    flows: tuple[FlowTest, ...]
+    reads: Reads
     watches: bool
     """Whether a scope or a rule only observes."""
     context: Mapping[str, Json]
@@ -420,6 +446,12 @@ class Policy:
         self._places = places
         self._index: dict[tuple[str, str], Candidates] = {}
         self._messages: dict[tuple[str, str], Candidates] = {}
+        flows = [rule.flow for scope in self.scopes for rule in _matching(scope) if rule.flow is not None]
+        named = [sink for scope in self.scopes for label in scope.labels for sink in label.sinks]
+        named += [sink for flow in flows for sink in flow.sinks or ()]
+        self._forms = tuple(sorted({Form.TEXT, *(sink.form for sink in named)})) if flows else ()
+        """The forms in which values are compared; none where no rule compares any."""
+        self._seen = any(flow.seen for flow in flows)
 
     @property
     def rule_count(self) -> int:
@@ -456,9 +488,17 @@ class Policy:
         if step.tool is None:
             return NO_QUESTIONS
         candidates = self.candidates(step.tool)
-        if not candidates.path_tests or not candidates.place.local:
+        links = ()
+        if candidates.path_tests and candidates.place.local:
+            links = link_questions(candidates.path_tests, step.proposal.arguments, candidates.place)
+        if not links and not candidates.counters and not candidates.flows:
             return NO_QUESTIONS
-        return Questions(links=link_questions(candidates.path_tests, step.proposal.arguments, candidates.place))
+        asked = dict.fromkeys(value for flow in candidates.flows for value in flow.asks(step.proposal.arguments))
+        return Questions(
+            links=links,
+            values=tuple(ValueQuestion(step.run_id, value) for value in islice(asked, MOST_QUESTIONS)),
+            counters=candidates.counters,
+        )
 
     def message_questions(self, server: str, method: str, params: Mapping[str, Json]) -> tuple[str, ...]:
         """The same for a request that is no tool call."""
@@ -484,8 +524,13 @@ class Policy:
             does = self._labels(seen, server, name, tool)
             subject = _subject(server, name, does, tool)
             weighed: list[Weight] = []
+            sinks = tuple(
+                dict.fromkeys(
+                    sink for one in seen for label in one.labels if label.fits(server, name) for sink in label.sinks
+                )
+            )
             values = self._values(subject, self._trust(seen, server, name))
-            part = Sight(values=values, weights=None)
+            part = Sight(values=values, weights=None, sinks=sinks)
             for above in seen:
                 # A term sees what the scope sees that counts it; it is counted once, though several scopes see it.
                 for term in above.terms:
@@ -494,7 +539,7 @@ class Policy:
                         weighed.append(Weight(add=term.add, because=term.because, answer=one.answer))
                         weights[id(term)] = weighed[-1]
                         terms.append(one)
-            sight = Sight(values=values, weights=tuple(weighed))
+            sight = Sight(values=values, weights=tuple(weighed), sinks=sinks)
             prepared = tuple(self._prepare(rule, place, sight) for rule in scope.rules if rule.concerns(subject))
             cell = Cell.CHECKED if tool is None else Cell.READ if does == _ONLY_READ else Cell.OTHER
             settled.append(ScopeCandidates(scope=scope, does=does, prepared=prepared, cell=cell, sight=sight))
@@ -511,6 +556,9 @@ class Policy:
             path_tests=tests,
             sight=Sight(weights=tuple(weights.values())) if len(settled) > 1 else settled[0].sight,
             conditional=conditions,
+            counters=tuple(sorted(frozenset[str]().union(*(prepared.counters for prepared in every_one)))),
+            flows=tuple(one.flow for one in every_one if one.flow is not None and one.flow.sinks),
+            reads=self._reads(speaking.sight.values["tool.trust"] == Trust.FIRST_PARTY, place),
             watches=any(
                 one.scope.mode is Mode.OBSERVE or any(prepared.rule.observe for prepared in one.prepared)
                 for one in settled
@@ -527,6 +575,12 @@ class Policy:
             "tool.pin": subject.pin.value,
             "workspace": self._place.root,
         }
+
+    def _reads(self, trusted: bool, place: Place) -> Reads:
+        if not self._forms or not (trusted or self._seen):
+            return Reads(trusted=trusted)
+        reader = Reader(to_ascii=self._lab.to_ascii, place=place)
+        return Reads(trusted=trusted, keep=partial(of_result, trusted=trusted, forms=self._forms, reader=reader))
 
     @staticmethod
     def _trust(scopes: Sequence[Scope], server: str, name: str) -> Trust:
@@ -568,8 +622,25 @@ class Policy:
                 condition = when_test(compile_(rule.when), sight)
             except Exception as error:  # noqa: BLE001 - the same
                 broken = Unsure(f"the condition could not be prepared: {error}")
-        tests = tuple(_rule_tests(rule, arguments, sight, condition))
-        return Prepared(rule=rule, arguments=tuple(arguments), tests=tests, broken=broken)
+        flow = None
+        if rule.flow is not None:
+            flow = FlowTest(rule.flow, sight.sinks, Reader(to_ascii=self._lab.to_ascii, place=place))
+        tests = tuple(_rule_tests(rule, arguments, sight, condition, flow))
+        return Prepared(
+            rule=rule,
+            arguments=tuple(arguments),
+            tests=tests,
+            broken=broken,
+            counters=self._counters(rule),
+            flow=flow,
+        )
+
+    def _counters(self, rule: Rule) -> frozenset[str]:
+        read = frozenset[str]() if rule.tainted is None else frozenset(TAINT)
+        if rule.when:
+            with suppress(ValueError):  # what does not compile is in doubt whatever the run has counted
+                read |= counters_of(self._lab.names_of(rule.when))
+        return read
 
     def with_scopes(self, scopes: Sequence[Scope]) -> "Policy":
         """The same policy over other scopes; its digest is no longer that of its sources."""

@@ -1,13 +1,35 @@
 """What conditions and risk matchers see of a call: the names of `when`, and the sum of the risk terms of one scope."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from soothsayer_mcp.model.answer import Answer, Unsure
 from soothsayer_mcp.model.condition import Condition, Names, Sort, View
 from soothsayer_mcp.model.decision import Risk, RiskTerm
 from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.model.run import Counters
+from soothsayer_mcp.policy.flow import Sink
 from soothsayer_mcp.policy.match import Scene
+
+RUN_COUNTERS: Mapping[str, tuple[str, ...]] = {
+    "run.steps": ("calls", "denials", "asks"),
+    "run.calls": ("calls",),
+    "run.writes": ("writes",),
+    "run.errors": ("errors",),
+    "run.error_streak": ("error_streak",),
+    "run.denials": ("denials",),
+    "run.asks": ("asks",),
+    "run.untrusted_reads": ("untrusted_reads",),
+    "run.unverified_writes": ("unverified_writes",),
+    "run.bytes_returned": ("bytes_returned",),
+    "run.calls_since_compact": ("calls_since_compact",),
+    "run.bytes_since_compact": ("bytes_since_compact",),
+    "run.minutes": ("open_us", "opened_us"),
+}
+"""Names of what a run counts -> the counters that they are made of. The call that is decided is not in them."""
+
+TAINT: tuple[str, ...] = ("untrusted_reads",)
+"""The counters that tell whether a run is tainted."""
 
 NAMES: Names = {
     "args": Sort.OBJECT,
@@ -19,6 +41,8 @@ NAMES: Names = {
     "who.sub": Sort.TEXT,
     "who.groups": Sort.TEXTS,
     "who.client": Sort.TEXT,
+    **dict.fromkeys(RUN_COUNTERS, Sort.WHOLE),
+    "run.tainted": Sort.TRUTH,
     "risk": Sort.WHOLE,
     "now": Sort.TIME,
     "workspace": Sort.TEXT,
@@ -48,6 +72,8 @@ class Sight:
     """The names that are the same for every call."""
     weights: tuple[Weight, ...] | None = ()
     """`None`: what sees this is a term of the sum itself."""
+    sinks: tuple[Sink, ...] = ()
+    """The arguments that say where something goes."""
 
 
 def weigh_risk(weights: Sequence[Weight], scene: Scene) -> Risk:
@@ -103,11 +129,36 @@ def _values(sight: Sight, scene: Scene) -> Mapping[str, Json]:
         values["args"] = scene.arguments
     if scene.now_us is not None:
         values["now"] = scene.now_us
+    if scene.run is not None:
+        values |= _counted(scene.run.counters, scene.now_us)
     if sight.weights is not None:
         risk = risk_of(sight, scene)
         if risk.low == risk.high:
             values["risk"] = risk.high
     return values
+
+
+def _counted(counters: Counters, now_us: int | None) -> Mapping[str, Json]:
+    held = counters._asdict()
+    values: dict[str, Json] = {
+        name: sum(held[one] for one in made_of) for name, made_of in RUN_COUNTERS.items() if name != "run.minutes"
+    }
+    values["run.tainted"] = counters.untrusted_reads > 0
+    if now_us is not None:
+        values["run.minutes"] = counters.minutes(now_us)
+    return values
+
+
+def counters_of(names: Iterable[str]) -> frozenset[str]:
+    """The counters of the run that some names of conditions are made of."""
+    made_of = (TAINT if name == "run.tainted" else RUN_COUNTERS.get(name, ()) for name in names)
+    return frozenset(counter for counters in made_of for counter in counters)
+
+
+def taint_test(*, wanted: bool) -> Callable[[Scene], Answer]:
+    """Whether the run has, or has not, been given an untrusted result."""
+    unknown = Unsure("it is not known for which run this is")
+    return lambda scene: unknown if scene.run is None else (scene.run.counters.untrusted_reads > 0) is wanted
 
 
 def when_test(condition: Condition, sight: Sight) -> Callable[[Scene], Answer]:

@@ -40,6 +40,7 @@ LAB = Lab(
     to_ascii=lambda host: host.encode("idna").decode("ascii"),
     condition=_condition,
     term_condition=_condition,
+    names_of=lambda _text: frozenset(),
 )
 """The libraries that judge, from the standard library: for rules that tests write themselves."""
 

@@ -16,8 +16,12 @@ from soothsayer_mcp.model.ask import AskTerms, Remember
 from soothsayer_mcp.model.call import Cause, PinState
 from soothsayer_mcp.model.decision import Effect, Mode
 from soothsayer_mcp.model.entry import PayloadMode
+from soothsayer_mcp.model.facts import Origin
 from soothsayer_mcp.model.json import Digest, Json, JsonObject, canonical
 from soothsayer_mcp.model.run import RunRules
+from soothsayer_mcp.policy.flow import Flow, Sink
+from soothsayer_mcp.policy.flow import Form as SinkForm
+from soothsayer_mcp.policy.match import parse_key
 from soothsayer_mcp.policy.paths import Case, Place, complete, resolve, spell
 from soothsayer_mcp.policy.rules import (
     ArgumentLimits,
@@ -191,6 +195,24 @@ def rule_of(form: Form) -> Rule:
         when=_text(form, "when") if "when" in form else "",
         risk=_bounds(_map(form["risk"])) if "risk" in form else None,
         asks=_asks(form),
+        tainted=form["tainted"] is True if "tainted" in form else None,
+        flow=_flow(_map(form["flow"])) if "flow" in form else None,
+    )
+
+
+def _flow(form: Form) -> Flow:
+    return Flow(
+        origins=frozenset(map(Origin, _words_in(form, "from") | _words_in(form, "unless_from"))),
+        sinks=_sinks(form, "into") or None,
+        unless="unless_from" in form,
+        seen="seen_in" in form,
+    )
+
+
+def _sinks(form: Form, key: str) -> tuple[Sink, ...]:
+    return tuple(
+        Sink(way=parse_key(_text(sink, "arg").removeprefix("args."))[0], form=SinkForm(sink.get("as", "text")))
+        for sink in _maps(form, key)
     )
 
 
@@ -246,6 +268,7 @@ def _label(form: Form) -> Label:
         excepts=patterns_of(form, "except"),
         does=_words_in(form, "does"),
         trust=Trust(_text(form, "trust")) if "trust" in form else None,
+        sinks=_sinks(form, "sinks"),
     )
 
 

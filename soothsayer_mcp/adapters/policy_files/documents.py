@@ -105,6 +105,25 @@ def _reason(text: str) -> str:
     return text
 
 
+def _target(text: str) -> str:
+    """Refuse what is no way to an argument; it begins with `args.`, as everywhere outside of `args`."""
+    try:
+        if not text.startswith("args.") or len(parse_key(text.removeprefix("args."))) != 1:
+            raise ValueError  # noqa: TRY301 - one message for all that is no argument
+    except ValueError as error:
+        raise _bad("value", f"{_cut(text)} names no argument; write args.to or args.items[*].id") from error
+    return text
+
+
+def _into(value: object) -> object:
+    """Read `sinks` as no sinks of its own: those that labels name."""
+    if value == "sinks":
+        return []
+    if value == []:
+        raise _bad("value", "at least one argument is due; or write sinks")
+    return _listed(value)
+
+
 def _points(add: int) -> int:
     if add == 0 or abs(add) > 100:  # noqa: PLR2004 - the sum is from 0 to 100
         raise _bad("value", "a term adds 1 to 100, or -1 to -100")
@@ -297,6 +316,35 @@ class LimitDocument(Document):
     args_bytes: _Size = 0
 
 
+class SinkDocument(Document):
+    """An argument that says where something goes, and in which form its values are compared."""
+
+    arg: Annotated[str, AfterValidator(_target)]
+    as_: Literal["text", "host", "email", "path", "number"] = Field(default="text", alias="as")
+
+
+def _as_sink(value: object) -> object:
+    return {"arg": value} if isinstance(value, str) else value
+
+
+class FlowDocument(Document):
+    """Where the values that say where something goes came from."""
+
+    into: Annotated[list[Annotated[SinkDocument, BeforeValidator(_as_sink)]], BeforeValidator(_into)]
+    from_: Annotated[list[Literal["intent", "first_party"]], _Many, _AtLeastOne] = Field(default=[], alias="from")
+    unless_from: Annotated[list[Literal["intent", "first_party"]], _Many, _AtLeastOne] = []
+    seen_in: Literal["untrusted"] = "untrusted"
+
+    @model_validator(mode="after")
+    def _asks_one_thing(self) -> Self:
+        said = self.model_fields_set & {"from_", "unless_from"}
+        if len(said) != 1:
+            raise _bad("key", "exactly one of from and unless_from is due")
+        if "seen_in" in self.model_fields_set and "from_" in said:
+            raise _bad("key", "`seen_in` goes with unless_from only")
+        return self
+
+
 class RiskDocument(Document):
     """Between which sums of the risk terms a rule matches."""
 
@@ -313,8 +361,6 @@ class RuleDocument(Document):
             "after",
             "unless_after",
             "history",
-            "flow",
-            "tainted",
             "require",
             "verify",
             "capture",
@@ -352,13 +398,15 @@ class RuleDocument(Document):
     only_args: Literal[True] = True
     risk: RiskDocument = Field(default=cast("RiskDocument", None))
     when: Annotated[str, _when(CONDITIONS)] = ""
+    tainted: bool = False
+    flow: FlowDocument = Field(default=cast("FlowDocument", None))
     limit: LimitDocument = Field(default=cast("LimitDocument", None))
 
 
 class TermDocument(Document):
     """What makes a call risky, and by how much."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"after", "unless_after", "history", "flow", "tainted"})
+    later: ClassVar[frozenset[str]] = frozenset({"after", "unless_after", "history"})
 
     add: Annotated[int, AfterValidator(_points)]
     because: Annotated[str, AfterValidator(_reason)]
@@ -373,6 +421,8 @@ class TermDocument(Document):
         _AtLeastOne,
     ] = {}
     only_args: Literal[True] = True
+    tainted: bool = False
+    flow: FlowDocument = Field(default=cast("FlowDocument", None))
     when: Annotated[str, _when(TERM_CONDITIONS)] = ""
 
 
@@ -380,13 +430,14 @@ class LabelDocument(Document):
     """What the operator knows about some tools."""
 
     later: ClassVar[frozenset[str]] = frozenset(
-        ["sinks", "touches", "undo", "ok_when", "polling", "cost", "verify", "idempotency", "secret"]
+        ["touches", "undo", "ok_when", "polling", "cost", "verify", "idempotency", "secret"]
     )
 
     tools: _ToolGlobs
     except_: _ToolGlobs = Field(default=[], alias="except")
     does: Annotated[list[_Does], _Many, _AtLeastOne] = []
     trust: Literal["first_party", "untrusted"] = "untrusted"
+    sinks: Annotated[list[Annotated[SinkDocument, BeforeValidator(_as_sink)]], _Many, _AtLeastOne] = []
 
     @model_validator(mode="after")
     def _labels_something(self) -> Self:

@@ -47,6 +47,8 @@ _READS: Final[Mapping[str, _Widen]] = {
     "_as_server": lambda inner: inner,
     "_as_use": _or(_TEXT),
     "_as_matchers": _or({"type": ["string", "number", "boolean", "array"]}),
+    "_as_sink": _or(_TEXT),
+    "_into": lambda inner: {"anyOf": [{"const": "sinks"}, inner.get("items", {}), inner]},
     "_as_expect": _or({"enum": ["allow", "ask", "deny"]}),
 }
 """Function that reads what is written -> what may be written, from what it makes of it."""

@@ -15,6 +15,8 @@ _MATCHED = {
     "pin": "The state of the tool's definition.",
     "args": "Matchers by argument: a path such as a.b or items[*].id, a | b for either, or ** for every text.",
     "only_args": "No other argument than those that args names.",
+    "tainted": "Whether the run was given a result that others than the first party can write.",
+    "flow": "Where the values that say where something goes came from.",
     "when": "A condition in CEL over args, tool, who, run, risk and now.",
 }
 
@@ -64,6 +66,7 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
         "except": "Tools that are left out, as globs.",
         "does": "What these tools do to the world. Several labels of one tool add up.",
         "trust": "Who can write what these tools return: first_party, or anybody.",
+        "sinks": "The arguments that say where something goes: args.to, or {arg: args.to, as: email}.",
     },
     "RuleDocument": {
         "deny": "Never: the reason, in one line that people and models read.",
@@ -84,6 +87,16 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
         "because": "Why, in one line.",
         **_MATCHED,
         "when": "A condition in CEL over args, tool, who, run and now.",
+    },
+    "SinkDocument": {
+        "arg": "The argument, as args.to or args.items[*].id.",
+        "as": "In which form its values are compared; else exactly.",
+    },
+    "FlowDocument": {
+        "into": "Whose values: sinks for those that labels name, or arguments.",
+        "from": "Every value came from one of these.",
+        "unless_from": "At least one value came from none of these.",
+        "seen_in": "With unless_from: only if that value stood in a result that others can write.",
     },
     "RiskDocument": {"at_least": "This sum or more.", "below": "Less than this sum."},
     "WhoMatcher": {

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 from soothsayer_mcp.adapters.store.asks import is_spent, load_ask, spending_key
 from soothsayer_mcp.adapters.store.batch import Batch, RunRow, scope_text
 from soothsayer_mcp.adapters.store.marks import deny_marks, end_marks, open_marks, recall
+from soothsayer_mcp.adapters.store.origins import keep_values
 from soothsayer_mcp.adapters.store.payloads import Payload, Payloads
 from soothsayer_mcp.model.call import Cause, RunId
 from soothsayer_mcp.model.decision import Effect
@@ -262,6 +263,7 @@ class OutcomeItem(Item[Closed]):
         shown = isinstance(step.outcome, Returned) and not entries.answer_is_ours(step)
         self._size = len(step.outcome.raw) if shown and isinstance(step.outcome, Returned) else 0
         self._close = close
+        self._values = _values(step) if self._size else None
         self._result = "" if result is None else result.field
         self._said = "" if said is None else said.field
         parts = (("result", result), ("said", said))
@@ -275,6 +277,8 @@ class OutcomeItem(Item[Closed]):
         at, no = batch.now(), step.intent.no
         ending = entries.ending(step)
         _settle(batch, row, step.cause, step.decision.charge, no, ending, size=self._size, owes=_owes(step, ending))
+        if self._size and step.cause is Cause.AGENT:
+            _has_read(batch, row, step, self._values)
         run = row.as_run()
         closing = self._close(run, step, ending.failure)
         dur_us = _since(step.began_ns)
@@ -675,6 +679,27 @@ def _close_run(batch: Batch, row: RunRow, closing: Closing, at: int) -> None:
         row.counters = row.counters._replace(calls_since_compact=0, bytes_since_compact=0)
     if closing.run_state is not row.state:
         change_state(batch, row, closing.run_state, reason=closing.why, by=PROXY, at=at)
+
+
+def _values(step: VerifiedStep) -> set[str] | None:
+    """What of the result is to be remembered; `None` when it is not, or not here."""
+    keep, came = step.decision.reads.keep, step.outcome
+    if keep is None or not isinstance(came, Returned) or came.result is None:
+        return None
+    if "task" in came.result or "taskId" in came.result or "inputRequests" in came.result:
+        # The result itself comes later, by another way.
+        return None
+    if step.decision.reads.trusted and came.is_error:
+        return set()
+    return keep(came.result, step.proposal.arguments)
+
+
+def _has_read(batch: Batch, row: RunRow, step: VerifiedStep, values: set[str] | None) -> None:
+    """Note what the agent was given: whether it taints the run, and which values stood in it."""
+    reads = step.decision.reads
+    if not reads.trusted:
+        row.counters = row.counters._replace(untrusted_reads=row.counters.untrusted_reads + 1)
+    keep_values(batch, row, values, reads.origin)
 
 
 def _recalls(batch: Batch) -> Callable[[Questions], Facts]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import cast
 
 from soothsayer_mcp.adapters.store.batch import Batch
+from soothsayer_mcp.adapters.store.origins import recall_values
 from soothsayer_mcp.model.facts import Facts, Mark, Questions, Tally, TallyQuestion
 
 _SELECT = (
@@ -35,7 +36,7 @@ def recall(db: sqlite3.Connection, questions: Questions) -> Facts:
     for question in questions.tallies:
         with contextlib.suppress(sqlite3.Error):
             tallies[question] = _tally(db, question)
-    return Facts(tallies=tallies)
+    return Facts(tallies=tallies, values=recall_values(db, questions.values) if questions.values else {})
 
 
 def _tally(db: sqlite3.Connection, question: TallyQuestion) -> Tally:

@@ -81,11 +81,18 @@ CREATE TABLE runs(
   bytes_reserved INTEGER NOT NULL DEFAULT 0, cost_micro INTEGER NOT NULL DEFAULT 0,
   calls_since_compact INTEGER NOT NULL DEFAULT 0, bytes_since_compact INTEGER NOT NULL DEFAULT 0,
   error_streak INTEGER NOT NULL DEFAULT 0, repeats_refused INTEGER NOT NULL DEFAULT 0,
+  untrusted_reads INTEGER NOT NULL DEFAULT 0, values_kept INTEGER NOT NULL DEFAULT 0,
+  values_missed INTEGER NOT NULL DEFAULT 0,
   open_us INTEGER NOT NULL DEFAULT 0, opened_us INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
 CREATE INDEX runs_attached ON runs(opened_at) WHERE attached = 1;
 CREATE INDEX runs_automatic ON runs(principal, workspace, host, opened_at) WHERE automatic = 1;
 CREATE TABLE run_keys(
   run TEXT PRIMARY KEY, match_key BLOB NOT NULL
+) WITHOUT ROWID;
+-- where values of a run stood before: keyed digests; origins: 1 first-party result, 2 another, 3 both
+CREATE TABLE origins(
+  run TEXT NOT NULL, value BLOB NOT NULL CHECK(length(value) = 16), origins INTEGER NOT NULL,
+  PRIMARY KEY(run, value)
 ) WITHOUT ROWID;
 CREATE TABLE steps(
   n INTEGER PRIMARY KEY, run TEXT NOT NULL, no INTEGER NOT NULL, span TEXT NOT NULL, writer TEXT NOT NULL,
