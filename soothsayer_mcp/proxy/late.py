@@ -44,7 +44,6 @@ class Late:
             run=closed.run_id,
             principal=closed.principal.id,
             era=request.era,
-            now_us=self._connection.clock.now_us(),
         )
         if isinstance(made, Clash):
             self._connection.log(f"{made.task.server}: task {made.task.id!a} has the id of another server's task")
@@ -104,8 +103,6 @@ class Late:
         elif request.cancelled:
             request.close()
         else:
-            if task is not None:
-                self._tasks.host_asked(task, request.method, now_us=self._connection.clock.now_us())
             then = None if task is None else partial(self._answered, request, server, task)
             self._connection.pass_on(request, server, then=then)
 

@@ -4,15 +4,13 @@ What is left out is told, never just dropped.
 """
 
 import math
-import re
-import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Final, TypeAlias
 
 from soothsayer_mcp.model.json import Json, compact
-from soothsayer_mcp.proxy.names import Names
+from soothsayer_mcp.proxy.names import Names, fold
 from soothsayer_mcp.proxy.resources import OWN_SCHEME, is_own
 from soothsayer_mcp.wire.eras import HANDSHAKE_VERSIONS, META_CLIENT_CAPABILITIES, META_SERVER_INFO, STATELESS_VERSION
 from soothsayer_mcp.wire.frame import Edit, Frame, Remove, Replace
@@ -20,8 +18,6 @@ from soothsayer_mcp.wire.places import Path, Place, Wanted, locate, start
 
 PAGES_LIMIT: Final = 100
 """Pages of one server that are fetched for a merged list."""
-
-_SERVER_NAME = re.compile(r"[a-z0-9-]{1,20}")
 
 
 class ListKind(Enum):
@@ -112,22 +108,12 @@ TASKS: Final[tuple[Path, ...]] = (("tasks",), ("extensions", "io.modelcontextpro
 """What a host's declaration loses when policy forbids the subject outright, so that a server never asks."""
 
 
-def is_server_name(name: str) -> bool:
-    """Tell whether a name is fit to stand before others: 1 to 20 of `[a-z0-9-]`."""
-    return _SERVER_NAME.fullmatch(name) is not None
-
-
 def with_own_name(frame: Frame, name: str, path: Path = ("params", "name")) -> bytes:
     """Give a host's request with a server's own name in it and every other byte as it was.
 
     `path` is `("params", "ref", "name")` for a completion.
     """
     return frame.edited(Replace(path, compact(name)))
-
-
-def fold(name: str) -> str:
-    """Reduce a name to what an eye may take it for: NFKC and case folding. For look-alikes, never for rules."""
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 
 def capability_edits(frame: Frame, forbidden: Iterable[Path]) -> tuple[Edit, ...]:

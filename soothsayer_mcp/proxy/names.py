@@ -43,13 +43,16 @@ def shadowed(names: Iterable[str]) -> frozenset[str]:
     """The names that cannot be told from another by eye: equal after NFKC and case folding, or of mixed scripts."""
     looks: dict[str, set[str]] = {}
     for name in names:
-        looks.setdefault(_look(name), set()).add(name)
+        looks.setdefault(fold(name), set()).add(name)
     alike = {name for group in looks.values() if len(group) > 1 for name in group}
     return frozenset(alike | {name for group in looks.values() for name in group if _mixes_scripts(name)})
 
 
-def _look(name: str) -> str:
-    return name.casefold() if name.isascii() else unicodedata.normalize("NFKC", name).casefold()
+def fold(name: str) -> str:
+    """Reduce a name to what an eye may take it for: NFKC and case folding. For look-alikes, never for rules."""
+    if name.isascii():
+        return name.casefold()
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 
 def _mixes_scripts(name: str) -> bool:

@@ -120,15 +120,6 @@ def _stretches(uri: str, starts: Iterable[int], stops: str) -> set[int]:
     return ends
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Conflict:
-    """One URI or template that several servers claim."""
-
-    uri: str
-    owner: str
-    others: tuple[str, ...]
-
-
 def is_own(uri: str) -> bool:
     """Tell whether a URI is the proxy's own; schemes have no case."""
     return uri[: len(OWN_SCHEME)].lower() == OWN_SCHEME
@@ -211,19 +202,6 @@ class Owners:
             return (owner,)
         able = frozenset(having)
         return tuple(server for server in self._servers if server in able)
-
-    def conflicts(self) -> tuple[Conflict, ...]:
-        """Tell every URI and template that more than one server lists, and who has it."""
-        claimed: dict[str, list[str]] = {}
-        for server in self._servers:
-            texts = {template.text for template in self._templates.get(server, ())}
-            for text in sorted(self._listed.get(server, frozenset()) | texts):
-                claimed.setdefault(text, []).append(server)
-        return tuple(
-            Conflict(uri=uri, owner=claimants[0], others=tuple(claimants[1:]))
-            for uri, claimants in claimed.items()
-            if len(claimants) > 1
-        )
 
 
 def linked_uris(result: Json) -> Iterator[str]:

@@ -36,16 +36,6 @@ def shown(items: list[Item]) -> list[str]:
     return [item.shown for item in items]
 
 
-@pytest.mark.parametrize("name", ["fs", "a", "git-hub2", "x" * 20])
-def test_names_of_servers_that_may_stand_before_others(name: str) -> None:
-    assert merge.is_server_name(name)
-
-
-@pytest.mark.parametrize("name", ["", "x" * 21, "Fs", "a_b", "a__b", "a.b", "a b", "é", "a\n"])
-def test_names_of_servers_that_may_not(name: str) -> None:
-    assert not merge.is_server_name(name)
-
-
 @given(st.from_regex(r"[a-z0-9-]{1,20}", fullmatch=True), st.text())
 def test_a_shown_name_leads_back_to_its_server_and_own_name(server: str, name: str) -> None:
     several = Names([server, "another"])

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.proxy import resources
-from soothsayer_mcp.proxy.resources import Conflict, Owners, Template, TemplateError
+from soothsayer_mcp.proxy.resources import Owners, Template, TemplateError
 
 
 @pytest.mark.parametrize(
@@ -66,17 +66,11 @@ def test_a_list_decides_before_a_link_an_answer_and_a_template() -> None:
     assert owners.owner("x://a") == "four"
 
 
-def test_of_two_claims_the_first_in_config_order_has_it_and_both_are_reported() -> None:
+def test_of_two_claims_the_first_in_config_order_has_it() -> None:
     owners = Owners(("one", "two", "three"))
     owners.learn_listed("three", ["x://a", "x://only"])
     owners.learn_listed("two", ["x://a"])
-    owners.learn_templates("one", ["t://{a}"])
-    owners.learn_templates("three", ["t://{a}"])
     assert owners.owner("x://a") == "two"
-    assert owners.conflicts() == (
-        Conflict(uri="t://{a}", owner="one", others=("three",)),
-        Conflict(uri="x://a", owner="two", others=("three",)),
-    )
 
 
 def test_uris_that_only_look_alike_are_different() -> None:

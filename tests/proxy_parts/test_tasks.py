@@ -1,14 +1,13 @@
-"""Tasks: whose they are, where their results arrive, when they are asked for."""
+"""Tasks: whose they are, and where their results arrive."""
 
 import pytest
 
 from soothsayer_mcp.model.call import RunId, StepId
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.proxy import tasks
-from soothsayer_mcp.proxy.tasks import Arrival, Clash, Ending, HostTasks, Poll, Stranger, Task, Tasks
+from soothsayer_mcp.proxy.tasks import Arrival, Clash, Ending, Stranger, Task, Tasks
 from soothsayer_mcp.wire.eras import Era
 
-SECOND = 1_000_000
 RUN = RunId("0" * 32)
 
 
@@ -17,9 +16,7 @@ def made(
 ) -> Task | Clash | None:
     body: Json = {"taskId": task_id, "status": "working", "pollIntervalMs": 4000, "pollInterval": 4000}
     result: Json = {"resultType": "task", **body} if era is Era.STATELESS else {"task": body}
-    return kept.learn_created(
-        result, server=server, step=StepId("1" * 16), run=RUN, principal=principal, era=era, now_us=0
-    )
+    return kept.learn_created(result, server=server, step=StepId("1" * 16), run=RUN, principal=principal, era=era)
 
 
 def task_of(kept: Tasks, task_id: str = "t1", *, era: Era = Era.STATELESS) -> Task:
@@ -64,7 +61,7 @@ def test_an_id_that_another_server_holds_stays_with_its_holder_and_is_reported()
     evil = kept.noticed("evil", {"taskId": "t1", "status": "completed", "result": {}})
     assert evil is not None
     assert evil.task.server == "evil"
-    assert kept.open_tasks(RUN) == (first,)
+    assert kept.answered(first, "tasks/get", {"result": {"status": "cancelled"}}).first, "its own end came to another"
 
 
 def test_a_stateless_result_arrives_inside_tasks_get_and_closes_the_step_once() -> None:
@@ -102,10 +99,8 @@ def test_a_handshake_result_arrives_only_by_tasks_result() -> None:
     task = task_of(kept, era=Era.HANDSHAKE)
     status: Json = {"taskId": "t1", "status": "completed"}
     assert kept.answered(task, "tasks/get", {"result": status}) == Arrival(task=task, ending=None)
-    assert kept.due(60 * SECOND) == (Poll(task=task, method="tasks/result"),)
-    told = kept.answered(task, "tasks/result", {"result": {"content": []}}, by_host=False)
+    told = kept.answered(task, "tasks/result", {"result": {"content": []}})
     assert told == Arrival(task=task, ending=Ending.RESULT, path=("result",), first=True)
-    assert kept.next_due_us() is None
 
 
 @pytest.mark.parametrize(
@@ -137,51 +132,6 @@ def test_each_way_a_task_can_end(
     assert told == Arrival(task=task, ending=ending, path=path, first=ending is not None)
 
 
-def test_the_proxy_asks_when_the_host_stopped_asking_and_at_the_servers_interval() -> None:
-    kept = Tasks()
-    task = task_of(kept)
-    assert kept.next_due_us() == 10 * SECOND
-    kept.host_asked(task, "tasks/get", now_us=8 * SECOND)
-    assert kept.due(17 * SECOND) == ()
-    assert kept.due(18 * SECOND) == (Poll(task=task, method="tasks/get"),)
-    assert kept.due(18 * SECOND) == ()
-    assert kept.due(22 * SECOND) == (Poll(task=task, method="tasks/get"),)
-
-
-def test_nothing_is_asked_while_the_host_waits_for_the_result_and_again_once_it_left() -> None:
-    kept = Tasks()
-    task = task_of(kept, era=Era.HANDSHAKE)
-    kept.host_asked(task, "tasks/result", now_us=0)
-    assert kept.due(3600 * SECOND) == ()
-    assert kept.next_due_us() is None
-    kept.host_left(task, now_us=3600 * SECOND)
-    assert kept.due(3604 * SECOND) == (Poll(task=task, method="tasks/get"),)
-
-
-@pytest.mark.parametrize(
-    ("status", "interval_us"),
-    [
-        ({"pollIntervalMs": 0}, tasks.SHORTEST_US),
-        ({"pollInterval": 2500.5}, 2_500_500),
-        ({"pollIntervalMs": 10**12}, tasks.INTERVAL_US),
-        ({"pollIntervalMs": -1}, tasks.INTERVAL_US),
-        ({"pollIntervalMs": True}, tasks.INTERVAL_US),
-        ({"pollIntervalMs": 599_999_999}, tasks.LONGEST_US),
-        ({}, tasks.INTERVAL_US),
-    ],
-)
-def test_an_interval_is_kept_within_reason(status: dict[str, Json], interval_us: int) -> None:
-    assert tasks.created_task({"resultType": "task", "taskId": "t", **status}, Era.STATELESS) == ("t", interval_us)
-
-
-def test_a_run_that_is_over_is_not_asked_for_and_its_open_tasks_are_told() -> None:
-    kept = Tasks()
-    task = task_of(kept)
-    assert kept.close_run(RUN) == (task,)
-    assert kept.close_run(RUN) == ()
-    assert kept.due(3600 * SECOND) == ()
-
-
 def test_a_list_shows_own_tasks_only() -> None:
     kept = Tasks()
     made(kept, "mine")
@@ -200,13 +150,3 @@ def test_remembered_tasks_are_bounded_and_ended_ones_go_first(monkeypatch: pytes
     assert kept.find("ended", "os:ada") is Stranger.UNKNOWN
     made(kept, "fourth")
     assert kept.find("open", "os:ada") is Stranger.UNKNOWN
-
-
-def test_a_task_kept_by_the_host_belongs_to_the_server_that_asked_for_it() -> None:
-    kept = HostTasks()
-    assert kept.learn_created({"task": {"taskId": "h1"}}, server="fs") == "h1"
-    assert kept.learn_created({"action": "accept"}, server="fs") is None
-    kept.learn_created({"task": {"taskId": "h1"}}, server="evil")
-    assert kept.server("h1") == "fs"
-    assert kept.server("h2") is None
-    assert kept.server(None) is None
