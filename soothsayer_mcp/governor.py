@@ -9,6 +9,7 @@ import anyio
 from soothsayer_mcp.evidence.approval import counts
 from soothsayer_mcp.evidence.judge import judge_answer
 from soothsayer_mcp.evidence.weigh import weigh
+from soothsayer_mcp.model.call import Cause
 from soothsayer_mcp.model.decision import Decision, Effect, Mode
 from soothsayer_mcp.model.evidence import Support
 from soothsayer_mcp.model.facts import NO_FACTS, Facts, Questions
@@ -132,7 +133,7 @@ class Governor:
                 return step.support.asked
             if call.withdrawn:
                 return Refused(failure=Failure(reason=Reason.WITHDRAWN, summary=call.cancel_reason or "by the host"))
-            closed = refuse_unless_open(standing.run)
+            closed = refuse_unless_open(standing.run, asks=step.cause is Cause.CONTROL)
             if closed is not None:
                 return Refused(failure=closed)
             now = self._basis(standing.run, step, standing.recall)

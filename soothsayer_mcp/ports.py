@@ -12,7 +12,7 @@ from soothsayer_mcp.model.facts import Facts, Questions
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.json import Digest, Json
 from soothsayer_mcp.model.outcome import Asked, Refused, Returned
-from soothsayer_mcp.model.run import Closing, Run, RunBinding
+from soothsayer_mcp.model.run import Closing, Completion, Debts, Run, RunBinding
 from soothsayer_mcp.model.step import ClosedStep, DecidedStep, RecordedStep, SupportedStep, VerifiedStep, WithheldStep
 
 
@@ -136,6 +136,45 @@ class Store(Protocol):
         With `trust_first`, a server without any pin gets all its tools pinned. A difference seen for the first time is
         an entry (`definition.changed`).
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndedStep:
+    """How a step ended, as far as the agent may know."""
+
+    server: str
+    tool: str
+    outcome: str
+    """Empty while it is in flight."""
+    acted: str
+    rule: str
+    reason: str | None
+    said: str
+    """What the agent was told then; empty where that is not kept."""
+
+
+class Desk(Protocol):
+    """What the model may see of its own run, and do about it. Each method raises `PortError`."""
+
+    async def read_run(self, run_id: RunId) -> Run:
+        """Tell the run."""
+        ...
+
+    async def debts_of(self, run_id: RunId) -> Debts:
+        """Tell what its steps still owe."""
+        ...
+
+    async def declare_intent(self, run_id: RunId, text: str) -> Run:
+        """Keep what the agent says the run is for, as the agent's own words."""
+        ...
+
+    async def complete_run(self, run_id: RunId, *, by: str, refuse_unverified: bool) -> Completion:
+        """Complete it if nothing stands against that."""
+        ...
+
+    async def ended_step(self, run_id: RunId, no: int) -> EndedStep | None:
+        """Tell how one of its steps ended."""
         ...
 
 

@@ -16,6 +16,7 @@ from soothsayer_mcp.adapters.lazy import resolve
 from soothsayer_mcp.adapters.lines import MAX_FRAME
 from soothsayer_mcp.adapters.policy_files.problems import START, LoadErrors, Problem
 from soothsayer_mcp.adapters.system import config_folder
+from soothsayer_mcp.model.call import CONTROL
 from soothsayer_mcp.model.decision import Mode
 from soothsayer_mcp.model.json import Json, canonical, digest
 from soothsayer_mcp.ports import ServerIdentity
@@ -60,6 +61,8 @@ class Config:
     servers: tuple[ServerSpec, ...] = ()
     state: str | None = None
     run_id: str | None = None
+    control_tools: bool = False
+    """Whether the model has tools to ask about its own run."""
     explicit_run: bool = False
     """Whether a call that no run was named or opened for is refused."""
     durability: str = "strict"
@@ -123,7 +126,7 @@ def spec_of_command(
     unsafe_pass_all_env: bool = False,
 ) -> ServerSpec:
     """Make the one server of `proxy -- CMD ARGS`; without a name it gets one from its command."""
-    chosen = name or default_name(argv)
+    chosen = name or _but_ours(default_name(argv))
     reach = Launch(
         name=chosen,
         argv=tuple(argv),
@@ -138,7 +141,7 @@ def spec_of_url(url: str, *, name: str | None = None, headers: Mapping[str, str]
     """Make the one server of `proxy --url URL`; without a name it gets one from its host."""
     host = re.sub(r"^[a-z+]+://(?:[^/@]*@)?([^/:?#]*).*$", r"\1", url.lower())
     parts = [part for part in host.split(".") if part not in {"www", "mcp", "api"}]
-    chosen = name or _cleaned(parts[0] if parts else host)
+    chosen = name or _but_ours(_cleaned(parts[0] if parts else host))
     return ServerSpec(
         name=chosen, declared=name is not None, reach=Remote(name=chosen, url=url, headers=dict(headers or {}))
     )
@@ -178,6 +181,11 @@ _WITH_VALUE: Final = frozenset(
 """Options of those programs that take the next word."""
 _GENERIC: Final = frozenset({"", "mcp", "server", "mcp-server", "index", "main", "app", "src", "dist", "build", "cli"})
 _INTERPRETERS: Final = re.compile(r"(?:python|pypy)[0-9.]*w?|py|node|bun|deno|ruby|perl|tsx|ts-node|sh|bash|zsh")
+
+
+def _but_ours(name: str) -> str:
+    """A name made for a server; never the one that stands for our own tools."""
+    return "server" if name == CONTROL else name
 
 
 def default_name(argv: Sequence[str]) -> str:

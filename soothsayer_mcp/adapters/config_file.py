@@ -11,12 +11,13 @@ from soothsayer_mcp.adapters.config import FORMAT, START_TIMEOUT_S, Config, Remo
 from soothsayer_mcp.adapters.launch import Launch
 from soothsayer_mcp.adapters.policy_files.positions import Items, Node, Pair, Pairs, Scalar, read
 from soothsayer_mcp.adapters.policy_files.problems import START, LoadErrors, Mark, Problem, nearest
+from soothsayer_mcp.model.call import CONTROL
 from soothsayer_mcp.model.decision import Mode
 
 NAME: Final = re.compile(r"[a-z0-9-]{1,20}")
 """A server's name. Hosts put it before tool names, and the whole is cut at 64 characters by some."""
 
-_LATER: Final = frozenset({"probes", "tiers", "serve", "otel", "control_tools"})
+_LATER: Final = frozenset({"probes", "tiers", "serve", "otel"})
 _TOP: Final = (
     "soothsayer",
     "mode",
@@ -28,7 +29,7 @@ _TOP: Final = (
     "run",
     "trace",
     "limits",
-    "asks",
+    "control_tools",
 )
 _STDIO: Final = ("command", "args", "cwd", "env", "pass_env", "start_timeout", "disabled", "type")
 _HTTP: Final = ("url", "headers", "start_timeout", "disabled", "type")
@@ -97,6 +98,7 @@ class _Reading:
             servers=self.servers(top.get("mcpServers")),
             state=None if state is None else self.path(state),
             run_id=None if "id" not in run else self.filled(run["id"]),
+            control_tools=self.flag(top.get("control_tools")),
             explicit_run=self.word(run.get("bind"), ["auto", "explicit"], "auto") == "explicit",
             durability=self.word(trace.get("durability"), ["strict", "balanced", "relaxed"], usual.durability),
             trace_timeout_s=self.seconds(trace.get("timeout"), usual.trace_timeout_s),
@@ -267,6 +269,10 @@ class _Reading:
             if NAME.fullmatch(pair.key) is None:
                 near = re.sub(r"[^a-z0-9]+", "-", pair.key.lower()).strip("-")[:20].strip("-")
                 self.wrong(pair.mark, "name", f'"{pair.key}" is no server name: 1 to 20 of a-z, 0-9 and "-"', near)
+            elif pair.key == CONTROL:
+                self.wrong(
+                    pair.mark, "name", f'the name "{CONTROL}" is kept for our own tools; give the server another'
+                )
             spec = self.server(pair, alone=alone)
             if spec is not None:
                 specs.append(spec)

@@ -35,6 +35,7 @@ def schema() -> JsonObject:
         "state": text,
         "run": _section({"id": text, "bind": {"enum": ["auto", "explicit"]}}),
         "asks": _section({"expires": duration, "hold": duration, "notify": listed}),
+        "control_tools": {"type": "boolean"},
         "trace": _section(
             {"durability": {"enum": ["strict", "balanced", "relaxed"]}, "timeout": duration, "blob_max": size}
         ),

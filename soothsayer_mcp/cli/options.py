@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from soothsayer_mcp.cli.problems import Problem
+from soothsayer_mcp.model.call import CONTROL
 
 ColorWhen: TypeAlias = Literal["auto", "always", "never"]
 
@@ -116,6 +117,11 @@ PROXY: tuple[Option, ...] = (
     ),
     Option(names=("--intent",), field="intent", metavar="TEXT", help="What the work is for, in a person's words."),
     Option(names=("--run",), field="run", metavar="ID", help="The run that the calls belong to."),
+    Option(
+        names=("--control-tools",),
+        field="control_tools",
+        help="Give the model tools to ask about its own run; without a server they are all there is.",
+    ),
     Option(names=("--url",), field="url", metavar="URL", help="Govern a remote server instead of a command."),
     Option(
         names=("--header-env",),
@@ -175,6 +181,7 @@ class ProxyOptions:
     pass_env: tuple[str, ...] = ()
     intent: str | None = None
     run: str | None = None
+    control_tools: bool = False
     url: str | None = None
     header_env: tuple[tuple[str, str], ...] = ()
     """Header and the environment variable that holds its value."""
@@ -298,6 +305,8 @@ def proxy_options(given: Given, command: tuple[str, ...], environ: Mapping[str, 
     headers = tuple(_header(text) for text in given.values.get("header_env", []))
     if url is not None and command:
         raise usage("give either a command after `--` or --url, not both")
+    if given.values.get("name", [""])[-1] == CONTROL:
+        raise usage(f'the name "{CONTROL}" is kept for our own tools', fix="give the server another")
     if headers and url is None:
         raise usage("--header-env is for a remote server", fix="add --url")
     if (given.values.get("pass_env") or given.flags.get("unsafe_pass_all_env")) and url is not None:
@@ -312,6 +321,7 @@ def proxy_options(given: Given, command: tuple[str, ...], environ: Mapping[str, 
         pass_env=tuple(given.values.get("pass_env", [])),
         intent=read.text(_BY_FIELD["intent"]),
         run=read.text(_BY_FIELD["run"]),
+        control_tools="control_tools" in given.flags,
         url=url,
         header_env=headers,
         durability=read.durability(),

@@ -56,6 +56,8 @@ def plan(options: ProxyOptions, environ: Mapping[str, str] = os.environ) -> Plan
         changes["mode"] = Mode(options.mode)
     if options.durability is not None:
         changes["durability"] = options.durability
+    if options.control_tools:
+        changes["control_tools"] = True
     config = dataclasses.replace(config, **changes)
     return Plan(
         config=config,
@@ -87,11 +89,13 @@ def _config(options: ProxyOptions, environ: Mapping[str, str]) -> Config:
         spec = spec_of_url(options.url, name=options.name, headers=_headers(options, environ))
         return _around(options, environ, spec)
     file = find_config(options.config, environ=environ)
+    if file is None and options.control_tools:
+        return Config(workspace=workspace_without_config())
     if file is None:
         text = "there is nothing to govern: no command after `--`, no --url and no configuration"
         raise Problem(text, id="usage", fix="try `soothsayer proxy -- CMD ARGS...` or `-c soothsayer.yaml`")
     config = load(file, environ=environ)
-    if not config.servers:
+    if not config.servers and not (options.control_tools or config.control_tools):
         raise Problem("the configuration names no servers", id="config-servers", where=str(file))
     return config
 

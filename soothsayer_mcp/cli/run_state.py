@@ -1,14 +1,15 @@
-"""`run open`, `pause`, `resume`, `stop`: what people decide about runs; live proxies see it within a second."""
+"""`run open` and what ends or holds a run: what people decide about runs. Live proxies see it within a second."""
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol, TypeAlias, cast
 
 import click
 
 from soothsayer_mcp.adapters.lazy import resolve
+from soothsayer_mcp.adapters.policy_files.positions import Pairs, Scalar, examine
 from soothsayer_mcp.adapters.store.sqlite import SqliteStore
 from soothsayer_mcp.adapters.system import account
 from soothsayer_mcp.cli.command import command
@@ -17,6 +18,7 @@ from soothsayer_mcp.cli.output import Output
 from soothsayer_mcp.cli.problems import Problem
 from soothsayer_mcp.cli.state import complete_run, open_reader, state_dir
 from soothsayer_mcp.console import documents
+from soothsayer_mcp.console.text import escape
 from soothsayer_mcp.model.call import Client, RunId
 from soothsayer_mcp.model.failure import Reason
 from soothsayer_mcp.model.run import DeclaredBy, Intent, RunBinding, RunScope, RunState
@@ -95,6 +97,57 @@ def run_resume(output: Output, run: str, reason: str) -> int:  # noqa: D103 - se
 @click.option("--now", is_flag=True, help="Cancel the calls in flight too; after 5 s they count as unknown.")
 def run_stop(output: Output, run: str, reason: str, *, now: bool) -> int:  # noqa: D103 - see run_open
     return _change(output, run, RunState.STOPPED, reason, halt=now)
+
+
+@command(
+    "run complete",
+    more=(
+        "It is refused, with a list of what is missing, while calls are in flight or unsettled, questions are open, or"
+        " checks that are owed are not kept. --failed ends the run as failed whatever is missing."
+    ),
+)
+@by_id
+@why
+@click.option("--failed", is_flag=True, help="End it as failed instead.")
+def run_complete(output: Output, run: str, reason: str, *, failed: bool) -> int:  # noqa: D103 - see run_open
+    if failed:
+        return _change(output, run, RunState.FAILED, reason)
+    with open_reader(output.settings) as reader:
+        name = reader.find_run(run)
+        refuse = _refuses_unverified(reader.policy_sources(reader.run(name).run.policy))
+    store = SqliteStore.open(state_dir(output.settings), about=ABOUT)
+    try:
+        done = store.complete_now(RunId(name), by=account().id, refuse_unverified=refuse)
+    except PortError as error:
+        if error.reason is not Reason.RUN_CLOSED:
+            raise
+        raise Problem(f"run {error.summary}", id="run-state", exit=Exit.NO) from error
+    finally:
+        store.close()
+    unverified = [f"{name[:4]}.{no}" for no in done.unverified]
+    if output.as_json:
+        with open_reader(output.settings) as reader:
+            told = documents.run(reader.run(name).run)
+        output.document({"run": told, "missing": [*done.missing], "unverified": [*unverified]})
+    elif done.missing:
+        output.text("".join(f"{escape(what)}\n" for what in done.missing))
+        output.remark(f"run {name[:4]} is not completed: {len(done.missing)} missing")
+    else:
+        output.remark(f"run {name[:4]} is completed")
+        if unverified:
+            output.remark(f"nothing checked these steps, which did more than read: {', '.join(unverified)}")
+    return Exit.NO if done.missing else Exit.DONE
+
+
+def _refuses_unverified(sources: Mapping[str, str]) -> bool:
+    """Whether the policy of the run, as it is on record, wants every write to be checked."""
+    for path, text in sources.items():
+        tree, _ = examine(text.encode(), path)
+        complete = None if tree is None else tree.get("complete")
+        stated = complete.get("unverified") if isinstance(complete, Pairs) else None
+        if isinstance(stated, Scalar) and stated.value == "refuse":
+            return True
+    return False
 
 
 class _Configured(Protocol):

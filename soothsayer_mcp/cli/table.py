@@ -92,6 +92,12 @@ COMMANDS: tuple[Row, ...] = (
     Row(words="run resume", section="runs", help="Take calls again.", runs=f"{_CLI}.run_state:run_resume"),
     Row(words="run stop", section="runs", help="Take no more calls, ever.", runs=f"{_CLI}.run_state:run_stop"),
     Row(
+        words="run complete",
+        section="runs",
+        help="End a run as done, if nothing is missing.",
+        runs=f"{_CLI}.run_state:run_complete",
+    ),
+    Row(
         words="trace verify",
         section="trace",
         help="Check the record: hashes, chains, meaning.",
@@ -150,7 +156,7 @@ COMMANDS: tuple[Row, ...] = (
 
 GROUPS: dict[str, str] = {
     "hosts": "Hosts: the applications whose servers are governed.",
-    "run": "Runs: pieces of work, each with its steps. They are opened, paused, resumed and stopped here.",
+    "run": "Runs: pieces of work, each with its steps. They are opened, paused, resumed, stopped and completed here.",
     "trace": "The record: check it, question it.",
     "policy": "The rules: check them, explain them.",
     "pins": "Tool definitions as they were accepted.",

@@ -37,6 +37,7 @@ from soothsayer_mcp.model.json import Json, canonical
 from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.ports import Connect, Note
 from soothsayer_mcp.proxy.connection import Surroundings
+from soothsayer_mcp.proxy.control import ControlTools
 from soothsayer_mcp.proxy.downstream import Limits, ServerEntry
 from soothsayer_mcp.proxy.fleet import Fleet
 from soothsayer_mcp.proxy.people import AskSettings
@@ -117,8 +118,9 @@ async def _relay(
         for spec in config.servers
     ]
     fleet = Fleet(entries, clock=clock, ids=ids, limits=limits)
+    tools = ControlTools(fleet, store, lambda: policies.current().run_rules) if config.control_tools else fleet
     governor = Governor(
-        policy=policies.current, store=store, tools=fleet, look=look, call_timeout_s=config.call_timeout_s
+        policy=policies.current, store=store, tools=tools, look=look, call_timeout_s=config.call_timeout_s
     )
     around = Surroundings(
         store=store,
@@ -130,6 +132,7 @@ async def _relay(
         ids=ids,
         log=say,
         named_run=prepared.run,
+        control_tools=config.control_tools,
         explicit_run=config.explicit_run,
         intent=prepared.intent,
         limits=limits,

@@ -41,6 +41,8 @@ class Cause(StrEnum):
     UNDO = "undo"
     PROBE = "probe"
     SELFTEST = "selftest"
+    CONTROL = "control"
+    """The model asks about its own run, through a tool of ours."""
 
 
 class PinState(StrEnum):

@@ -80,6 +80,8 @@ class RunRules:
     """After how long without a call an automatic run ends."""
     abandon_s: float | None = None
     """After how long a paused run fails; `None`: never."""
+    refuse_unverified: bool = False
+    """Whether a run is not completed while something was changed that nothing checked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +165,32 @@ class Run:
     """What it was opened for; `None` when it is limited to nothing."""
     halted: bool = False
     """Whether it was stopped at once: calls in flight are cancelled."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Debts:
+    """What the steps of a run still owe; steps by their numbers."""
+
+    in_flight: tuple[int, ...] = ()
+    unsettled: tuple[int, ...] = ()
+    """It is not known whether they happened."""
+    asked: tuple[int, ...] = ()
+    """A question about them is open."""
+    unkept: tuple[tuple[int, str, str], ...] = ()
+    """Step, check, and the answer that was given last, where that is not `kept`."""
+    unverified: tuple[int, ...] = ()
+    """They did more than read and nothing checked them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """What became of the wish to complete a run."""
+
+    state: RunState
+    missing: tuple[str, ...]
+    """What stands against it; empty when it is completed."""
+    unverified: tuple[int, ...] = ()
+    """Steps that did more than read and that nothing checked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

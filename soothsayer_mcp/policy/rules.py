@@ -9,7 +9,7 @@ from itertools import islice
 from typing import TypeAlias
 
 from soothsayer_mcp.model.ask import AskTerms
-from soothsayer_mcp.model.call import Cause, Does, PinState, Principal, ToolDefinition
+from soothsayer_mcp.model.call import CONTROL, Cause, Does, PinState, Principal, ToolDefinition
 from soothsayer_mcp.model.decision import Decision, Effect, Mode
 from soothsayer_mcp.model.entry import PayloadMode
 from soothsayer_mcp.model.facts import NO_QUESTIONS, Questions, Reads, ValueQuestion
@@ -365,9 +365,14 @@ class ScopeCandidates:
     cell: Cell
     sight: Sight
 
+    own: bool = False
+    """Whether it is a tool of ours, by which the model asks about its own run."""
+
     @property
     def default(self) -> Effect | None:
         """What holds where no rule decides; `None` leaves it to others."""
+        if self.own:
+            return Effect.ALLOW if self.scope.kind.may_permit else None
         effect = self.scope.defaults[self.cell]
         # Nobody can be asked about a request that is no tool call.
         return Effect.DENY if effect is Effect.ASK and self.cell is Cell.CHECKED else effect
@@ -542,7 +547,11 @@ class Policy:
             sight = Sight(values=values, weights=tuple(weighed), sinks=sinks)
             prepared = tuple(self._prepare(rule, place, sight) for rule in scope.rules if rule.concerns(subject))
             cell = Cell.CHECKED if tool is None else Cell.READ if does == _ONLY_READ else Cell.OTHER
-            settled.append(ScopeCandidates(scope=scope, does=does, prepared=prepared, cell=cell, sight=sight))
+            settled.append(
+                ScopeCandidates(
+                    scope=scope, does=does, prepared=prepared, cell=cell, sight=sight, own=server == CONTROL
+                )
+            )
         speaking = next((one for one in reversed(settled) if one.scope.kind.may_permit), settled[-1])
         every_one = [*terms, *(prepared for one in settled for prepared in one.prepared)]
         tests = tuple(test for prepared in every_one for test in prepared.arguments if test.paths)
@@ -594,6 +603,8 @@ class Policy:
         does = frozenset[str]().union(*(label.does for label in labels))
         if tool is None:
             return does
+        if server == CONTROL:
+            return does or _ONLY_READ
         if not does:
             vouched = any(server in scope.trusted for scope in scopes)
             reads = vouched and tool.annotations.get("readOnlyHint") is True

@@ -6,7 +6,7 @@ from typing import TypeAlias
 import anyio
 
 from soothsayer_mcp.governor import Governor, Unrecorded
-from soothsayer_mcp.model.call import Cause, Client, Proposal, RunId, ToolDefinition
+from soothsayer_mcp.model.call import CONTROL, Cause, Client, Proposal, RunId, ToolDefinition
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.json import JsonObject, compact
 from soothsayer_mcp.model.outcome import Returned
@@ -17,6 +17,7 @@ from soothsayer_mcp.ports import Call, PortError
 from soothsayer_mcp.proxy import answers
 from soothsayer_mcp.proxy.asking import Asking, InvalidStateError, Retry
 from soothsayer_mcp.proxy.connection import SHOWN, HostConnection, quoted
+from soothsayer_mcp.proxy.control import BY_NAME, ControlTool, is_control_name
 from soothsayer_mcp.proxy.crew import Crew
 from soothsayer_mcp.proxy.downstream import Downstream
 from soothsayer_mcp.proxy.gate import Gate
@@ -193,7 +194,8 @@ class Calls:
         client = connection.client_of(request)
         run_id = await self._run(frame, client, policy, flaws)
         retry = request.retry = None if self._asking is None else self._asking.retry_of(request, run_id)
-        server, name = self._owner(params, flaws)
+        control = self._control(params)
+        server, name = (None, control.name) if control is not None else self._owner(params, flaws)
         full = server is not None and server.full
         if server is not None:
             if full:
@@ -202,19 +204,22 @@ class Calls:
             proposed.server = server
             server.calls_in_flight += 1
         # A full server may be one that answers nothing: the refusal waits for no list of it.
-        tool = None if full else await self._tool(request, server, name, policy, flaws)
+        if control is not None:
+            tool = control.definition
+        else:
+            tool = None if full else await self._tool(request, server, name, policy, flaws)
         arguments = self._arguments(params, tool, flaws)
         if server is not None:
             request.servers = (server.name,)
         return ProposedStep(
             id=connection.ids.step(),
             run_id=run_id,
-            cause=Cause.AGENT,
+            cause=Cause.AGENT if control is None else Cause.CONTROL,
             principal=connection.principal,
             client=client,
             tool=tool,
             proposal=Proposal(
-                server="" if server is None else server.name,
+                server=CONTROL if control is not None else "" if server is None else server.name,
                 tool=name,
                 arguments=arguments,
                 raw_arguments=frame.slice(("params", "arguments")) or b"",
@@ -258,6 +263,11 @@ class Calls:
             flaws.append(failure)
         return run_id
 
+    def _control(self, params: JsonObject) -> ControlTool | None:
+        """The tool of ours that is called, where the model has them; no server's tool has such a name then."""
+        name = params.get("name")
+        return BY_NAME.get(name) if self._connection.control_tools and isinstance(name, str) else None
+
     def _owner(self, params: JsonObject, flaws: list[Failure]) -> tuple[Downstream | None, str]:
         fleet = self._connection.fleet
         shown = params.get("name")
@@ -274,6 +284,9 @@ class Calls:
         self, request: HostRequest, server: Downstream | None, name: str, policy: Policy, flaws: list[Failure]
     ) -> ToolDefinition | None:
         if server is None or not isinstance((request.frame.params or {}).get("name"), str):
+            return None
+        if self._connection.control_tools and self._connection.fleet.only is server and is_control_name(name):
+            flaws.append(unknown_tool(name))
             return None
         try:
             tool = await self._books.of(server).find(

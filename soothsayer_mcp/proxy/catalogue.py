@@ -1,6 +1,6 @@
 """The lists of several servers, answered as one: whole items in the order of the configuration, bytes as they came."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from soothsayer_mcp.model.decision import Effect, Mode
 from soothsayer_mcp.policy.decide import visible
@@ -35,8 +35,11 @@ READ_BY = {ListKind.PROMPTS: ("prompts/get", "name"), ListKind.RESOURCES: ("reso
 class Catalogue:
     """The rows of the lists, for several servers."""
 
-    def __init__(self, connection: HostConnection, books: Books, gate: Gate) -> None:
-        """Filter by the policy in force when an answer is made."""
+    def __init__(
+        self, connection: HostConnection, books: Books, gate: Gate, *, own_tools: Callable[[], Sequence[bytes]]
+    ) -> None:
+        """Filter by the policy in force when an answer is made; `own_tools` are listed after those of the servers."""
+        self._own_tools = own_tools
         self._connection = connection
         self._books = books
         self._gate = gate
@@ -46,7 +49,8 @@ class Catalogue:
         """Make the one answer."""
         connection = self._connection
         servers = [server for server in connection.fleet if server.can(SUBJECTS[kind])]
-        if not servers:
+        own = self._own_tools() if kind is ListKind.TOOLS else ()
+        if not servers and not own:
             return replies.error(request.id, Code.METHOD_NOT_FOUND, "No server offers such a list.")
         if "cursor" in (request.frame.params or {}):
             return replies.error(request.id, Code.INVALID_PARAMS, "There is no such cursor: all is on one page.")
@@ -57,9 +61,9 @@ class Catalogue:
         return merge.list_answer(
             request.frame,
             kind,
-            [item.shown_raw for item in shown],
+            [*(item.shown_raw for item in shown), *own],
             pages=[page for server in servers for page in pages.get(server.name, ())],
-            cut=len(shown) < len(items) or len(pages) < len(servers),
+            cut=bool(own) or len(shown) < len(items) or len(pages) < len(servers),
             server_info=SERVER_INFO if request.stateless else None,
         )
 

@@ -66,6 +66,8 @@ class Surroundings:
     ids: Ids
     log: Callable[[str], None]
     named_run: str = ""
+    control_tools: bool = False
+    """Whether the model has tools to ask about its own run."""
     explicit_run: bool = False
     """Whether a call that no run was named or opened for is refused."""
     intent: Intent | None = None
@@ -90,6 +92,7 @@ class HostConnection:
         self.ids = around.ids
         self.log = around.log
         self.named_run = around.named_run
+        self.control_tools = around.control_tools
         self.explicit_run = around.explicit_run
         self.intent = around.intent
         self.limits = around.limits

@@ -9,10 +9,11 @@ from soothsayer_mcp.policy.decide import visible
 from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.ports import Note, PortError
 from soothsayer_mcp.proxy.catalogue import READ_BY, Catalogue
-from soothsayer_mcp.proxy.connection import COMPLETE, HostConnection, mended
+from soothsayer_mcp.proxy.connection import COMPLETE, SERVER_INFO, HostConnection, mended
+from soothsayer_mcp.proxy.control import TABLE, is_control_name
 from soothsayer_mcp.proxy.downstream import Downstream
 from soothsayer_mcp.proxy.gate import Gate
-from soothsayer_mcp.proxy.merge import ListKind
+from soothsayer_mcp.proxy.merge import ListKind, list_answer
 from soothsayer_mcp.proxy.owed import HostRequest
 from soothsayer_mcp.proxy.paging import next_cursor
 from soothsayer_mcp.proxy.pins import Books, Item, ListUnreadableError, ToolBook, items_of
@@ -31,7 +32,8 @@ class Lists:
         self._connection = connection
         self._books = books
         self._gate = gate
-        self._catalogue = Catalogue(connection, books, gate)
+        self._shadowed: set[tuple[str, str]] = set()
+        self._catalogue = Catalogue(connection, books, gate, own_tools=self._own_tools)
 
     def tools(self, request: HostRequest) -> None:
         """`tools/list`: the tools that are not denied for certain, by the decision function that calls go through."""
@@ -43,7 +45,8 @@ class Lists:
 
         def then(answer: Frame) -> bytes | None:
             if answer.kind is FrameKind.ERROR:
-                return answer.raw
+                own = self._own_tools()
+                return self._only_own(request, own) if own and _has_no_tools(answer) else answer.raw
             self._connection.spawn(self._show_tools, request, server, answer, edition)
             return None
 
@@ -86,13 +89,41 @@ class Lists:
             # The page shows something else than what was compared: the list changed under it.
             book.void()
             await book.read(policy=policy, envelope=envelope)
-        if policy.mode is Mode.OBSERVE:
+        own = self._own_tools() if next_cursor(answer) is None else ()
+        if policy.mode is Mode.OBSERVE and not self._connection.control_tools:
             return mended(answer, request)
+        if self._connection.control_tools:
+            self._report_shadowed(server, items)
         keep = [at for at, item in enumerate(items) if item is not None and self._sees(policy, book, item)]
         hides = len(keep) < len(items) or not all(self._sees(policy, book, item) for item in book.items)
-        return self._cut(request, server, answer, "tools", keep=keep, of=len(items), hides=hides)
+        return self._cut(request, server, answer, "tools", keep=keep, of=len(items), hides=hides, extra=own)
+
+    def _report_shadowed(self, server: Downstream, items: Sequence[Item | None]) -> None:
+        """Nothing is left out in silence; each once."""
+        for item in items:
+            if item is not None and is_control_name(item.name) and (server.name, item.name) not in self._shadowed:
+                self._shadowed.add((server.name, item.name))
+                self._connection.log(f"{server.name}: tool {item.name!a} is not shown: a tool of ours has its name")
+
+    def _own_tools(self) -> tuple[bytes, ...]:
+        """The control tools that policy shows, where the model has them; on the last page of every list."""
+        connection = self._connection
+        if not connection.control_tools:
+            return ()
+        policy = connection.policies.current()
+        made = [tool.definition for tool in TABLE]
+        return tuple(tool.raw for tool in made if visible(policy, tool, connection.principal))
+
+    def _only_own(self, request: HostRequest, own: Sequence[bytes]) -> bytes:
+        """The list where the server has none."""
+        stateless = SERVER_INFO if request.stateless else None
+        return list_answer(request.frame, ListKind.TOOLS, own, pages=(), cut=True, server_info=stateless)
 
     def _sees(self, policy: Policy, book: ToolBook, item: Item) -> bool:
+        if self._connection.control_tools and is_control_name(item.name):
+            return False
+        if policy.mode is Mode.OBSERVE:
+            return True
         tool = book.listed(item)
         return tool is not None and visible(policy, tool, self._connection.principal)
 
@@ -154,13 +185,15 @@ class Lists:
         keep: Sequence[int],
         of: int,
         hides: bool,
+        extra: Sequence[bytes] = (),
     ) -> bytes:
         """Take whole elements out. What policy shapes is nobody else's to cache, on every page of it."""
         edits: list[Edit] = []
         result = answer.result
         assert isinstance(result, dict)
+        if len(keep) < of or extra:
+            edits.append(Items(("result", member), keep, extra))
         if len(keep) < of:
-            edits.append(Items(("result", member), keep))
             self._note_hidden(request, server, of - len(keep))
         if hides and result.get("cacheScope", "private") != "private":
             edits.append(PRIVATE)
@@ -183,6 +216,11 @@ class Lists:
                 },
             )
         )
+
+
+def _has_no_tools(answer: Frame) -> bool:
+    code = answer.error.get("code") if isinstance(answer.error, dict) else None
+    return code == Code.METHOD_NOT_FOUND
 
 
 def values_of(answer: Frame, member: str) -> Sequence[Json]:

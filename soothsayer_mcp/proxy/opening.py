@@ -15,12 +15,17 @@ from soothsayer_mcp.proxy.owed import HostRequest
 from soothsayer_mcp.proxy.pins import Books
 from soothsayer_mcp.wire import replies
 from soothsayer_mcp.wire.codes import Code
-from soothsayer_mcp.wire.eras import BATCH_VERSION
-from soothsayer_mcp.wire.frame import Frame, FrameKind, Replace
+from soothsayer_mcp.wire.eras import BATCH_VERSION, META_SERVER_INFO, STATELESS_VERSION
+from soothsayer_mcp.wire.frame import Frame, FrameKind, Insert, Replace
 from soothsayer_mcp.wire.strict import read_server
 
 OPENING_BOUND_S = 8.0
 """How long several servers may take to open; hosts give up at 10 s."""
+_ALONE: Final = (
+    b'{"resultType":"complete","supportedVersions":%b,"capabilities":{"tools":{}},"ttlMs":0,"cacheScope":"private",'
+    b'"_meta":{"%b":%b}}'
+) % (compact([STATELESS_VERSION]), META_SERVER_INFO.encode(), SERVER_INFO)
+"""What is discovered where there is no server: our own tools."""
 LISTS: Final = ("tools", "prompts", "resources")
 
 
@@ -63,6 +68,7 @@ class Opening:
             if answer.kind is FrameKind.RESULT:
                 self._take_initialize(only, answer)
                 connection.version = _version(answer)
+                return self._with_tools(answer)
             return answer.raw
 
         connection.pass_on(request, only, then=then)
@@ -83,7 +89,16 @@ class Opening:
         if only is None:
             self._connection.spawn(self._discover_all, request)
         else:
-            self._connection.pass_on(request, only)
+            self._connection.pass_on(request, only, then=self._discovered)
+
+    def _discovered(self, answer: Frame) -> bytes:
+        return self._with_tools(answer) if answer.kind is FrameKind.RESULT else answer.raw
+
+    def _with_tools(self, answer: Frame) -> bytes:
+        """An opening that promises tools, where the server has none and the model has ours."""
+        if not self._connection.control_tools or "tools" in _capabilities(answer):
+            return answer.raw
+        return answer.edited(Insert(("result", "capabilities"), "tools", b"{}"))
 
     def ping(self, request: HostRequest) -> None:
         """`ping`: the one server answers itself; for several the proxy does."""
@@ -130,13 +145,13 @@ class Opening:
         self._answered = True
         openings = self._openings()
         missing = ", ".join(server.name for server in connection.fleet if server.name not in self._results)
-        if not openings:
+        if not openings and len(connection.fleet):
             request.answer(replies.error(request.id, Code.INTERNAL_ERROR, f"No server answered: {missing}."))
             return
         if missing:
             connection.log(f"left out until they are ready: {missing}")
         result = merge.initialize_result(openings, asked=version, server_info=SERVER_INFO, carries=_carries)
-        answer = merge.answer(request.frame, result)
+        answer = self._with_tools(read_server(merge.answer(request.frame, result)))
         connection.version = _version(read_server(answer))
         request.answer(answer)
 
@@ -152,6 +167,9 @@ class Opening:
 
     async def _discover_all(self, request: HostRequest) -> None:
         fleet = self._connection.fleet
+        if not len(fleet):
+            request.answer(merge.answer(request.frame, _ALONE))
+            return
         found = await self._ask_the_same(list(fleet), request)
         openings = [
             merge.Opening(server=server.name, frame=found[server.name])
@@ -168,7 +186,7 @@ class Opening:
             self._results[server.name] = found[server.name]
             server.discovered = True
             server.capabilities = _capabilities(found[server.name])
-        request.answer(merge.answer(request.frame, result))
+        request.answer(self._with_tools(read_server(merge.answer(request.frame, result))))
 
     async def _set_level_of_all(self, request: HostRequest) -> None:
         logging = [server for server in self._connection.fleet if server.can("logging")]

@@ -4,8 +4,10 @@ from soothsayer_mcp.model.failure import Failure, Reason
 from soothsayer_mcp.model.run import Run, RunState
 
 
-def refuse_unless_open(run: Run) -> Failure | None:
-    """Refuse every call of a run that takes none."""
+def refuse_unless_open(run: Run, *, asks: bool = False) -> Failure | None:
+    """Refuse every call of a run that takes none, but what the model `asks` about its own run."""
+    if asks:
+        return None
     because = f" ({run.why})" if run.why else ""
     match run.state:
         case RunState.OPEN:

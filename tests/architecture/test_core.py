@@ -107,16 +107,13 @@ LATER: dict[str, tuple[StrEnum, ...]] = {
         ObligationKind.UNDO,
         Cause.UNDO,
     ),
-    "approvals": (
-        Kind.GRANT_REVOKED,
-    ),
+    "approvals": (Kind.GRANT_REVOKED,),
     "settling of unknowns": (Reason.DUPLICATE_CALL, Kind.STEP_SETTLED),
     "runs with scope, budgets and completion": (
         Reason.HELD,
         Reason.BUDGET_SPENT,
         Reason.DEBT_LIMIT,
         Reason.REPEAT_LIMIT,
-        DeclaredBy.AGENT,
     ),
     "large and masked results": (Reason.RESULT_TOO_BIG, ObligationKind.REDACT),
     "segments, erasure and keys of the trace": (

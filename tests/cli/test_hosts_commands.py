@@ -163,7 +163,7 @@ def test_what_a_person_chose_goes_with_every_entry(run: Soothsayer, home: Path) 
     args = json.loads(file.read_bytes())["mcpServers"]["a"]["args"]
     assert args == [
         "proxy", "--name", "a", "--mode", "enforce", "--policy", str(policy), "--state", str(state),
-        "--pass-env", "TOKEN", "--", "x",
+        "--control-tools", "--pass-env", "TOKEN", "--", "x",
     ]  # fmt: skip
 
 

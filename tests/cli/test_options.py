@@ -65,7 +65,6 @@ INVALID: list[list[str]] = [
     ["--url", "https://x.test", "--pass-env", "A"],
     ["--name="],
     ["--color", "never"],
-    ["--control-tools"],
     ["-"],
     ["--pass-env", "A", "x"],
 ]

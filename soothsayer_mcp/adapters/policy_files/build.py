@@ -129,17 +129,21 @@ def build(
         payload_mode=_payload_mode([word for scope in filled for word in _list_of_texts(scope.get("payloads", []))]),
         sources=sources,
         watch=watch,
-        run_rules=_run_rules([said for scope in filled for said in _maps(scope, "run")]),
+        run_rules=_run_rules(
+            [said for scope in filled for said in _maps(scope, "run")],
+            [said for scope in filled for said in _maps(scope, "complete")],
+        ),
     )
 
 
-def _run_rules(said: Sequence[Form]) -> RunRules:
+def _run_rules(said: Sequence[Form], complete: Sequence[Form]) -> RunRules:
     """What the highest scope says of idleness holds; the shortest time after which a paused run is given up holds."""
     idle = next((value for form in said if isinstance(value := form.get("idle"), int)), None)
     abandoned = [value for form in said if isinstance(value := form.get("abandon_after"), int)]
     return RunRules(
         idle_s=RunRules().idle_s if idle is None else idle / 1000,
         abandon_s=min(abandoned) / 1000 if abandoned else None,
+        refuse_unverified=any(form.get("unverified") == "refuse" for form in complete),
     )
 
 

@@ -389,7 +389,7 @@ class RuleDocument(Document):
     except_: _ToolGlobs = Field(default=[], alias="except")
     does: Annotated[list[_DoesOrNot], _Many, _AtLeastOne] = []
     who: WhoMatcher = Field(default=cast("WhoMatcher", None))
-    cause: Annotated[list[Literal["agent", "undo", "probe", "selftest"]], _Many, _AtLeastOne] = []
+    cause: Annotated[list[Literal["agent", "undo", "probe", "selftest", "control"]], _Many, _AtLeastOne] = []
     pin: Annotated[list[Literal["pinned", "new", "changed", "shadowed"]], _Many, _AtLeastOne] = []
     args: Annotated[
         dict[Annotated[str, AfterValidator(_argument_key)], Annotated[Matchers, BeforeValidator(_as_matchers)]],
@@ -507,6 +507,14 @@ class RunDocument(Document):
     abandon_after: Annotated[int, BeforeValidator(_milliseconds)] = 0
 
 
+class CompleteDocument(Document):
+    """What has to hold before a run is completed, beside its own checks."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"require"})
+
+    unverified: Literal["list", "refuse"] = "list"
+
+
 class UseDocument(Document):
     """Another policy whose rules and labels join."""
 
@@ -530,7 +538,7 @@ def _as_use(value: object) -> object:
 class PolicyDocument(Document):
     """A whole file."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"roles", "budgets", "complete", "next"})
+    later: ClassVar[frozenset[str]] = frozenset({"roles", "budgets", "next"})
 
     soothsayer: Literal["policy/v1"]
     name: Annotated[str, _matching(_NAME, "policy name: a small letter, then letters, digits and -, at most 40")]
@@ -549,6 +557,7 @@ class PolicyDocument(Document):
     methods: MethodsDocument = Field(default=cast("MethodsDocument", None))
     trace: TraceDocument = Field(default=cast("TraceDocument", None))
     run: RunDocument = Field(default=cast("RunDocument", None))
+    complete: CompleteDocument = Field(default=cast("CompleteDocument", None))
 
 
 def check(tree: Pairs, file: str) -> tuple[JsonObject, list[Problem]]:

@@ -16,15 +16,20 @@ from soothsayer_mcp.adapters.policy_files.places import PACKAGED_NAME, Request, 
 from soothsayer_mcp.adapters.policy_files.positions import Pairs, examine, mark_of
 from soothsayer_mcp.adapters.policy_files.positions import Path as Way
 from soothsayer_mcp.adapters.policy_files.problems import START, LoadErrors, Mark, Problem, nearest
+from soothsayer_mcp.model.call import CONTROL
 from soothsayer_mcp.model.decision import Effect
 from soothsayer_mcp.model.json import Json, JsonObject, canonical
 from soothsayer_mcp.policy.lint import flaws
 from soothsayer_mcp.policy.match import parse_key
 from soothsayer_mcp.policy.paths import component
 from soothsayer_mcp.policy.rules import MESSAGE, Rule
+from soothsayer_mcp.proxy.control import TABLE
 
 JUDGES = ("cel-expr-python", "google-re2", "idna", "jsonschema-rs")
 """Libraries whose versions are part of what a policy means."""
+
+
+_OURS: Mapping[str, frozenset[str] | None] = {tool.name: frozenset(tool.takes) for tool in TABLE}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -55,7 +60,7 @@ def gather(
     known_tools: Mapping[str, Mapping[str, frozenset[str] | None]] | None,
 ) -> Gathered:
     """Read, check and join. Raises `LoadErrors` with everything that is wrong."""
-    reader = _Gatherer(known_servers=known_servers, known_tools=known_tools or {})
+    reader = _Gatherer(known_servers=known_servers, known_tools={**(known_tools or {}), CONTROL: _OURS})
     scopes = [reader.scope(request) for request in requests]
     reader.check_together()
     if reader.problems:
@@ -277,7 +282,7 @@ class _Gatherer:
         server, _, tool = text.partition(".")
         mark = file.mark(*way)
         if self.known_servers is not None and not set("*?") & set(server):
-            servers = self.known_servers | _servers(file)
+            servers = self.known_servers | _servers(file) | {CONTROL}
             if server not in servers:
                 near = nearest(server, servers)
                 self.add(file.path, mark, "server", f'no server is called "{server}"', near)
@@ -378,6 +383,7 @@ def _joined(kind: str, files: Sequence[_File], rules: Sequence[JsonObject]) -> J
         "rules": list(rules),
         "pins": [pins for file in files if (pins := file.form.get("pins"))],
         "arguments": [stated for file in files if (stated := file.form.get("arguments"))],
+        "complete": [stated for file in files if (stated := file.form.get("complete"))],
         "run": [stated for file in files if (stated := file.form.get("run"))],
         "methods": [methods for file in tops if (methods := file.form.get("methods"))],
         "payloads": [trace["payloads"] for file in files if isinstance(trace := file.form.get("trace"), Mapping)],

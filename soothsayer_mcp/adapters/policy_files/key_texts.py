@@ -39,6 +39,10 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
         "methods": "Methods of the protocol that have no row of their own.",
         "trace": "How much the record keeps of arguments and results.",
         "run": "When a run of this policy ends by itself.",
+        "complete": "What has to hold before a run is completed, beside the checks that its steps owe.",
+    },
+    "CompleteDocument": {
+        "unverified": "list: what was changed and not checked is listed; refuse: the run is not completed for it.",
     },
     "RunDocument": {
         "idle": "How long an automatic run may be without a call and still take the next one.",

@@ -75,7 +75,7 @@ _UPDATED = (
 _UPDATE_RUN = f"UPDATE runs SET {', '.join(f'{name}=?' for name in _UPDATED)} WHERE id=?"  # noqa: S608 - names of ours
 _SELECT_INTENT = (
     "SELECT p.text FROM payloads p JOIN entries e ON e.writer = p.writer AND e.seq = p.seq"
-    " WHERE e.run = ? AND e.kind = 'run.opened' AND p.part = 'intent'"
+    " WHERE e.run = ? AND e.no IS NULL AND p.part IN ('intent', 'text') ORDER BY e.pos LIMIT 1"
 )
 
 

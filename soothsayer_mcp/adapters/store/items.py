@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 from soothsayer_mcp.adapters.store.asks import is_spent, load_ask, spending_key
 from soothsayer_mcp.adapters.store.batch import Batch, RunRow, scope_text
+from soothsayer_mcp.adapters.store.debts import load_debts
 from soothsayer_mcp.adapters.store.marks import deny_marks, end_marks, open_marks, recall
 from soothsayer_mcp.adapters.store.origins import keep_values
 from soothsayer_mcp.adapters.store.payloads import Payload, Payloads
@@ -24,6 +25,7 @@ from soothsayer_mcp.model.run import TRANSITIONS, Closing, Counters, NextStep, R
 from soothsayer_mcp.model.step import SupportedStep, VerifiedStep
 from soothsayer_mcp.ports import Admit, Close, Note, PortError, Standing
 from soothsayer_mcp.run import count
+from soothsayer_mcp.run.gate import missing
 from soothsayer_mcp.trace import entries
 
 Result = TypeVar("Result")
@@ -148,7 +150,7 @@ class IntentItem(Item[Recorded]):
     def apply(self, batch: Batch) -> Recorded:
         """Admit the step on things as they stand, and write its intent or its refusal."""
         step = self._step
-        row = _known(batch, step.run_id)
+        row = known(batch, step.run_id)
         run = row.as_run()
         at, no = batch.now(), row.steps + 1
         outcome = self._admit(_standing(batch, run, step, at), step)
@@ -273,7 +275,7 @@ class OutcomeItem(Item[Closed]):
     def apply(self, batch: Batch) -> Closed:
         """Write the findings and the outcome, and close on the run as it stands."""
         step = self._step
-        row = _known(batch, step.run_id)
+        row = known(batch, step.run_id)
         at, no = batch.now(), step.intent.no
         ending = entries.ending(step)
         _settle(batch, row, step.cause, step.decision.charge, no, ending, size=self._size, owes=_owes(step, ending))
@@ -335,7 +337,7 @@ class EndItem(Item[None]):
 
     def apply(self, batch: Batch) -> None:
         """Write the end, if nobody wrote one, and stop the run where that is due."""
-        row = _known(batch, self.run)
+        row = known(batch, self.run)
         at = batch.now()
         sql = "SELECT 1 FROM steps WHERE run = ? AND no = ? AND outcome IS NULL"
         if batch.db.execute(sql, (self.run, self._no)).fetchone() is not None:
@@ -473,7 +475,7 @@ class BindItem(Item[Bound]):
         row = None if found is None else batch.run(RunId(found[0]))
         if row is None:
             return None
-        at = batch.now()
+        at, refuse = batch.now(), binding.rules.refuse_unverified
         match row.state:
             case RunState.COMPLETED:
                 return None
@@ -485,9 +487,14 @@ class BindItem(Item[Bound]):
             case RunState.OPEN:
                 if at - row.last_at < self._idle_us:
                     return row
-                change_state(batch, row, RunState.COMPLETED, reason="idle", by=PROXY, at=at)
+                lacks = missing(row.id[:4], load_debts(batch.db, row.id), refuse_unverified=refuse)
+                if lacks:
+                    # Idleness sheds no debts: a person has to look.
+                    change_state(batch, row, RunState.PAUSED, reason=f"idle, and {lacks[0]}", by=PROXY, at=at)
+                else:
+                    change_state(batch, row, RunState.COMPLETED, reason="idle", by=PROXY, at=at)
                 batch.changed(row)
-                return None
+                return row if lacks else None
 
 
 def open_run(
@@ -561,7 +568,7 @@ class ChangeRunItem(Item[Run]):
 
     def apply(self, batch: Batch) -> Run:
         """Write the change, if it is legal."""
-        row = _known(batch, self._run)
+        row = known(batch, self._run)
         if self._to not in TRANSITIONS[row.state]:
             raise PortError(Reason.RUN_CLOSED, f"{row.id[:4]} is {row.state}", acted=Acted.NO)
         change_state(batch, row, self._to, reason=self._reason, by=self._by, at=batch.now(), halt=self._halt)
@@ -610,7 +617,7 @@ def end_open_steps(batch: Batch, writer: str) -> list[str]:
     ).fetchall()
     ended: list[str] = []
     for run_id, no, does, cause in found:
-        row = _known(batch, RunId(run_id))
+        row = known(batch, RunId(run_id))
         reads = entries.only_reads(does.split(","))
         failure = Failure(reason=Reason.OUTCOME_LOST, summary="", certainly_not_acted=reads)
         ending = entries.Ending(outcome="unknown", failure=failure, acted=failure.acted)
@@ -710,7 +717,8 @@ def _recalls(batch: Batch) -> Callable[[Questions], Facts]:
     return answer
 
 
-def _known(batch: Batch, run_id: RunId) -> RunRow:
+def known(batch: Batch, run_id: RunId) -> RunRow:
+    """A run that has to be there. Raises `PortError`."""
     row = batch.run(run_id)
     if row is None:
         raise PortError(Reason.RUN_UNKNOWN, run_id[:4], acted=Acted.NO)

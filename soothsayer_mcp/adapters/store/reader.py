@@ -284,14 +284,15 @@ class Reader:
             raise NotFoundError(text)
         row = _run_row(rows[0])
         entries = self._entries(Where(sql="e.run = ? AND e.no IS NULL", params=(run,)), "ORDER BY e.pos")
-        said = [payload for payload in self.payloads(entries) if payload.part == "intent"]
-        by = next((entry.fields["intent"] for entry in entries if "intent" in entry.fields), None)
+        # The first words are the intent; what the agent says later never replaces them.
+        said = [payload for payload in self.payloads(entries) if payload.part in {"intent", "text"}]
+        by = next((_said_by(entry.fields) for entry in entries if _said_by(entry.fields)), "")
         budgets = self._all("SELECT name, unit, cap, used, reserved FROM budgets WHERE scope = ? ORDER BY name", (run,))
         return RunStory(
             run=row,
             policy_name=self.policy_name(row.policy),
             intent=said[0].text or "" if said else "",
-            intent_by=_text(by.get("by")) if isinstance(by, Mapping) else "",
+            intent_by=by,
             budgets=[
                 Budget(
                     name=_text(name),
@@ -831,6 +832,12 @@ def _run_row(row: tuple[Cell, ...]) -> RunRow:
         last_us=cast("int", last),
         closed_us=cast("int | None", closed),
     )
+
+
+def _said_by(fields: Mapping[str, Json]) -> str:
+    """Who said in an entry of a run what it is for; empty where nobody did."""
+    intent = fields.get("intent")
+    return _text(intent.get("by")) if isinstance(intent, Mapping) else _text(fields.get("declared_by") or "")
 
 
 def _scope_words(scope: Json) -> str:

@@ -1,10 +1,17 @@
-"""What people and the model may write about a run: opening one, and saying what it is for."""
+"""What people and the model may write about a run: opening one, saying what it is for, asking to complete it."""
 
 from soothsayer_mcp.adapters.store.batch import Batch
-from soothsayer_mcp.adapters.store.items import Item, open_run
+from soothsayer_mcp.adapters.store.debts import load_debts
+from soothsayer_mcp.adapters.store.items import Item, change_state, known, open_run
 from soothsayer_mcp.adapters.store.payloads import Payload
 from soothsayer_mcp.model.call import RunId
-from soothsayer_mcp.model.run import Run, RunBinding, RunScope
+from soothsayer_mcp.model.entry import Kind
+from soothsayer_mcp.model.failure import Acted, Reason
+from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.model.run import TRANSITIONS, Completion, DeclaredBy, Intent, Run, RunBinding, RunScope, RunState
+from soothsayer_mcp.ports import PortError
+from soothsayer_mcp.run.gate import missing
+from soothsayer_mcp.trace import entries
 
 
 class OpenRunItem(Item[Run]):
@@ -35,4 +42,57 @@ class OpenRunItem(Item[Run]):
             attached=True,
             scope=self._scope,
         )
+        return row.as_run()
+
+
+class CompleteItem(Item[Completion]):
+    """Completes a run if nothing stands against it; what does is on record."""
+
+    reads = True
+
+    def __init__(self, run: RunId, *, by: str, refuse_unverified: bool) -> None:
+        super().__init__()
+        self._run = run
+        self._by = by
+        self._refuse_unverified = refuse_unverified
+
+    def apply(self, batch: Batch) -> Completion:
+        """Look at what the run owes, and complete it or write down what is missing."""
+        row = known(batch, self._run)
+        if RunState.COMPLETED not in TRANSITIONS[row.state]:
+            raise PortError(Reason.RUN_CLOSED, f"{row.id[:4]} is {row.state}", acted=Acted.NO)
+        debts = load_debts(batch.db, row.id)
+        lacks = missing(row.id[:4], debts, refuse_unverified=self._refuse_unverified)
+        at = batch.now()
+        if lacks:
+            fields: dict[str, Json] = {"what": "completion", "by": self._by, "missing": list(lacks)}
+            batch.append(Kind.RUN_CHANGED, entries.note(Kind.RUN_CHANGED, fields, {}), at, run=row.id)
+        else:
+            change_state(batch, row, RunState.COMPLETED, reason=f"by {self._by}", by=self._by, at=at)
+            batch.changed(row)
+        return Completion(state=row.state, missing=lacks, unverified=debts.unverified)
+
+
+class DeclareItem(Item[Run]):
+    """Keeps what the agent says its run is for. It is the run's intent only where nobody else has given one."""
+
+    reads = True
+
+    def __init__(self, run: RunId, text: str, said: Payload) -> None:
+        super().__init__()
+        self._run = run
+        self._text = text
+        self._said = said
+
+    def apply(self, batch: Batch) -> Run:
+        """Write the words down as the agent's own."""
+        row = known(batch, self._run)
+        fields: dict[str, Json] = {"what": "intent", "declared_by": DeclaredBy.AGENT.value}
+        tail = entries.note(Kind.RUN_CHANGED, fields, {"text": self._said.field})
+        batch.append(Kind.RUN_CHANGED, tail, batch.now(), run=row.id, parts=[("text", self._said)])
+        if row.intent is None:
+            row.intent = Intent(text=self._text, declared_by=DeclaredBy.AGENT)
+            row.version += 1
+            batch.later("UPDATE runs SET intent_by = ? WHERE id = ?", DeclaredBy.AGENT.value, row.id)
+            batch.changed(row)
         return row.as_run()

@@ -97,7 +97,7 @@ CREATE TABLE origins(
 CREATE TABLE steps(
   n INTEGER PRIMARY KEY, run TEXT NOT NULL, no INTEGER NOT NULL, span TEXT NOT NULL, writer TEXT NOT NULL,
   at INTEGER NOT NULL,
-  cause TEXT NOT NULL CHECK(cause IN ('agent', 'undo', 'probe', 'selftest')), of_step TEXT, continues TEXT,
+  cause TEXT NOT NULL CHECK(cause IN ('agent', 'undo', 'probe', 'selftest', 'control')), of_step TEXT, continues TEXT,
     server TEXT NOT NULL, tool TEXT NOT NULL, does TEXT NOT NULL,
   policy INTEGER NOT NULL, effect TEXT CHECK(effect IN ('allow', 'deny', 'ask')), would TEXT, rule TEXT,
     risk INTEGER, asked INTEGER NOT NULL DEFAULT 0,

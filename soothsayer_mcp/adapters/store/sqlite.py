@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Self, TypeVar, cast
 from soothsayer_mcp.adapters.store import schema
 from soothsayer_mcp.adapters.store.ask_items import AskBook
 from soothsayer_mcp.adapters.store.batch import Chain, load_key, load_run
+from soothsayer_mcp.adapters.store.debts import load_debts
 from soothsayer_mcp.adapters.store.definitions import SELECT_PINS, AcceptItem, CompareItem, Pin, all_pinned, read_pins
 from soothsayer_mcp.adapters.store.folder import StoreError, first_segment, live_segment, prepare
 from soothsayer_mcp.adapters.store.items import (
@@ -30,7 +31,7 @@ from soothsayer_mcp.adapters.store.lock import FileLock, Turnstile
 from soothsayer_mcp.adapters.store.marks import recall
 from soothsayer_mcp.adapters.store.payloads import BLOB_BYTES, ROW_BYTES, Payload, Payloads, sync_folder
 from soothsayer_mcp.adapters.store.recovery import OpenWriterItem, RecoverItem, alive_lock
-from soothsayer_mcp.adapters.store.run_items import OpenRunItem
+from soothsayer_mcp.adapters.store.run_items import CompleteItem, DeclareItem, OpenRunItem
 from soothsayer_mcp.adapters.store.writer import Ballast, Unavailable, Writer, connect, why
 from soothsayer_mcp.model.ask import Ask, AskAnswer
 from soothsayer_mcp.model.call import Client, PinState, Principal, RunId, ToolDefinition
@@ -40,9 +41,9 @@ from soothsayer_mcp.model.facts import NO_FACTS, Facts, Questions
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.json import Digest, canonical, compact
 from soothsayer_mcp.model.outcome import Returned
-from soothsayer_mcp.model.run import IDLE_S, Counters, Run, RunBinding, RunScope, RunState
+from soothsayer_mcp.model.run import IDLE_S, Completion, Counters, Debts, Run, RunBinding, RunScope, RunState
 from soothsayer_mcp.model.step import ClosedStep, RecordedStep, SupportedStep, VerifiedStep, WithheldStep
-from soothsayer_mcp.ports import Admit, Close, Note, PortError, SeenTool, ServerIdentity
+from soothsayer_mcp.ports import Admit, Close, EndedStep, Note, PortError, SeenTool, ServerIdentity
 from soothsayer_mcp.trace import entries
 from soothsayer_mcp.trace.chain import Stored, find_break
 
@@ -62,6 +63,11 @@ _TAIL = 256
 _MOST_KNOWN = 1024
 _COUNTERS = ", ".join(Counters._fields)
 _SELECT_STATE = f"SELECT version, state, why, steps, halted, {_COUNTERS} FROM runs WHERE id = ?"  # noqa: S608 - names of ours
+_SELECT_STEP = "SELECT server, tool, outcome, acted, rule, reason FROM steps WHERE run = ? AND no = ?"
+_SELECT_SAID = (
+    "SELECT p.text FROM payloads p JOIN entries e ON e.writer = p.writer AND e.seq = p.seq"
+    " WHERE e.run = ? AND e.no = ? AND p.part = 'said' ORDER BY e.pos DESC LIMIT 1"
+)
 _ATTACHED = "SELECT id, principal, workspace FROM runs WHERE attached = 1 ORDER BY opened_at DESC LIMIT 16"
 
 
@@ -385,6 +391,53 @@ class SqliteStore:
         intent = None if binding.intent is None else self._payloads.ready(binding.intent.text.encode(errors="replace"))
         fresh = (RunId(os.urandom(16).hex()), os.urandom(32))
         return self._wait(OpenRunItem(binding, fresh=fresh, intent=intent, scope=scope))
+
+    async def complete_run(self, run_id: RunId, *, by: str, refuse_unverified: bool) -> Completion:
+        """Complete a run if nothing stands against it. Raises `PortError` when it has ended already."""
+        done = await self._submit(CompleteItem(run_id, by=by, refuse_unverified=refuse_unverified), self._timeout_s)
+        self._looked_at = 0.0  # the next look sees what was changed here
+        return done
+
+    def complete_now(self, run_id: RunId, *, by: str, refuse_unverified: bool) -> Completion:
+        """The same, for threads without an event loop. Blocks."""
+        return self._wait(CompleteItem(run_id, by=by, refuse_unverified=refuse_unverified))
+
+    async def declare_intent(self, run_id: RunId, text: str) -> Run:
+        """Keep what the agent says its run is for, as the agent's own words. Raises `PortError`."""
+        said = self._payloads.ready(text.encode(errors="replace"))
+        run = await self._submit(DeclareItem(run_id, text, said), self._timeout_s)
+        known = self._known(run_id)
+        if not known.lost and run.version >= known.run.version:
+            known.run = run
+        return run
+
+    async def debts_of(self, run_id: RunId) -> Debts:
+        """Tell what the steps of a run still owe. Raises `PortError`."""
+        try:
+            return load_debts(self._reader, run_id)
+        except sqlite3.Error as error:
+            raise PortError(Reason.TRACE_UNAVAILABLE, why(error), acted=Acted.NO) from error
+
+    async def ended_step(self, run_id: RunId, no: int) -> EndedStep | None:
+        """Tell how a step of a run ended; `None` when the run has no such step. Raises `PortError`."""
+        try:
+            row = self._reader.execute(_SELECT_STEP, (run_id, no)).fetchone()
+            said = self._reader.execute(_SELECT_SAID, (run_id, no)).fetchone()
+        except sqlite3.Error as error:
+            raise PortError(Reason.TRACE_UNAVAILABLE, why(error), acted=Acted.NO) from error
+        if row is None:
+            return None
+        server, tool, outcome, acted, rule, reason = row
+        text = said[0] if said is not None and isinstance(said[0], str) else ""
+        return EndedStep(
+            server=server,
+            tool=tool,
+            outcome=outcome or "",
+            acted=acted or "",
+            rule=rule or "",
+            reason=reason,
+            said=text,
+        )
 
     def change_run(self, run_id: RunId, to: RunState, *, by: str, reason: str, halt: bool = False) -> Run:
         """Move a run to another state; `halt` has its calls in flight cancelled.
