@@ -10,7 +10,7 @@ CODE := soothsayer_mcp tests scripts benchmarks
 # What is handed on to pytest, to `soothsayer demo` and to the benchmarks: make test ARGS="tests/policy -k order"
 ARGS ?=
 
-.PHONY: help demo test check format coverage bench soak mutate pitfalls servers docs dist clean
+.PHONY: help demo test check format coverage bench soak mutate pitfalls servers hosts-cli docs dist clean
 
 help:
 	@sed -n 's/^#: //p' $(firstword $(MAKEFILE_LIST))
@@ -64,6 +64,10 @@ pitfalls: .venv/.ready-test
 #: make servers     the real tool servers that the end-to-end tests drive, under .servers/
 servers: .venv/.ready-test
 	@$(PY) tests/end_to_end/install.py
+
+#: make hosts-cli   real hosts from npm, under .servers/hosts (more than 1 GB), for the tests that list servers through them
+hosts-cli: .venv/.ready-test
+	@$(PY) tests/end_to_end/install.py hosts
 
 #: make docs        write the generated pages again
 docs: .venv/.ready-test

@@ -1,6 +1,7 @@
 """Install the real servers of the end-to-end tests under `.servers/` in the checkout. What is there already stays.
 
-`make servers` runs this. It needs the package indexes of Python and Node; the tests themselves need neither.
+`make servers` runs this, and `make hosts-cli` with the word `hosts`. It needs the package indexes of Python and Node;
+the tests themselves need neither.
 """
 
 import shutil
@@ -23,6 +24,16 @@ NODE = (
 )
 
 
+HOSTS = (
+    "@anthropic-ai/claude-code@2.1.197",
+    "@google/gemini-cli@0.61.0",
+    "@openai/codex@0.169.0",
+    "opencode-ai@1.18.33",
+)
+"""Hosts that run without an account as far as listing their servers. More than a gigabyte, so only `make hosts-cli`
+installs them."""
+
+
 def run(*argv: str) -> None:
     subprocess.run(argv, check=True)
 
@@ -41,12 +52,26 @@ def install() -> int:
     if npm is None:
         print("npm is not here: the servers written for Node are left out", file=sys.stderr)  # noqa: T201
         return 1
+    install_node(npm, folder, NODE)
+    return 0
+
+
+def install_node(npm: str, folder: Path, packages: tuple[str, ...]) -> None:
     if not (folder / "ready").exists():
         folder.mkdir(exist_ok=True)
-        run(npm, "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--silent", *NODE)
+        run(npm, "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--silent", *packages)
         (folder / "ready").touch()
+
+
+def install_hosts() -> int:
+    SERVERS.mkdir(exist_ok=True)
+    npm = shutil.which("npm")
+    if npm is None:
+        print("npm is not here, and the hosts come from it", file=sys.stderr)  # noqa: T201
+        return 1
+    install_node(npm, SERVERS / "hosts", HOSTS)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(install())
+    sys.exit(install_hosts() if sys.argv[1:] == ["hosts"] else install())
