@@ -70,7 +70,8 @@ REAL_HOSTS = (
         program="opencode",
         file=".config/opencode/opencode.jsonc",
         text=lambda command, args: (
-            f'{{\n  // mine\n  "$schema": "https://opencode.ai/config.json",\n  "mcp": {{"notes": {{"type": "local", "command": [{command}, {args[1:]}, }}, }},\n}}\n'
+            '{\n  // mine\n  "$schema": "https://opencode.ai/config.json",\n'
+            f'  "mcp": {{"notes": {{"type": "local", "command": [{command}, {args[1:]}, }}, }},\n}}\n'
         ),
         says=r"notes .*connected",
     ),
