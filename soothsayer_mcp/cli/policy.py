@@ -28,7 +28,7 @@ from soothsayer_mcp.model.decision import Mode
 from soothsayer_mcp.model.facts import Facts
 from soothsayer_mcp.model.failure import Failure, Reason
 from soothsayer_mcp.model.json import Json, JsonObject, canonical, digest
-from soothsayer_mcp.model.run import NOTHING_COUNTED, Counters, Intent, Run, RunState
+from soothsayer_mcp.model.run import NOTHING_COUNTED, Counters, Intent, Run, RunScope, RunState
 from soothsayer_mcp.model.step import ProposedStep
 from soothsayer_mcp.policy.explain import Explanation, explain
 from soothsayer_mcp.policy.rules import Cell, Policy
@@ -231,7 +231,9 @@ def _of_step(output: Output, ground: Ground, name: str, *, chosen: bool) -> Expl
         facts = recalled.facts
         if len(asked) == len(recalled.origins):
             facts = replace(facts, values=dict(zip(asked, recalled.origins, strict=True)))
-        told = _explained(policy, step, facts, notes, counters=recalled.counters, intent=recalled.intent)
+        told = _explained(
+            policy, step, facts, notes, counters=recalled.counters, intent=recalled.intent, scope=recalled.scope
+        )
     again = (str(told.explanation.decision.effect), [rule.id for rule in told.explanation.decision.rules])
     if again != (recalled.effect, [*recalled.rules]):
         before = f"{recalled.effect} by {', '.join(recalled.rules) or 'the default'}"
@@ -293,6 +295,7 @@ def _explained(
     *,
     counters: Counters = NOTHING_COUNTED,
     intent: Intent | None = None,
+    scope: RunScope | None = None,
 ) -> Explained:
     run = Run(
         id=step.run_id,
@@ -301,6 +304,7 @@ def _explained(
         version=0,
         counters=counters,
         intent=intent,
+        scope=scope,
     )
     return Explained(
         call=f"{step.proposal.server}.{step.proposal.tool}",

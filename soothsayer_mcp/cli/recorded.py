@@ -19,7 +19,7 @@ from soothsayer_mcp.model.decision import Mode
 from soothsayer_mcp.model.facts import Facts, Origin, Seen
 from soothsayer_mcp.model.failure import Failure, Reason
 from soothsayer_mcp.model.json import Digest, Json, JsonObject, canonical, digest
-from soothsayer_mcp.model.run import NOTHING_COUNTED, Counters, DeclaredBy, Intent
+from soothsayer_mcp.model.run import NOTHING_COUNTED, Counters, DeclaredBy, Intent, RunScope
 from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.trace.rows import RunStory, StepRow, Story
 
@@ -46,6 +46,8 @@ class Recall:
     origins: tuple[Seen, ...]
     """Where the values that it asked about stood before, in the order of its questions."""
     intent: Intent | None
+    scope: RunScope | None
+    """What its run was opened for."""
     definition: str
     """The digest of the tool's definition; empty when no server offered the tool."""
     home: str
@@ -132,6 +134,7 @@ def recall(reader: Reader, step: StepRow) -> Recall:
     run = reader.run(step.run)
     return Recall(
         step=step,
+        scope=run.scope,
         workspace=_text(context.get("workspace")) or _text(context.get("root")) or run.run.workspace,
         home=_text(context.get("home")),
         policy_digest=step.policy,

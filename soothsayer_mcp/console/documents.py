@@ -186,7 +186,7 @@ def run_story(told: RunStory, steps: Sequence[StepRow]) -> dict[str, Json]:
         "run": run(told.run),
         "policy_name": told.policy_name or None,
         "intent": {"text": told.intent, "by": told.intent_by} if told.intent or told.intent_by else None,
-        "limited_to": told.scope or None,
+        "limited_to": None if told.scope is None else told.scope.text,
         "budgets": [_budget(row) for row in told.budgets],
         "entries": [entry(row) for row in told.entries],
         "steps": [step(row) for row in steps],

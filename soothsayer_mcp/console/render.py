@@ -405,8 +405,8 @@ def run_story(told: RunStory, rows: Sequence[StepRow], look: Look, *, more: int)
         page.add(
             "intent", f'"{told.intent}"' if told.intent else "kept as a digest only", f", said by {told.intent_by}"
         )
-    if told.scope:
-        page.add("limited to", told.scope)
+    if told.scope is not None:
+        page.add("limited to", told.scope.text)
     page.add("state", visible(run.state, _STATE.get(run.state, "")), f": {run.why}" if run.why else "")
     page.add("principal", f"{run.principal}, {run.host or 'an unnamed host'}")
     if run.workspace:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.model.run import RunScope
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,8 +171,8 @@ class RunStory:
     budgets: Sequence[Budget]
     entries: Sequence[EntryRow]
     """Its own entries, not those of its steps."""
-    scope: str = ""
-    """What a person opened it for, in words that follow "limited to"; empty when it is limited to nothing."""
+    scope: RunScope | None = None
+    """What a person opened it for; `None` when it is limited to nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

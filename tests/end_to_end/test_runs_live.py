@@ -154,6 +154,10 @@ def test_what_a_run_was_opened_for_binds_live_proxies(place: Place, hosts: dict[
     assert at(place.soothsayer("run", "show", run), "limited_to") == (
         f"tools one.* and files under {place.work.resolve()}/src"
     )
+    refused = next(end for end in reversed(entries(place.state, "step.refused")) if end["run"] == run)
+    explained = place.soothsayer("policy", "explain", f"{run}.{refused['no']}")
+    assert at(explained, "explanation", "reason") == "out_of_scope"
+    assert at(explained, "explanation", "notes") == ["explained under the recorded policy"]
     place.soothsayer("run", "stop", run)
 
 

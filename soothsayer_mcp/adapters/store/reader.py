@@ -304,7 +304,7 @@ class Reader:
                 for name, unit, cap, used, reserved in budgets
             ],
             entries=entries,
-            scope=next((_scope_words(entry.fields["scope"]) for entry in entries if "scope" in entry.fields), ""),
+            scope=next((_scope(entry.fields["scope"]) for entry in entries if "scope" in entry.fields), None),
         )
 
     def short_runs(self, runs: Iterable[str]) -> dict[str, str]:
@@ -840,12 +840,12 @@ def _said_by(fields: Mapping[str, Json]) -> str:
     return _text(intent.get("by")) if isinstance(intent, Mapping) else _text(fields.get("declared_by") or "")
 
 
-def _scope_words(scope: Json) -> str:
+def _scope(scope: Json) -> RunScope:
     def texts(key: str) -> tuple[str, ...]:
         held = scope.get(key) if isinstance(scope, Mapping) else None
         return tuple(text for text in held if isinstance(text, str)) if isinstance(held, list) else ()
 
-    return RunScope(only=texts("only"), under=texts("under")).text
+    return RunScope(only=texts("only"), under=texts("under"))
 
 
 def _entry_row(row: tuple[Cell, ...]) -> EntryRow:
