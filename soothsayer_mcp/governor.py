@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import anyio
 
-from soothsayer_mcp.evidence.approval import counts
+from soothsayer_mcp.evidence.approval import why_void
 from soothsayer_mcp.evidence.judge import judge_answer
 from soothsayer_mcp.evidence.weigh import weigh
 from soothsayer_mcp.model.call import Cause
@@ -141,7 +141,7 @@ class Governor:
             again = step.decision if same else decide(now.policy, standing.run, step, now.facts)
             approval = step.support.approval
             if approval is not None:
-                void = counts(approval, standing.ask, step, again, standing.now_us)
+                void = why_void(approval, standing.ask, standing.grant, step, again, standing.now_us)
                 if void is not None:
                     return Refused(failure=void)
             if same:

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, Self, TypeAlias
 
-from soothsayer_mcp.model.ask import Ask, AskAnswer, NewAsk
+from soothsayer_mcp.model.ask import Ask, AskAnswer, Grant, NewAsk
 from soothsayer_mcp.model.call import PinState, RequestId, RunId, StepId
 from soothsayer_mcp.model.entry import Kind, Receipt
 from soothsayer_mcp.model.evidence import Support
@@ -43,6 +43,8 @@ class Standing:
     """Microseconds since 1970, UTC."""
     ask: Ask | None = None
     """The question that the step's approval answers; `spent` where that approval was used."""
+    grant: Grant | None = None
+    """The remembered yes that covers the step."""
 
 
 Admit: TypeAlias = Callable[[Standing, SupportedStep], Refused | Asked | None]
@@ -229,6 +231,10 @@ class Asks(Protocol):
 
     def look(self, ask_id: str) -> Ask | None:
         """A question as it stands."""
+        ...
+
+    def grants(self, run: RunId, server: str, tool: str) -> Sequence[Grant]:
+        """The remembered answers of a run about a tool that still hold."""
         ...
 
 

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import click
 
@@ -11,17 +11,20 @@ from soothsayer_mcp.adapters.faces import BEAT_S, Face
 from soothsayer_mcp.adapters.store.reader import NoTraceError, Reader
 from soothsayer_mcp.adapters.store.sqlite import SqliteStore
 from soothsayer_mcp.adapters.system import account
-from soothsayer_mcp.cli.command import command
+from soothsayer_mcp.cli.command import choices, command
 from soothsayer_mcp.cli.exits import Exit
 from soothsayer_mcp.cli.output import Output
 from soothsayer_mcp.cli.problems import Problem
 from soothsayer_mcp.cli.state import empty_state, open_reader, state_dir
-from soothsayer_mcp.console.card import card
+from soothsayer_mcp.console.card import card, grant_lines, shape_lines
 from soothsayer_mcp.console.documents import ask as document_of
+from soothsayer_mcp.console.documents import grant as document_of_grant
 from soothsayer_mcp.console.render import card_page
 from soothsayer_mcp.console.text import escape
+from soothsayer_mcp.evidence.grants import shape_of, why_not_remembered
 from soothsayer_mcp.model.ask import Ask, AskAnswer, AskState, Channel
 from soothsayer_mcp.model.call import Principal
+from soothsayer_mcp.model.json import Json
 
 DIGEST_CHARS = 8
 """How many digits of what was shown a script repeats."""
@@ -66,8 +69,15 @@ ANSWERING = (
 @click.argument("ask_id", metavar="ID")
 @click.option("--digest", default="", help="The first eight digits of the shown card: it was read.")
 @click.option("--comment", default="", help="A word for the record.")
-def approve(output: Output, ask_id: str, digest: str, comment: str) -> int:  # noqa: D103 - see asks
-    return _answer(output, ask_id, AskState.YES, digest, comment)
+@click.option(
+    "--for",
+    "reach",
+    type=choices(("once", "run")),
+    default="once",
+    help="run: also for calls of this shape in the same run, which is shown first.",
+)
+def approve(output: Output, ask_id: str, digest: str, comment: str, reach: str) -> int:  # noqa: D103 - see asks
+    return _answer(output, ask_id, AskState.YES, digest, comment, for_run=reach == "run")
 
 
 @command("deny", more=ANSWERING)
@@ -78,14 +88,52 @@ def deny(output: Output, ask_id: str, digest: str, comment: str) -> int:  # noqa
     return _answer(output, ask_id, AskState.NO, digest, comment)
 
 
-def _answer(output: Output, ask_id: str, state: AskState, digest: str, comment: str) -> int:
+@command("grants", more="An answer for a run covers calls of one shape until it, or what it hangs on, changes.")
+def grants(output: Output) -> int:  # noqa: D103 - see asks
+    try:
+        with open_reader(output.settings) as reader:
+            found = reader.grants("")
+    except NoTraceError as error:
+        empty_state(output, error, {"grants": []})
+        return Exit.DONE
+    if output.as_json:
+        output.document({"grants": [document_of_grant(grant) for grant in found]})
+    elif found:
+        output.page(card_page([line for grant in found for line in grant_lines(grant)]))
+    else:
+        output.remark("no answer covers more than one call")
+    return Exit.DONE
+
+
+@command("revoke", more="ID is that of the question that was answered so; see grants.")
+@click.argument("grant_id", metavar="ID")
+def revoke(output: Output, grant_id: str) -> int:  # noqa: D103 - see asks
+    with open_reader(output.settings) as reader:
+        found = reader.grants(grant_id) if grant_id and _HEX.issuperset(grant_id) else []
+    if len(found) != 1:
+        what = "several answers begin" if found else "no answer that holds begins"
+        raise Problem(f'{what} with "{grant_id}"', id="not-found", exit=Exit.NO, fix="see soothsayer grants")
+    store = SqliteStore.open(state_dir(output.settings), about="revoke")
+    try:
+        grant = store.revoke_grant(found[0].id, by=account().id)
+    finally:
+        store.close()
+    if output.as_json:
+        output.document({"grant": document_of_grant(grant)})
+    else:
+        output.remark(f"{grant.id[:STRONG_CHARS]}: taken back; further calls are asked about again")
+    return Exit.DONE
+
+
+def _answer(output: Output, ask_id: str, state: AskState, digest: str, comment: str, *, for_run: bool = False) -> int:
     with open_reader(output.settings) as reader:
         ask = _find(reader, ask_id)
     _refuse_kin(ask)
+    shape = _shape(ask) if for_run and ask.state is AskState.OPEN else None
     if ask.state is AskState.OPEN:
-        _confirm(output, ask, state, digest)
+        _confirm(output, ask, state, digest, shape)
     by = Principal(id=account().id, how="terminal")
-    answer = AskAnswer(ask=ask.id, state=state, by=by, channel=Channel.TERMINAL, comment=comment)
+    answer = AskAnswer(ask=ask.id, state=state, by=by, channel=Channel.TERMINAL, comment=comment, shape=shape)
     store = SqliteStore.open(state_dir(output.settings), about="answer")
     try:
         stands, counted = store.answer_ask(answer)
@@ -94,7 +142,8 @@ def _answer(output: Output, ask_id: str, state: AskState, digest: str, comment: 
     if output.as_json:
         output.document({"ask": document_of(stands), "counted": counted})
     elif counted:
-        output.remark(f"{stands.id[:STRONG_CHARS]}: {'approved, once' if state is AskState.YES else 'denied'}")
+        reach = "once" if shape is None else "for calls of this shape in the run"
+        output.remark(f"{stands.id[:STRONG_CHARS]}: {f'approved, {reach}' if state is AskState.YES else 'denied'}")
     else:
         output.remark(_decided(stands))
     if counted:
@@ -133,7 +182,16 @@ def _refuse_kin(ask: Ask) -> None:
         )
 
 
-def _confirm(output: Output, ask: Ask, state: AskState, digest: str) -> None:
+def _shape(ask: Ask) -> dict[str, Json]:
+    """What a yes for the run would cover. Raises `Problem` where it may cover no more than this call."""
+    why = why_not_remembered(ask)
+    if why:
+        raise Problem(f"{ask.id[:STRONG_CHARS]}: {why}", id="not-remembered", exit=Exit.NO, fix="approve it once")
+    args = ask.card.get("args")
+    return shape_of(args if isinstance(args, dict) else {})
+
+
+def _confirm(output: Output, ask: Ask, state: AskState, digest: str, shape: Mapping[str, Json] | None) -> None:
     """Nothing is answered unseen. Raises `Problem`."""
     short = ask.id[:STRONG_CHARS]
     if digest:
@@ -159,7 +217,9 @@ def _confirm(output: Output, ask: Ask, state: AskState, digest: str) -> None:
         typed = click.prompt(f"Type {short} to allow this once", default="", show_default=False, err=True)
         allowed = typed == short
     else:
-        allowed = click.confirm("Allow this once?", default=False, err=True)
+        if shape is not None:
+            output.page(card_page(["further calls of this run that would not be asked about:", *shape_lines(shape)]))
+        allowed = click.confirm("Allow this once?" if shape is None else "Allow all of these?", default=False, err=True)
     if not allowed:
         raise Problem(f"{short}: nothing was answered; the question stays open", id="not-confirmed", exit=Exit.NO)
 

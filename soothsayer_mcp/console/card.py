@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from soothsayer_mcp.console.text import escape
+from soothsayer_mcp.model.ask import Grant
 from soothsayer_mcp.model.json import Json
 
 _VERBS = {
@@ -27,6 +28,9 @@ def card(short_id: str, shown: Mapping[str, Json], left_s: int) -> str:
         doubt = _text(why.get("unknown"))
         words = _text(why.get("text")) or "policy asks"
         lines.append(f"why   rule {_text(why.get('rule'))}: {words}" + (f" (it is in doubt: {doubt})" if doubt else ""))
+    risk = shown.get("risk")
+    if isinstance(risk, Mapping):
+        lines.append(f"risk  {_value(risk.get('sum'))} of 100 = {_terms(risk.get('terms'))}")
     args = shown.get("args")
     if isinstance(args, Mapping) and args:
         width = min(24, max(len(escape(name)) for name in args))
@@ -39,6 +43,28 @@ def card(short_id: str, shown: Mapping[str, Json], left_s: int) -> str:
     client = _text(shown.get("client")) or "a host without a name"
     lines.append(f"from  {client}, run {_text(shown.get('run'))[:8]}; the question stays open for {_minutes(left_s)}")
     return "\n".join(lines)
+
+
+def grant_lines(grant: Grant) -> list[str]:
+    """A remembered answer, and all that it covers."""
+    head = f"{grant.id[:6]}  {escape(grant.server)}.{escape(grant.tool)}  run {grant.run[:8]}, by {escape(grant.by)}"
+    return [head, *shape_lines(grant.shape)]
+
+
+def shape_lines(shape: Mapping[str, Json]) -> list[str]:
+    """Which arguments a remembered answer covers, one a line."""
+    lines: list[str] = []
+    for name, part in shape.items():
+        under = part.get("under") if isinstance(part, Mapping) else None
+        value = part.get("is") if isinstance(part, Mapping) else None
+        text = f"anything below {_value(under)}" if isinstance(under, str) else _value(value)
+        lines.append(f"      {escape(name)}  {text}")
+    return lines or ["      no argument at all"]
+
+
+def _terms(value: Json) -> str:
+    terms = [term for term in value if isinstance(term, Sequence)] if isinstance(value, Sequence) else []
+    return " + ".join(f"{_text(term[0])} {_value(term[1])}" for term in terms)
 
 
 def _does(value: Json) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from soothsayer_mcp.console import views
 from soothsayer_mcp.console.measures import rfc3339
-from soothsayer_mcp.model.ask import Ask
+from soothsayer_mcp.model.ask import Ask, Grant
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.trace.rows import (
     Budget,
@@ -177,6 +177,20 @@ def ask(row: Ask) -> dict[str, Json]:
         "by": row.answered_by or None,
         "channel": row.channel or None,
         "comment": row.comment or None,
+    }
+
+
+def grant(row: Grant) -> dict[str, Json]:
+    """A remembered answer."""
+    return {
+        "id": row.id,
+        "run": row.run,
+        "server": row.server,
+        "tool": row.tool,
+        "shape": dict(row.shape),
+        "by": row.by,
+        "at": rfc3339(row.at_us),
+        "revoked": row.revoked,
     }
 
 

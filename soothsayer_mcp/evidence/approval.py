@@ -2,7 +2,8 @@
 
 import hashlib
 
-from soothsayer_mcp.model.ask import Approval, Ask, AskState
+from soothsayer_mcp.evidence.grants import still_covers
+from soothsayer_mcp.model.ask import Approval, Ask, AskState, Grant
 from soothsayer_mcp.model.decision import Decision
 from soothsayer_mcp.model.failure import Failure, Reason
 from soothsayer_mcp.model.json import canonical
@@ -28,8 +29,17 @@ def call_digest(identity: str, step: ProposedStep, decision: Decision) -> str:
     return _digest([identity, proposal.tool, definition, proposal.arguments, decision_digest(decision)])
 
 
+def why_void(
+    approval: Approval, ask: Ask | None, grant: Grant | None, step: ProposedStep, decision: Decision, now_us: int
+) -> Failure | None:
+    """Whether what a step rests on lets it through now, as things stand in commit A; the refusal where it does not."""
+    if approval.grant:
+        return still_covers(grant, approval.identity, step, decision)
+    return counts(approval, ask, step, decision, now_us)
+
+
 def counts(approval: Approval, ask: Ask | None, step: ProposedStep, decision: Decision, now_us: int) -> Failure | None:
-    """Whether a yes lets this step through now; the refusal where it does not."""
+    """Whether a yes to this very call lets the step through now; the refusal where it does not."""
     if ask is None or ask.state is AskState.WITHDRAWN:
         return Failure(reason=Reason.STATE_CHANGED, summary="the question is no longer open")
     if call_digest(approval.identity, step, decision) != approval.digest:

@@ -68,6 +68,8 @@ class NewAsk:
     remember: Remember
     expires_at_us: int
     channels: tuple[str, ...]
+    bound: str = ""
+    """What a remembered yes would hang on: the digest of server, definition and policy, in hex."""
     host_pid: int = 0
     """The process that started the proxy: what descends from it is the host's, and answers nothing."""
 
@@ -89,6 +91,7 @@ class Ask:
     shown: str
     card: Mapping[str, Json] = field(default_factory=dict[str, Json])
     """Empty once it is answered: exact arguments are kept no longer than the question is open."""
+    bound: str = ""
     host_pid: int = 0
     channels: tuple[str, ...] = ()
     answered_at_us: int | None = None
@@ -109,6 +112,25 @@ class AskAnswer:
     by: Principal
     channel: str
     comment: str = ""
+    shape: Mapping[str, Json] | None = None
+    """Which further calls of the run a yes covers; `None` for this one alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """A yes that covers further calls of its run, until it is taken back or what it hangs on changes."""
+
+    id: str
+    """The id of the question that was answered so."""
+    run: RunId
+    server: str
+    tool: str
+    shape: Mapping[str, Json]
+    """Argument -> `{"is": value}` or `{"under": folder}`; no other argument is covered."""
+    bound: str
+    by: str
+    at_us: int
+    revoked: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,5 +141,7 @@ class Approval:
     digest: str
     identity: str
     """The digest of the server's identity, for computing `digest` again."""
+    grant: str = ""
+    """The remembered yes that covers the call; nothing is spent then."""
     go: str = ""
     """The nonce of a sealed state that carries a call on whose yes was spent already; each serves once."""

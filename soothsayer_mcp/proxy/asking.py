@@ -8,8 +8,20 @@ from typing import Final
 import anyio
 
 from soothsayer_mcp.evidence.approval import call_digest, has_expired, is_fresh
-from soothsayer_mcp.model.ask import Approval, Ask, AskAnswer, AskState, AskTerms, Channel, NewAsk
+from soothsayer_mcp.evidence.grants import bound_to, fits
+from soothsayer_mcp.model.ask import (
+    Approval,
+    Ask,
+    AskAnswer,
+    AskState,
+    AskTerms,
+    Channel,
+    Grant,
+    NewAsk,
+    Remember,
+)
 from soothsayer_mcp.model.call import Principal, RunId
+from soothsayer_mcp.model.decision import Decision
 from soothsayer_mcp.model.evidence import Support
 from soothsayer_mcp.model.failure import Failure, Reason
 from soothsayer_mcp.model.json import Json, JsonObject, canonical, compact, digest
@@ -154,6 +166,9 @@ class Asking:
             return Support(
                 approval=Approval(ask=retry.ask, digest=asked, identity=identity, go=retry.nonce), continues=retry.step
             )
+        grant = self._remembered(step, identity)
+        if grant is not None:
+            return Support(approval=Approval(ask=grant.id, digest=asked, identity=identity, grant=grant.id))
         ask = await self._current(self._settings.book.find(step.run_id, asked), now)
         asks_host = True
         if retry is not None and ask is not None and ask.id == retry.ask and ask.state is AskState.OPEN:
@@ -165,10 +180,21 @@ class Asking:
             channels = self._channels(request, step)
             if not channels:
                 return _gap(Reason.NOBODY_TO_ASK, _rule(step))
-            ask = await self._open(step, asked, channels, now)
+            ask = await self._open(step, identity, asked, channels, now)
         if ask.state is AskState.OPEN:
             ask = await self._down_the_ladder(request, call, step, ask, fresh=fresh, asks_host=asks_host)
         return self._settled(step, ask, identity, asked, call)
+
+    def _remembered(self, step: DecidedStep, identity: str) -> Grant | None:
+        """An earlier yes of this run that covers the call, where the rules that ask let one."""
+        terms = step.decision.asks or AskTerms()
+        if terms.strong or terms.remember is not Remember.RUN:
+            return None
+        bound = bound_to(identity, step, step.decision)
+        for grant in self._settings.book.grants(step.run_id, step.proposal.server, step.proposal.tool):
+            if grant.bound == bound and fits(grant.shape, step.proposal.arguments):
+                return grant
+        return None
 
     def _settled(self, step: DecidedStep, ask: Ask, identity: str, asked: str, call: Call) -> Support:
         support = Support(ask=ask.id, continues=f"{ask.run}.{ask.no}" if ask.no else "")
@@ -198,7 +224,7 @@ class Asking:
         by = Principal(id=self._connection.principal.id, how="proxy")
         return (await self._settings.book.answer(AskAnswer(ask=ask.id, state=state, by=by, channel="")))[0]
 
-    async def _open(self, step: DecidedStep, asked: str, channels: tuple[str, ...], now: int) -> Ask:
+    async def _open(self, step: DecidedStep, identity: str, asked: str, channels: tuple[str, ...], now: int) -> Ask:
         terms = step.decision.asks or AskTerms()
         expires_s = min(self._settings.expires_s, terms.expires_s or self._settings.expires_s)
         card = _card(step)
@@ -215,6 +241,7 @@ class Asking:
                 remember=terms.remember,
                 expires_at_us=now + round(expires_s * 1_000_000),
                 channels=channels,
+                bound=bound_to(identity, step, step.decision),
                 host_pid=self._settings.host_pid,
             )
         )
@@ -361,10 +388,18 @@ def _card(step: DecidedStep) -> JsonObject:
         "tool": step.proposal.tool,
         "does": [*decision.does],
         "why": [{"rule": rule.id, "text": rule.text, "unknown": rule.unknown} for rule in asking],
+        "risk": _risk(decision),
         "args": step.proposal.arguments,
         "client": step.client.name,
         "run": step.run_id,
     }
+
+
+def _risk(decision: Decision) -> Json:
+    risk = decision.risk
+    if risk is None or not risk.terms:
+        return None
+    return {"sum": risk.high, "terms": [[term.because, term.add] for term in risk.terms]}
 
 
 def _rule(step: DecidedStep) -> str:

@@ -15,7 +15,7 @@ from soothsayer_mcp.model.decision import Decision, Obligation, Risk
 from soothsayer_mcp.model.entry import Kind
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.finding import Answer, Finding
-from soothsayer_mcp.model.json import Json, compact
+from soothsayer_mcp.model.json import Json, canonical, compact
 from soothsayer_mcp.model.outcome import Returned, Unknown
 from soothsayer_mcp.model.run import NextStep
 from soothsayer_mcp.model.step import SupportedStep, VerifiedStep
@@ -44,6 +44,7 @@ ORDER: dict[Kind, tuple[str, ...]] = {
         "budgets",
     ),
     Kind.RUN_CHANGED: ("what", "from", "to", "reason", "by", "now", "missing", "text", "declared_by"),
+    Kind.GRANT_REVOKED: ("approval", "by"),
     Kind.MESSAGE_CHECKED: ("method", "from", "server", "effect", "rules", "reason", "bytes"),
     Kind.MESSAGE_DROPPED: ("method", "from", "server", "reason", "bytes", "answered"),
 }
@@ -213,10 +214,13 @@ def approval_asked(ask: NewAsk, *, call: str, question: str) -> str:
 
 def approval_answered(ask: Ask, answer: AskAnswer, *, state: AskState, at: int, comment: str) -> str:
     """The own fields of `approval.answered`."""
+    scope = "once" if answer.shape is None else "run"
     text = (
         f',"approval":"{ask.id}","answer":"{state}","by":{{"id":{quoted(answer.by.id)},"how":{quoted(answer.by.how)}}}'
-        f',"channel":{quoted(answer.channel)},"wait_us":{max(0, at - ask.asked_at_us)},"scope":"once"'
+        f',"channel":{quoted(answer.channel)},"wait_us":{max(0, at - ask.asked_at_us)},"scope":"{scope}"'
     )
+    if answer.shape is not None:
+        text += f',"shape":{canonical(answer.shape).decode()}'
     return text + (f',"comment":{comment}' if comment else "")
 
 

@@ -195,3 +195,67 @@ def test_with_no_input_nobody_is_asked(tmp_path: Path) -> None:
         assert step(answer(rig, send(rig)))["reason"] == "nobody_to_ask"
         assert rig.record.calls() == []
         assert rig.entries("approval.asked") == []
+
+
+REMEMBERING = ASKING.replace(
+    "rules:\n", "labels:\n  - {tools: raw.send, does: write}\n  - {tools: raw.pay, does: pay}\nrules:\n"
+)
+
+
+@pytest.mark.pitfall("P-ASK-12")
+def test_an_answer_for_the_run_covers_what_was_shown_until_it_is_taken_back(tmp_path: Path) -> None:
+    with Rig(tmp_path, SCRIPT, policy=REMEMBERING) as rig:
+        opened(rig)
+        name = send(rig, path="/srv/work/a.txt", n=1)
+        ask = asked(rig)
+        words = ("approve", str(ask["id"]), "--digest", str(ask["digest"]), "--for", "run")
+        ended = Ended(tmp_path, *words)
+        assert (ended.code, "calls of this shape" in ended.out) == (0, True), ended.out
+        assert at(answer(rig, name), "result", "content", 0, "text") == "sent"
+        (told,) = rig.entries("approval.answered")
+        assert (told["scope"], told["shape"]) == ("run", {"n": {"is": 1}, "path": {"under": "/srv/work"}})
+        # Of the same shape: goes on, and leaves no question.
+        assert at(answer(rig, send(rig, path="/srv/work/deep/b.txt", n=1)), "result", "content", 0, "text") == "sent"
+        question(rig)  # The form of the first call, which was answered elsewhere.
+        other: list[JsonObject] = [
+            {"path": "/srv/work/../etc/passwd", "n": 1},
+            {"path": "/srv/workshop/a.txt", "n": 1},
+            {"path": "/srv/work/a.txt", "n": 2},
+            {"path": "/srv/work/a.txt", "n": 1, "more": True},
+            {"path": "/srv/work/a.txt"},
+        ]
+        for arguments in other:
+            name = send(rig, **arguments)
+            respond(rig, question(rig), "decline")
+            assert step(answer(rig, name))["reason"] == "declined", arguments
+        assert Ended(tmp_path, "revoke", str(ask["id"])[:6]).code == 0
+        name = send(rig, path="/srv/work/c.txt", n=1)
+        respond(rig, question(rig), "decline")
+        assert step(answer(rig, name))["reason"] == "declined"
+        assert len(rig.record.calls()) == 2
+        assert [entry["approval"] for entry in rig.entries("grant.revoked")] == [ask["id"]]
+
+
+def test_an_answer_for_the_run_ends_when_the_policy_changes(tmp_path: Path) -> None:
+    with Rig(tmp_path, SCRIPT, policy=REMEMBERING) as rig:
+        opened(rig)
+        name = send(rig)
+        ask = asked(rig)
+        assert Ended(tmp_path, "approve", str(ask["id"]), "--digest", str(ask["digest"]), "--for", "run").code == 0
+        answer(rig, name)
+        question(rig)
+        changed = REMEMBERING.replace("looks first", "looks at it first")
+        (tmp_path / "policy.yaml").write_text(changed, encoding="utf-8")
+        wait_until(lambda: "loaded again" in rig.host.stderr, "the changed policy")
+        name = send(rig)
+        respond(rig, question(rig), "decline")
+        assert step(answer(rig, name))["reason"] == "declined"
+        assert len(rig.record.calls()) == 1
+
+
+def test_what_cannot_be_taken_back_is_never_remembered(watched: Rig) -> None:
+    watched.host.ask("tools/call", {"name": "pay", "arguments": {}})
+    ask = asked(watched)
+    ended = Ended(watched.folder, "approve", str(ask["id"]), "--digest", str(ask["digest"]), "--for", "run")
+    assert (ended.code, "wants every call looked at" in ended.out) == (1, True), ended.out
+    assert watched.entries("approval.answered") == []

@@ -4,13 +4,15 @@ import hashlib
 import hmac
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
-from soothsayer_mcp.adapters.store.asks import BY_CALL, BY_ID, ask_of, load_ask
+from soothsayer_mcp.adapters.store.asks import BY_CALL, BY_ID, GRANTS, ask_of, grant_of, load_ask, load_grant
 from soothsayer_mcp.adapters.store.batch import Batch, load_key
 from soothsayer_mcp.adapters.store.items import Item
 from soothsayer_mcp.adapters.store.payloads import Payload, Payloads
-from soothsayer_mcp.model.ask import Ask, AskAnswer, AskState, NewAsk
+from soothsayer_mcp.evidence.grants import why_not_remembered
+from soothsayer_mcp.model.ask import Ask, AskAnswer, AskState, Grant, NewAsk
 from soothsayer_mcp.model.call import RunId
 from soothsayer_mcp.model.entry import Kind
 from soothsayer_mcp.model.failure import Acted, Reason
@@ -20,8 +22,9 @@ from soothsayer_mcp.trace import entries
 
 _INSERT = (
     "INSERT INTO approvals(id, run, no, about, rule, call, asked_at, expires_at, state, strong, remember, shown, card,"
-    " host_pid, channels) VALUES(?, ?, 0, 'call', ?, ?, ?, ?, 'open', ?, ?, ?, ?, ?, ?)"
+    " host_pid, channels, bound) VALUES(?, ?, 0, 'call', ?, ?, ?, ?, 'open', ?, ?, ?, ?, ?, ?, ?)"
 )
+_GRANT = "INSERT INTO grants(id, run, server, tool, shape, bound, by, at) VALUES(?, ?, ?, ?, ?, ?, ?, ?)"
 _ANSWER = (
     "UPDATE approvals SET state = ?, answered_at = ?, answered_by = ?, channel = ?, comment = ?, card = NULL"
     " WHERE id = ? AND state = 'open'"
@@ -57,6 +60,7 @@ class OpenAskItem(Item[Ask]):
             canonical(ask.card).decode(),
             ask.host_pid,
             " ".join(ask.channels),
+            ask.bound,
         )
         return Ask(
             id=ask.id,
@@ -72,6 +76,7 @@ class OpenAskItem(Item[Ask]):
             card=ask.card,
             host_pid=ask.host_pid,
             channels=ask.channels,
+            bound=ask.bound,
         )
 
 
@@ -110,10 +115,44 @@ class AnswerAskItem(Item[tuple[Ask, bool]]):
             entries.storable(answer.comment),
             ask.id,
         )
+        if state is AskState.YES and answer.shape is not None:
+            _remember(batch, ask, answer, at)
         batch.flush()
         stands = load_ask(batch.db, ask.id)
         assert stands is not None
         return stands, state is answer.state
+
+
+def _remember(batch: Batch, ask: Ask, answer: AskAnswer, at: int) -> None:
+    why = why_not_remembered(ask)
+    if why or answer.shape is None:
+        raise PortError(Reason.STATE_CHANGED, why, acted=Acted.NO)
+    server, tool = str(ask.card.get("server", "")), str(ask.card.get("tool", ""))
+    values = (ask.id, ask.run, server, tool, canonical(answer.shape).decode(), ask.bound, answer.by.id, at)
+    batch.later(_GRANT, *values)
+
+
+class RevokeItem(Item[Grant]):
+    """Takes a remembered answer back."""
+
+    reads = True
+
+    def __init__(self, grant: str, by: str) -> None:
+        super().__init__()
+        self._grant = grant
+        self._by = by
+
+    def apply(self, batch: Batch) -> Grant:
+        """Write that it holds no longer, if it does."""
+        grant = load_grant(batch.db, self._grant)
+        if grant is None:
+            raise PortError(Reason.STATE_CHANGED, f"answer {self._grant[:6]}", acted=Acted.NO)
+        if not grant.revoked:
+            at = batch.now()
+            fields = {"approval": grant.id, "by": self._by}
+            batch.append(Kind.GRANT_REVOKED, entries.note(Kind.GRANT_REVOKED, fields, {}), at, run=grant.run)
+            batch.later("UPDATE grants SET revoked_at = ? WHERE id = ?", at, grant.id)
+        return replace(grant, revoked=True)
 
 
 class AskBook:
@@ -146,6 +185,15 @@ class AskBook:
     def look(self, ask_id: str) -> Ask | None:
         """A question as it stands. Raises `PortError`."""
         return self._one(BY_ID, (ask_id,))
+
+    def grants(self, run: RunId, server: str, tool: str) -> list[Grant]:
+        """The remembered answers of a run about a tool that still hold. Raises `PortError`."""
+        sql = f"{GRANTS} WHERE run = ? AND server = ? AND tool = ? AND revoked_at IS NULL"
+        try:
+            rows = self._reader.execute(sql, (run, server, tool)).fetchall()
+        except sqlite3.Error as error:
+            raise PortError(Reason.TRACE_UNAVAILABLE, "the record cannot be read", acted=Acted.NO) from error
+        return [grant_of(row) for row in rows]
 
     def _one(self, sql: str, params: tuple[object, ...]) -> Ask | None:
         try:

@@ -4,13 +4,13 @@ import json
 import sqlite3
 from typing import cast
 
-from soothsayer_mcp.model.ask import Approval, Ask, AskState, Remember
+from soothsayer_mcp.model.ask import Approval, Ask, AskState, Grant, Remember
 from soothsayer_mcp.model.call import RunId
 from soothsayer_mcp.model.json import Json
 
 _COLUMNS = (
     "a.id, a.run, a.no, a.state, a.rule, a.asked_at, a.expires_at, a.strong, a.remember, a.shown, a.card, a.host_pid,"
-    " a.channels, a.answered_at, a.answered_by, a.channel, a.comment,"
+    " a.channels, a.bound, a.answered_at, a.answered_by, a.channel, a.comment,"
     " EXISTS (SELECT 1 FROM spent s WHERE s.key = 'ask:' || a.id)"
 )
 BY_ID = f"SELECT {_COLUMNS} FROM approvals a WHERE a.id = ?"  # noqa: S608 - column names of ours
@@ -35,6 +35,31 @@ def is_spent(db: sqlite3.Connection, key: str) -> bool:
     return db.execute("SELECT 1 FROM spent WHERE key = ?", (key,)).fetchone() is not None
 
 
+GRANTS = "SELECT id, run, server, tool, shape, bound, by, at, revoked_at FROM grants"
+"""Remembered answers, to be followed by a condition."""
+
+
+def load_grant(db: sqlite3.Connection, grant_id: str) -> Grant | None:
+    """Read one remembered answer."""
+    row = cast("tuple[object, ...] | None", db.execute(f"{GRANTS} WHERE id = ?", (grant_id,)).fetchone())
+    return None if row is None else grant_of(row)
+
+
+def grant_of(row: tuple[object, ...]) -> Grant:
+    """Read a row of `GRANTS`."""
+    return Grant(
+        id=str(row[0]),
+        run=RunId(str(row[1])),
+        server=str(row[2]),
+        tool=str(row[3]),
+        shape=cast("dict[str, Json]", json.loads(str(row[4]))),
+        bound=str(row[5]),
+        by=str(row[6]),
+        at_us=cast("int", row[7]),
+        revoked=row[8] is not None,
+    )
+
+
 def ask_of(row: tuple[object, ...]) -> Ask:
     """Read a row of `OPEN_ASKS` or `BY_PREFIX`."""
     card = cast("dict[str, Json]", json.loads(str(row[10]))) if row[10] is not None else {}
@@ -52,9 +77,10 @@ def ask_of(row: tuple[object, ...]) -> Ask:
         card=card,
         host_pid=cast("int", row[11]),
         channels=tuple(str(row[12]).split()),
-        answered_at_us=cast("int | None", row[13]),
-        answered_by=str(row[14] or ""),
-        channel=str(row[15] or ""),
-        comment=str(row[16] or ""),
-        spent=bool(row[17]),
+        bound=str(row[13]),
+        answered_at_us=cast("int | None", row[14]),
+        answered_by=str(row[15] or ""),
+        channel=str(row[16] or ""),
+        comment=str(row[17] or ""),
+        spent=bool(row[18]),
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Generic, TypeVar
 
-from soothsayer_mcp.adapters.store.asks import is_spent, load_ask, spending_key
+from soothsayer_mcp.adapters.store.asks import is_spent, load_ask, load_grant, spending_key
 from soothsayer_mcp.adapters.store.batch import Batch, RunRow, scope_text
 from soothsayer_mcp.adapters.store.debts import load_debts
 from soothsayer_mcp.adapters.store.marks import deny_marks, end_marks, open_marks, recall
@@ -163,7 +163,7 @@ class IntentItem(Item[Recorded]):
             tail += entries.deadline(step.decision.timeout_s) + entries.approved(step.support.approval) + trace
             seq, leaf = batch.append(Kind.STEP_INTENT, tail, at, run=run.id, no=no, parts=self._parts)
             ending, failure, next_step, why, dur_us = (None, None), None, None, "", None
-            if step.support.approval is not None:
+            if step.support.approval is not None and not step.support.approval.grant:
                 spend = "INSERT INTO spent(key, run, no) VALUES(?, ?, ?)"
                 batch.later(spend, spending_key(step.support.approval), run.id, no)
         else:
@@ -235,6 +235,9 @@ def _standing(batch: Batch, run: Run, step: SupportedStep, at: int) -> Standing:
     approval = step.support.approval
     if approval is None:
         return Standing(run=run, recall=_recalls(batch), now_us=at)
+    if approval.grant:
+        grant = load_grant(batch.db, approval.grant)
+        return Standing(run=run, recall=_recalls(batch), now_us=at, grant=grant)
     ask = load_ask(batch.db, approval.ask)
     if ask is not None:
         ask = replace(ask, spent=is_spent(batch.db, spending_key(approval)))

@@ -14,9 +14,9 @@ from statistics import median_low
 from typing import Self, cast
 from urllib.parse import quote
 
-from soothsayer_mcp.adapters.store.asks import BY_PREFIX, OPEN_ASKS, ask_of
+from soothsayer_mcp.adapters.store.asks import BY_PREFIX, GRANTS, OPEN_ASKS, ask_of, grant_of
 from soothsayer_mcp.adapters.store.schema import APPLICATION_ID, FORMAT, SEGMENT_NAME
-from soothsayer_mcp.model.ask import Ask
+from soothsayer_mcp.model.ask import Ask, Grant
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.model.run import RunScope
 from soothsayer_mcp.trace.query import Filter, Moment, Scope, Where, where
@@ -561,6 +561,11 @@ class Reader:
     def asks_named(self, prefix: str) -> list[Ask]:
         """Questions whose id begins so, newest first."""
         return [ask_of(row) for row in self._all(BY_PREFIX, (f"{prefix}*",))]
+
+    def grants(self, prefix: str) -> list[Grant]:
+        """Remembered answers that hold, whose id begins so."""
+        rows = self._all(f"{GRANTS} WHERE revoked_at IS NULL AND id GLOB ? ORDER BY at", (f"{prefix}*",))
+        return [grant_of(row) for row in rows]
 
     def _approvals(self, step: StepRow) -> list[Approval]:
         rows = self._all(

@@ -137,7 +137,12 @@ CREATE TABLE approvals(
     answered_at INTEGER, answered_by TEXT, channel TEXT, comment TEXT,
   -- card: what is shown, its arguments exact; gone once it is answered. shown: its digest
   strong INTEGER NOT NULL DEFAULT 0, remember TEXT NOT NULL DEFAULT 'never', shown TEXT NOT NULL DEFAULT '', card TEXT,
-  host_pid INTEGER NOT NULL DEFAULT 0, channels TEXT NOT NULL DEFAULT '') WITHOUT ROWID;
+  host_pid INTEGER NOT NULL DEFAULT 0, channels TEXT NOT NULL DEFAULT '', bound TEXT NOT NULL DEFAULT '') WITHOUT ROWID;
+-- answers that cover further calls of their run; bound: what they hang on
+CREATE TABLE grants(
+  id TEXT PRIMARY KEY, run TEXT NOT NULL, server TEXT NOT NULL, tool TEXT NOT NULL, shape TEXT NOT NULL,
+  bound TEXT NOT NULL, by TEXT NOT NULL, at INTEGER NOT NULL, revoked_at INTEGER) WITHOUT ROWID;
+CREATE INDEX grants_run ON grants(run, server, tool) WHERE revoked_at IS NULL;
 CREATE TABLE evidence(
   id TEXT PRIMARY KEY, run TEXT NOT NULL, no INTEGER NOT NULL, kind TEXT NOT NULL,
   level TEXT NOT NULL CHECK(level IN ('E1', 'E2', 'E3', 'E4', 'E5')),

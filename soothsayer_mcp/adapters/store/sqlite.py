@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar, cast
 
 from soothsayer_mcp.adapters.store import schema
-from soothsayer_mcp.adapters.store.ask_items import AskBook
+from soothsayer_mcp.adapters.store.ask_items import AskBook, RevokeItem
 from soothsayer_mcp.adapters.store.batch import Chain, load_key, load_run
 from soothsayer_mcp.adapters.store.debts import load_debts
 from soothsayer_mcp.adapters.store.definitions import SELECT_PINS, AcceptItem, CompareItem, Pin, all_pinned, read_pins
@@ -33,7 +33,7 @@ from soothsayer_mcp.adapters.store.payloads import BLOB_BYTES, ROW_BYTES, Payloa
 from soothsayer_mcp.adapters.store.recovery import OpenWriterItem, RecoverItem, alive_lock
 from soothsayer_mcp.adapters.store.run_items import CompleteItem, DeclareItem, OpenRunItem
 from soothsayer_mcp.adapters.store.writer import Ballast, Unavailable, Writer, connect, why
-from soothsayer_mcp.model.ask import Ask, AskAnswer
+from soothsayer_mcp.model.ask import Ask, AskAnswer, Grant
 from soothsayer_mcp.model.call import Client, PinState, Principal, RunId, ToolDefinition
 from soothsayer_mcp.model.decision import Decision
 from soothsayer_mcp.model.entry import Durability, PayloadMode, Receipt
@@ -238,6 +238,10 @@ class SqliteStore:
         Blocks; raises `PortError`.
         """
         return self._wait(self._asks.answering(answer))
+
+    def revoke_grant(self, grant: str, *, by: str) -> Grant:
+        """Take a remembered answer back. Blocks; raises `PortError`."""
+        return self._wait(RevokeItem(grant, by))
 
     @property
     def notes_lost(self) -> int:
