@@ -18,7 +18,7 @@ class AskSettings:
     unseal: Callable[[str], JsonObject | None]
     watched: Callable[[], bool] = lambda: False
     """Whether somebody looks at open questions now."""
-    notify: Callable[[str, str], None] | None = None
+    notify: Callable[[str, str], bool] | None = None
     """Tells the desktop of a question by server and tool; `None` where nothing can be told."""
     expires_s: float = 600.0
     hold_s: float = 45.0
