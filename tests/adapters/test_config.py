@@ -45,7 +45,8 @@ mode: observe
 policy: [mine.yaml, guarded]
 workspace: project
 state: ~/state
-run: {id: "4bf9"}
+run: {id: "4bf9", bind: explicit}
+control_tools: true
 trace: {durability: balanced, timeout: 500ms, blob_max: 1MiB}
 limits: {max_frame: 10MB, in_flight: 32, call_timeout: 2m}
 mcpServers:
@@ -65,6 +66,8 @@ def test_every_key_arrives(tmp_path: Path) -> None:
         workspace=str(tmp_path / "project"),
         state=str(Path.home() / "state"),
         run_id="4bf9",
+        explicit_run=True,
+        control_tools=True,
         durability="balanced",
         trace_timeout_s=0.5,
         blob_max=1_048_576,

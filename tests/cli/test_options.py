@@ -64,6 +64,7 @@ INVALID: list[list[str]] = [
     ["--url", "https://x.test", "--", "cmd"],
     ["--url", "https://x.test", "--pass-env", "A"],
     ["--name="],
+    ["--name", "soothsayer", "--", "cmd"],
     ["--color", "never"],
     ["-"],
     ["--pass-env", "A", "x"],

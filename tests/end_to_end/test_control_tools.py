@@ -14,7 +14,7 @@ from soothsayer_mcp.model.call import CONTROL
 from soothsayer_mcp.model.json import JsonObject
 from soothsayer_mcp.proxy.control import TABLE
 from soothsayer_mcp.testing.hosts import RawHost
-from soothsayer_mcp.testing.servers import Script, tool
+from soothsayer_mcp.testing.servers import Script, error, tool
 
 NAMES = ["soothsayer_run", "soothsayer_open", "soothsayer_why", "soothsayer_complete"]
 POLICY = """
@@ -202,3 +202,27 @@ def test_a_paused_run_can_still_be_asked_about_and_cannot_be_resumed_by_the_mode
             assert at(own.host.call(name, ARGUMENTS[name]), "result", "isError") is True
         assert told(own.host.call("soothsayer_run"))["state"] == "paused"
         assert reason(own.host.call("echo")) == "run_paused"
+
+
+def test_before_several_servers_and_one_without_tools_they_come_last_and_keep_their_names(tmp_path: Path) -> None:
+    refusing = Script(
+        name="bare",
+        capabilities='{"resources":{}}',
+        on={"tools/list": [error('{"code":-32601,"message":"Method not found"}')]},
+    )
+    commands = {"raw": SCRIPT.command(tmp_path), "bare": refusing.command(tmp_path)}
+    for names, wanted in (
+        (("raw", "bare"), ["raw__echo", "raw__pay", "raw__Soothsayer_Run", *NAMES]),
+        (("bare",), NAMES),
+    ):
+        config = {
+            "soothsayer": "config/v1",
+            "control_tools": True,
+            "mcpServers": {name: {"command": commands[name][0], "args": commands[name][1:]} for name in names},
+        }
+        (tmp_path / "soothsayer.yaml").write_text(json.dumps(config), encoding="utf-8")
+        with Rig(tmp_path, config=tmp_path / "soothsayer.yaml") as rig:
+            assert "tools" in cast("JsonObject", at(rig.host.initialize(), "result", "capabilities"))
+            assert listed(rig.host) == wanted
+            assert listed(rig.host, stateless=True) == wanted
+            assert told(rig.host.call("soothsayer_run"))["state"] == "open"

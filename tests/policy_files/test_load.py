@@ -13,6 +13,7 @@ from soothsayer_mcp.adapters.policy_files.load import LoadErrors, find, load
 from soothsayer_mcp.adapters.policy_files.places import shipped
 from soothsayer_mcp.model.decision import Effect, Mode
 from soothsayer_mcp.model.entry import PayloadMode
+from soothsayer_mcp.model.run import RunRules
 
 del _yaml
 
@@ -425,3 +426,17 @@ def keys(model: type[documents.Document]) -> Iterator[tuple[str, str]]:
 def test_no_key_is_both_supported_and_not() -> None:
     for model in documents.Document.__subclasses__():
         assert not {key for _, key in keys(model)} & model.later, model
+
+
+def test_what_a_policy_says_of_runs_loads_and_nothing_else_does(tmp_path: Path) -> None:
+    assert policy_from("", tmp_path).run_rules == RunRules()
+    said = policy_from("run: {idle: 5m, abandon_after: 7d}\ncomplete: {unverified: refuse}\n", tmp_path).run_rules
+    assert said == RunRules(idle_s=300.0, abandon_s=7 * 86_400.0, refuse_unverified=True)
+    for wrong, told in (
+        ("run: {idel: 5m}", 'unknown key "idel"; did you mean "idle"'),
+        ("complete: {require: []}", '"require" is not supported yet'),
+        ("run: {}", "at least one key is due"),
+    ):
+        with pytest.raises(LoadErrors) as errors:
+            policy_from(wrong + "\n", tmp_path)
+        assert told in str(errors.value)
