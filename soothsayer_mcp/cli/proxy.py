@@ -25,8 +25,19 @@ def main(argv: Sequence[str]) -> int:
     prepared = plan(options)
     started = spawn(prepared.config)
     if not prepared.quiet:
-        for warning in prepared.config.warnings:
-            sys.stderr.write(f"soothsayer: {escape(warning)}\n")
+        for line in (*prepared.config.warnings, *(_remarks(prepared) if options.verbose else ())):
+            sys.stderr.write(f"soothsayer: {escape(line)}\n")
     serve = cast("Callable[[Plan, Started], None]", resolve(SERVE_ROW))
     serve(prepared, started)
     return Exit.DONE
+
+
+def _remarks(prepared: Plan) -> Sequence[str]:
+    """What `-v` tells beside the rest: where all comes from and goes to, but no command line."""
+    config = prepared.config
+    return (
+        f"state in {prepared.state}, durability {config.durability}",
+        f"configuration {config.file or 'of the command line'}",
+        f"policy {', '.join(config.policy)}, mode {config.mode}",
+        f"servers {', '.join(spec.name for spec in config.servers)}",
+    )

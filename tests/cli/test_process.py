@@ -303,3 +303,25 @@ def test_a_long_page_goes_through_the_persons_pager_and_only_then(state: Path, t
         assert "PAGED" not in read_all(ours)
     with terminal("log", environ={**environ, "LINES": "50"}) as ours:
         assert "PAGED" not in read_all(ours)
+
+
+def test_a_proxy_that_is_asked_for_more_says_where_all_comes_from_and_goes_to(process: Process, tmp_path: Path) -> None:
+    command = (
+        "proxy",
+        "--state",
+        str(tmp_path / "s"),
+        "--policy",
+        "guarded",
+        "--name",
+        "files",
+        "-v",
+        "--",
+        "sh",
+        "-c",
+        "exit 0 # key",
+    )
+    _code, out, err = ended(process(*command))
+    assert out == ""
+    for told in (f"state in {tmp_path / 's'}, durability strict", "policy guarded, mode enforce", "servers files"):
+        assert f"soothsayer: {told}\n" in err
+    assert "key" not in err, "what a server is called with may be a secret"
