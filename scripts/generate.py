@@ -19,10 +19,12 @@ from soothsayer_mcp.adapters.policy_files.documents import (
     FlowDocument,
     LabelDocument,
     LimitDocument,
+    MaskDocument,
     Matchers,
     MethodsDocument,
     PinsDocument,
     PolicyDocument,
+    RedactDocument,
     RiskDocument,
     RuleDocument,
     ServerDocument,
@@ -185,10 +187,12 @@ _DOCUMENTS: dict[type[BaseModel], str] = {
     WhoMatcher: "`who`",
     Matchers: "`args`, the matchers of one argument",
     LimitDocument: "`limit`",
+    RedactDocument: "`redact`, an item",
     PinsDocument: "`pins`",
     ArgumentsDocument: "`arguments`",
     MethodsDocument: "`methods`",
     TraceDocument: "`trace`",
+    MaskDocument: "`mask`, an item",
 }
 
 _READ_BY = {

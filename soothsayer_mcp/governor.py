@@ -29,6 +29,7 @@ from soothsayer_mcp.policy.decide import decide
 from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.policy.within import scope_questions
 from soothsayer_mcp.ports import Admit, Call, Look, PortError, Standing, Store, Tools
+from soothsayer_mcp.redaction import shown
 from soothsayer_mcp.run.close import close
 from soothsayer_mcp.run.reserve import refuse_unless_open
 
@@ -76,7 +77,8 @@ class Governor:
         recorded = await self._store.record_intent(supported, self._admit(basis, call), close)
         answered = await self._forward(recorded, call)
         verified = answered.verified(judge_answer(answered))
-        return await self._store.record_outcome(verified, close)
+        redacted = verified.redacted(shown(basis.policy, verified))
+        return await self._store.record_outcome(redacted, close)
 
     async def _support(self, step: DecidedStep, call: Call) -> Support:
         """What is held before the call, people last: nobody is asked about a call that would be refused anyway."""

@@ -2,6 +2,7 @@
 
 from soothsayer_mcp.adapters.conditions import Conditions
 from soothsayer_mcp.adapters.patterns import compile_pattern, to_ascii
+from soothsayer_mcp.adapters.scanning import compile_together
 from soothsayer_mcp.policy.match import Lab
 from soothsayer_mcp.policy.sight import NAMES, TERM_NAMES
 
@@ -14,6 +15,7 @@ TERM_CONDITIONS = Conditions(TERM_NAMES)
 LAB = Lab(
     pattern=compile_pattern,
     to_ascii=to_ascii,
+    scan=compile_together,
     condition=CONDITIONS.compile,
     term_condition=TERM_CONDITIONS.compile,
     names_of=lambda text: CONDITIONS.read(text).names,

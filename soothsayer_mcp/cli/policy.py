@@ -378,7 +378,7 @@ def _document(told: Explained) -> dict[str, Json]:
             {
                 "id": rule.id,
                 "scope": rule.scope,
-                "effect": rule.effect,
+                "effect": rule.head,
                 "text": rule.text,
                 "matched": rule.matched,
                 "at": rule.at or None,

@@ -61,6 +61,7 @@ def serve(prepared: Plan, started: Started) -> None:
         about=f"soothsayer proxy {' '.join(spec.name for spec in config.servers)}",
         timeout_s=config.trace_timeout_s,
         blob_max=config.blob_max,
+        keeper=lambda masks: policies.current().keeper(masks),
     )
     try:
         for warning in store.warnings:

@@ -71,7 +71,7 @@ def explanation(told: Explained, width: int) -> list[Text]:
         cells = [
             [
                 visible(rule.id),
-                visible(rule.effect, EFFECTS[rule.effect]),
+                visible(rule.head, EFFECTS.get(rule.head, "")),
                 Text(*_ANSWERS[rule.matched]),
                 visible(_because(rule)),
             ]

@@ -51,6 +51,8 @@ class Obligation:
     kind: ObligationKind
     spec: Mapping[str, Json]
     rule: str
+    observed: bool = False
+    """Only recorded: the rule, or its scope, observes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +111,8 @@ class Decision:
     """Over the terms of all scopes; `None` where no term can concern the tool."""
     asks: AskTerms | None = None
     """What the answer of a person has to be, where the effect is `ask`; `None` demands nothing special."""
+    masks: tuple[Mapping[str, Json], ...] = ()
+    """What is masked in the record of this step, whatever the effect: `redact`s `in: trace` and secret arguments."""
     context: Mapping[str, Json] = field(default_factory=dict[str, Json])
     """What the decision read beside the call itself, for computing it again."""
     reads: Reads = UNTRUSTED_READS

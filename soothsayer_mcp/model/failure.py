@@ -76,6 +76,7 @@ class Reason(StrEnum):
     UNREACHABLE = "unreachable"
     CAPTURE_FAILED = "capture_failed"
     UNCHECKED = "unchecked"
+    NOT_MASKED = "not_masked"
     CALL_TIMEOUT = "call_timeout"
     CANCELLED = "cancelled"
     WITHDRAWN = "withdrawn"
@@ -469,6 +470,14 @@ REASONS: dict[Reason, Guidance] = {
         "It ran, but could not be checked: {summary}.",
         "Do not call it again; it is checked again before the run completes.",
         "It is checked again at completion.",
+    ),
+    Reason.NOT_MASKED: _missing(
+        Acted.YES,
+        FixBy.TOOL,
+        "The tool ran, and what policy masks in its answer cannot be found with certainty, so the answer is withheld.",
+        "It ran, but its answer is withheld: policy masks parts of it and {summary}.",
+        "Do not call it again; go on without the answer, or tell the person.",
+        "Report it to the author of the server; its answer repeats a key, or is no strict JSON.",
     ),
     Reason.CALL_TIMEOUT: _spent(
         Acted.MAYBE,

@@ -1,6 +1,7 @@
 """How the forward of a step ended."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from soothsayer_mcp.model.failure import Failure
@@ -31,6 +32,18 @@ class Returned:
     def structured(self) -> Json:
         """`structuredContent`, or `None`."""
         return None if self.result is None else self.result.get("structuredContent")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """What of an answer the host may read, and the record keeps, where policy masks parts of it."""
+
+    raw: bytes | None
+    """The frame with what policy masks masked; `None` where that cannot be done with certainty: it is withheld."""
+    masked: Mapping[str, int]
+    """What was masked: kind -> how often."""
+    would: Mapping[str, int] = field(default_factory=dict[str, int])
+    """What rules that only observe would have masked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from soothsayer_mcp.model.call import Cause, Client, Principal, Proposal, RunId, StepId, ToolDefinition
 from soothsayer_mcp.model.decision import Decision
@@ -13,7 +13,7 @@ from soothsayer_mcp.model.entry import Receipt
 from soothsayer_mcp.model.evidence import Support
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.finding import Answer, Finding
-from soothsayer_mcp.model.outcome import Asked, Outcome, Refused, Returned, Unknown
+from soothsayer_mcp.model.outcome import Asked, Outcome, Refused, Returned, Shown, Unknown
 from soothsayer_mcp.model.run import NextStep
 
 _Later = TypeVar("_Later", bound="ProposedStep")
@@ -103,6 +103,17 @@ class VerifiedStep(AnsweredStep):
     """A step whose checks are done."""
 
     findings: tuple[Finding, ...]
+    shown: Shown | None = None
+    """What the host may read of the answer; `None` where policy masks nothing of it."""
+
+    def redacted(self, shown: Shown | None) -> Self:
+        """Learn what the host may read of the answer."""
+        if shown is None:
+            return self
+        made = _learn(type(self), self, shown=shown)
+        # Whether it failed may depend on it.
+        made.__dict__.pop("failure", None)
+        return made
 
     @cached_property
     def failure(self) -> Failure | None:
@@ -111,6 +122,8 @@ class VerifiedStep(AnsweredStep):
             case Refused(failure=failure) | Asked(failure=failure) | Unknown(failure=failure):
                 return failure
             case Returned() as returned:
+                if self.shown is not None and self.shown.raw is None:
+                    return Failure(reason=Reason.NOT_MASKED, summary="it reads in more than one way")
                 return _returned_failure(returned, self.findings)
 
     @property

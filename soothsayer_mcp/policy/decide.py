@@ -13,6 +13,7 @@ from soothsayer_mcp.model.run import Run, RunScope
 from soothsayer_mcp.model.step import ProposedStep
 from soothsayer_mcp.policy.answers import Unsure
 from soothsayer_mcp.policy.match import Scene
+from soothsayer_mcp.policy.redact import Part
 from soothsayer_mcp.policy.rules import (
     Candidates,
     Cell,
@@ -63,6 +64,7 @@ class Match:
     def shown(self) -> RuleMatch:
         """The match as decisions name it."""
         rule = self.prepared.rule
+        assert rule.effect is not None
         return RuleMatch(
             id=rule.id, effect=rule.effect, text=rule.text, unknown="" if self.doubt is None else self.doubt.why
         )
@@ -110,8 +112,10 @@ def decide_message(
         scene = Scene(
             arguments=params, principal=principal, client=client, cause=Cause.AGENT, now_us=None, links=facts.links
         )
-        decision = _conclude(policy, candidates, weigh_rules(candidates, scene), ())
-        return replace(decision, context=_context(candidates, facts, scene))
+        found = weigh_rules(candidates, scene)
+        decision = _conclude(policy, candidates, found, ())
+        owed = _redacts(candidates, found, Part.RESULT) if candidates.redacts else ()
+        return replace(decision, obligations=owed, context=_context(candidates, facts, scene))
     except Exception:  # noqa: BLE001 - a fault of ours never allows
         return _fault(policy)
 
@@ -223,7 +227,13 @@ def _decide(policy: Policy, run: Run, step: ProposedStep, facts: Facts) -> Decis
     decision = replace(
         decision,
         does=candidates.does,
-        obligations=() if decision.effect is Effect.DENY else tuple(map(_obligation, limited)),
+        obligations=()
+        if decision.effect is Effect.DENY
+        else (
+            *map(_obligation, limited),
+            *(_redacts(candidates, found, Part.RESULT) if candidates.redacts else ()),
+        ),
+        masks=_masks(candidates, found),
         timeout_s=None if observing else min(timeouts, default=None),
         risk=risk_of(candidates.sight, scene) if candidates.sight.weights else None,
         asks=_terms(decision, found) if decision.effect is Effect.ASK else None,
@@ -294,6 +304,7 @@ def _flawed(policy: Policy, step: ProposedStep, binding: Sequence[Failure]) -> D
         policy_digest=policy.digest,
         would=Effect.DENY if policy.mode is Mode.OBSERVE else None,
         does=() if step.tool is None else policy.candidates(step.tool).does,
+        masks=() if step.tool is None else policy.candidates(step.tool).masks,
     )
 
 
@@ -331,6 +342,31 @@ def _obligation(rule: Rule) -> Obligation:
     if rule.limit is not None and rule.limit.args_bytes is not None:
         spec["args_bytes"] = rule.limit.args_bytes
     return Obligation(kind=ObligationKind.LIMIT, spec=spec, rule=rule.id)
+
+
+def _redacts(candidates: Candidates, found: Sequence[Sequence[Match]], part: Part) -> tuple[Obligation, ...]:
+    """What the matching rules mask, in the order of their ids."""
+    owed = [
+        Obligation(
+            kind=ObligationKind.REDACT,
+            spec=one.spec(),
+            rule=match.prepared.rule.id,
+            observed=scope.scope.mode is Mode.OBSERVE or match.prepared.rule.observe,
+        )
+        for scope, matches in zip(candidates.scopes, found, strict=True)
+        for match in matches
+        if match.prepared.rule.redact and (match.doubt is None or match.prepared.rule.effect is not Effect.ALLOW)
+        for one in match.prepared.rule.redact
+        if one.part is part
+    ]
+    return tuple(sorted(owed, key=lambda one: one.rule))
+
+
+def _masks(candidates: Candidates, found: Sequence[Sequence[Match]]) -> tuple[Mapping[str, Json], ...]:
+    """What the record of a call leaves out. Observing changes that no more than it changes what is recorded."""
+    if not candidates.redacts:
+        return candidates.masks
+    return (*candidates.masks, *(owed.spec for owed in _redacts(candidates, found, Part.TRACE)))
 
 
 def _over_limit(limited: Iterable[Rule], size: int) -> Iterable[Objection]:

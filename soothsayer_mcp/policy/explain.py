@@ -25,7 +25,10 @@ class RuleStory:
 
     id: str
     scope: str
-    effect: Effect
+    effect: Effect | None
+    """`None` for an `also`."""
+    head: str
+    """What the rule is written with."""
     text: str
     matched: bool | None
     """`None` when it could not tell; then it counts as matched unless it allows."""
@@ -111,7 +114,7 @@ def explain(policy: Policy, run: Run, step: ProposedStep, facts: Facts) -> Expla
 
 def _standing(story: RuleStory) -> tuple[int, int, str]:
     order = {True: 0, None: 1, False: 2}
-    return order[story.matched], -story.effect.strictness, story.id
+    return order[story.matched], -(-1 if story.effect is None else story.effect.strictness), story.id
 
 
 def _story(policy: Policy, candidates: Candidates, prepared: Prepared, one: ScopeCandidates, scene: Scene) -> RuleStory:
@@ -134,6 +137,7 @@ def _story(policy: Policy, candidates: Candidates, prepared: Prepared, one: Scop
         id=rule.id,
         scope=one.scope.name,
         effect=rule.effect,
+        head=rule.head,
         text=rule.text,
         matched=answer if isinstance(answer, bool) else None,
         at=at,

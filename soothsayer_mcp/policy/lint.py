@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from soothsayer_mcp.model.ask import AskTerms
 from soothsayer_mcp.model.decision import Effect
 from soothsayer_mcp.model.json import Json
-from soothsayer_mcp.policy.rules import Rule, ToolPattern, Who
+from soothsayer_mcp.policy.rules import ALSO, Rule, ToolPattern, Who
 from soothsayer_mcp.policy.sight import RiskBounds
 
 
@@ -42,10 +42,13 @@ def _heads(rule: Rule) -> Iterable[Flaw]:
     """Keys that do not go with the rule's effect or with each other."""
     messages = any(pattern.names_messages for pattern in rule.tools)
     limits, expires = rule.limit is not None, rule.expires_us is not None
+    also = rule.effect is None
     allows, asks, denies = (rule.effect is effect for effect in (Effect.ALLOW, Effect.ASK, Effect.DENY))
     checks: tuple[tuple[bool, str, str], ...] = (
         (rule.hard and not denies, "hard", "only a deny can be hard"),
         (rule.hard and rule.observe, "hard", "a rule that only observes cannot be hard"),
+        (also and not rule.owes, ALSO, "an also decides nothing, so it needs an obligation: a limit or a redact"),
+        (bool(rule.redact) and denies, "redact", "a deny lets nothing through that could be masked"),
         (limits and denies, "limit", "a deny lets nothing through that could have a limit"),
         (limits and rule.observe, "limit", "a rule that only observes limits nothing"),
         (limits and messages, "limit", "not supported yet for requests that are no tool calls"),
@@ -128,6 +131,9 @@ def _dead(rules: Sequence[Rule]) -> Iterable[Flaw]:
 
 
 def _covers(wide: Rule, narrow: Rule) -> bool:
+    if wide.effect is None or narrow.effect is None or narrow.redact:
+        # Obligations add up, so nothing covers a rule that has its own.
+        return False
     if wide.effect.strictness < narrow.effect.strictness or wide.expires_us is not None or narrow.limit is not None:
         return False
     if (narrow.hard and not wide.hard) or (wide.observe and not narrow.observe):

@@ -30,6 +30,7 @@ from soothsayer_mcp.policy.addresses import (
 )
 from soothsayer_mcp.policy.answers import Answer, Unsure, every, opposite, some
 from soothsayer_mcp.policy.commands import flag_answer, has_syntax, words
+from soothsayer_mcp.policy.detectors import Compile, detectors_of, fires, spellings
 from soothsayer_mcp.policy.paths import Case, Glob, Place, Readings, bases, fold, globs, questions, read
 
 Pattern: TypeAlias = Callable[[str], bool]
@@ -54,6 +55,8 @@ class Lab:
     """The same over `sight.TERM_NAMES`."""
     names_of: Callable[[str], frozenset[str]]
     """The names that a condition of either kind reads."""
+    scan: Compile
+    """Compiles RE2 expressions to be searched for together; raises `ValueError` as `pattern` does."""
 
 
 _NOTHING: Mapping[ValueQuestion, Seen] = {}
@@ -159,6 +162,7 @@ class WrongType(Unsure):
 
 _NO_NUMBER = WrongType("the value is no number")
 _NO_TEXT = WrongType("the value is no text")
+_HALF_PAIR = WrongType("the text holds half of a surrogate pair")
 _NO_SCALAR = WrongType("the value is an object or a list")
 _NO_LIST = WrongType("the value is no list")
 _NO_WORDS = WrongType("the value is neither a command nor a list of words")
@@ -406,6 +410,27 @@ def _no_shell_syntax(_: Json, __: Bench) -> Test:
     return test
 
 
+_MOST_DIGITS = 10**40
+
+
+def _find(spec: Json, bench: Bench) -> Test:
+    detectors = detectors_of(_texts(spec))
+    scan = bench.lab.scan([detector.pattern for detector in detectors])
+
+    def test(value: Json, _: Scene) -> Answer:
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_DIGITS:
+            # An account or a card is a number too.
+            value = str(value)
+        if not isinstance(value, str):
+            return _NO_TEXT
+        try:
+            return any(fires(scan, detectors, text) for text in spellings(value))
+        except UnicodeEncodeError:
+            return _HALF_PAIR
+
+    return test
+
+
 def _not(spec: Json, bench: Bench) -> Test:
     inner = _conjunction(_mapping(spec), bench.turned)
     return lambda value, scene: opposite(inner(value, scene))
@@ -483,6 +508,7 @@ MATCHERS: dict[str, Row] = {
     "argv": Row(prepare=_argv, cost=3, whole=True),
     "no_flags": Row(prepare=_no_flags, cost=4, whole=True),
     "no_shell_syntax": Row(prepare=_no_shell_syntax, cost=1, whole=True),
+    "find": Row(prepare=_find, cost=5),
     "not": Row(prepare=_not, cost=5),
     "any_of": Row(prepare=_any_of, cost=5),
 }

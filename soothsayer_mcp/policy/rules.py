@@ -10,10 +10,10 @@ from typing import TypeAlias
 
 from soothsayer_mcp.model.ask import AskTerms
 from soothsayer_mcp.model.call import CONTROL, Cause, Does, PinState, Principal, ToolDefinition
-from soothsayer_mcp.model.decision import Decision, Effect, Mode
+from soothsayer_mcp.model.decision import Decision, Effect, Mode, ObligationKind
 from soothsayer_mcp.model.entry import PayloadMode
 from soothsayer_mcp.model.facts import NO_QUESTIONS, Questions, Reads, ValueQuestion
-from soothsayer_mcp.model.json import Digest, Json
+from soothsayer_mcp.model.json import Digest, Json, canonical
 from soothsayer_mcp.model.run import RunRules
 from soothsayer_mcp.model.step import ProposedStep
 from soothsayer_mcp.policy.answers import Answer, Unsure, every, opposite
@@ -27,11 +27,16 @@ from soothsayer_mcp.policy.match import (
     prepare_argument,
 )
 from soothsayer_mcp.policy.paths import Place, component
+from soothsayer_mcp.policy.redact import Part, Redact, Redactor, read_redact
 from soothsayer_mcp.policy.sight import TAINT, RiskBounds, Sight, Weight, counters_of, risk_test, taint_test, when_test
 
 UNLABELLED = "unlabelled"
+ALSO = "also"
+"""The head of a rule that decides nothing and only makes calls owe something."""
 MESSAGE = "@"
 """First character of what stands for a tool in rules about requests that are no tool calls."""
+MAX_REDACTORS = 1_000
+"""Sets of masks that are kept compiled."""
 MAX_INDEXED = 50_000
 """Tools the index holds before it starts anew."""
 
@@ -120,7 +125,8 @@ class Rule:
 
     id: str
     """`policy/rule`."""
-    effect: Effect
+    effect: Effect | None
+    """`None` for an `also`, which decides nothing."""
     text: str
     tools: tuple[ToolPattern, ...] = ()
     """Empty: every tool."""
@@ -147,6 +153,17 @@ class Rule:
     tainted: bool | None = None
     """Whether the run must have, or must not have, been given an untrusted result; `None` wants neither."""
     flow: Flow | None = None
+    redact: tuple[Redact, ...] = ()
+
+    @property
+    def head(self) -> str:
+        """What the rule is written with: its effect, or `also`."""
+        return ALSO if self.effect is None else self.effect.value
+
+    @property
+    def owes(self) -> bool:
+        """Whether calls that it matches owe anything."""
+        return self.limit is not None or bool(self.redact)
 
     def concerns(self, subject: "Subject") -> bool:
         """Whether the rule can match a call of this tool at all."""
@@ -156,7 +173,7 @@ class Rule:
         server, tool = subject.server, subject.tool
         if any(pattern.fits(server, tool) for pattern in self.excepts):
             return False
-        if self.effect is Effect.DENY:
+        if self.effect is Effect.DENY or self.effect is None:
             return not self.tools or any(pattern.fits(server, tool) for pattern in self.tools)
         if subject.message:
             # Nobody can be asked about a message, and what permits one has to name it.
@@ -202,6 +219,8 @@ class Label:
     does: frozenset[str] = frozenset()
     trust: Trust | None = None
     sinks: tuple[Sink, ...] = ()
+    secret: tuple[str, ...] = ()
+    """Arguments whose values are kept as a digest only."""
 
     def fits(self, server: str, tool: str) -> bool:
         """Whether the label is about this tool."""
@@ -398,6 +417,10 @@ class Candidates:
     reads: Reads
     watches: bool
     """Whether a scope or a rule only observes."""
+    redacts: bool
+    """Whether a rule masks anything."""
+    masks: tuple[Mapping[str, Json], ...]
+    """What is masked in the record of every call, because of its labels."""
     context: Mapping[str, Json]
     """What decisions read that neither the call nor the policy's text holds."""
     concluded: dict[tuple[int, ...], Decision] = field(default_factory=dict[tuple[int, ...], Decision])
@@ -426,6 +449,7 @@ class Policy:
         watch: Sequence[str],
         about: str = "",
         run_rules: RunRules | None = None,
+        masks: Sequence[Redact] = (),
     ) -> None:
         """Take checked parts; `place` is for servers without an entry in `places`."""
         self.name = name
@@ -442,6 +466,10 @@ class Policy:
         self.payload_mode = payload_mode
         self.run_rules = run_rules or RunRules()
         """How long runs live."""
+        self.masks = tuple(masks)
+        """What is masked in everything that is kept."""
+        self.redacts = any(rule.redact for scope in self.scopes for rule in scope.rules)
+        """Whether any rule masks anything."""
         self.sources = sources
         """Name -> text of every file, for the trace."""
         self.watch = tuple(watch)
@@ -457,6 +485,7 @@ class Policy:
         self._forms = tuple(sorted({Form.TEXT, *(sink.form for sink in named)})) if flows else ()
         """The forms in which values are compared; none where no rule compares any."""
         self._seen = any(flow.seen for flow in flows)
+        self._redactors: dict[bytes, Redactor] = {}
 
     @property
     def rule_count(self) -> int:
@@ -572,6 +601,8 @@ class Policy:
                 one.scope.mode is Mode.OBSERVE or any(prepared.rule.observe for prepared in one.prepared)
                 for one in settled
             ),
+            redacts=any(prepared.rule.redact for one in settled for prepared in one.prepared),
+            masks=self._secret_arguments(server, name),
             context=_context(place, tool, reads_paths=bool(tests), workspace=self._place.root if conditions else ""),
         )
 
@@ -596,6 +627,38 @@ class Policy:
         said = {label.trust for scope in scopes for label in scope.labels if label.trust and label.fits(server, name)}
         # The word of a server is no reason to trust it, and one label that does not is enough.
         return Trust.FIRST_PARTY if said == {Trust.FIRST_PARTY} else Trust.UNTRUSTED
+
+    def _secret_arguments(self, server: str, name: str) -> tuple[Mapping[str, Json], ...]:
+        at = sorted(
+            {way for scope in self.scopes for label in scope.labels if label.fits(server, name) for way in label.secret}
+        )
+        return ({"in": Part.TRACE.value, "at": [*at], "digest": True},) if at else ()
+
+    def redactor(self, decision: Decision, *, observed: bool) -> Redactor | None:
+        """What masks the results of calls that owe it; `None` for most. Raises `ValueError` where that cannot be."""
+        specs: list[Mapping[str, Json]] = [
+            owed.spec
+            for owed in decision.obligations
+            if owed.kind is ObligationKind.REDACT and owed.observed is observed
+        ]
+        return self.redactor_of(specs) if specs else None
+
+    def keeper(self, specs: Sequence[Mapping[str, Json]]) -> Redactor | None:
+        """What masks the record: what is masked in everything that is kept, and what a step's decision adds."""
+        if not self.masks and not specs:
+            return None
+        return self.redactor_of([*(mask.spec() for mask in self.masks), *specs])
+
+    def redactor_of(self, specs: Sequence[Mapping[str, Json]]) -> Redactor:
+        """What masks what these say; compiled once."""
+        key = canonical([*specs])
+        known = self._redactors.get(key)
+        if known is None:
+            known = Redactor([read_redact(spec) for spec in specs], self._lab.scan)
+            if len(self._redactors) >= MAX_REDACTORS:
+                self._redactors.clear()
+            self._redactors[key] = known
+        return known
 
     @staticmethod
     def _labels(scopes: Sequence[Scope], server: str, name: str, tool: ToolDefinition | None) -> frozenset[str]:
@@ -670,6 +733,7 @@ class Policy:
             watch=self.watch,
             about=self.about,
             run_rules=self.run_rules,
+            masks=self.masks,
         )
 
 

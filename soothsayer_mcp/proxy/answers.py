@@ -4,7 +4,7 @@ from soothsayer_mcp.governor import Unrecorded
 from soothsayer_mcp.model.call import RequestId
 from soothsayer_mcp.model.decision import Mode
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
-from soothsayer_mcp.model.outcome import Returned
+from soothsayer_mcp.model.outcome import Returned, Shown
 from soothsayer_mcp.model.run import NextStep
 from soothsayer_mcp.model.step import ClosedStep
 from soothsayer_mcp.proxy.connection import with_result_type
@@ -23,13 +23,18 @@ def answer(request_id: RequestId, closed: ClosedStep | Unrecorded, *, stateless:
         return failed(request_id, closed.failure, step="", acted=closed.failure.acted, stateless=stateless)
     returned = closed.outcome
     failure = closed.failure
-    if isinstance(returned, Returned):
+    withheld = closed.shown is not None and closed.shown.raw is None
+    if isinstance(returned, Returned) and not withheld:
         if closed.decision.mode is Mode.OBSERVE or (failure is not None and failure.reason in THE_SERVERS_OWN):
-            return _own_bytes(returned, stateless=stateless)
+            return _own_bytes(returned, closed.shown, stateless=stateless)
         if failure is None:
-            return _told(closed, _own_bytes(returned, stateless=stateless))
+            return _told(closed, _own_bytes(returned, closed.shown, stateless=stateless))
     assert failure is not None
-    content = _content(returned.raw) if isinstance(returned, Returned) and failure.reason in WITH_ITS_CONTENT else ()
+    content = (
+        _content(_raw_of(returned, closed.shown))
+        if isinstance(returned, Returned) and failure.reason in WITH_ITS_CONTENT
+        else ()
+    )
     return failed(
         request_id,
         failure,
@@ -65,10 +70,16 @@ def failed(
     )
 
 
-def _own_bytes(returned: Returned, *, stateless: bool) -> bytes:
+def _own_bytes(returned: Returned, shown: Shown | None, *, stateless: bool) -> bytes:
+    raw = _raw_of(returned, shown)
     if stateless and returned.result is not None and "resultType" not in returned.result:
-        return with_result_type(read_server(returned.raw))
-    return returned.raw
+        return with_result_type(read_server(raw))
+    return raw
+
+
+def _raw_of(returned: Returned, shown: Shown | None) -> bytes:
+    """What the host may read of the server's bytes."""
+    return returned.raw if shown is None or shown.raw is None else shown.raw
 
 
 def _told(closed: ClosedStep, raw: bytes) -> bytes:

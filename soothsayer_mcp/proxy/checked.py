@@ -10,6 +10,7 @@ from soothsayer_mcp.proxy import merge
 from soothsayer_mcp.proxy.connection import HostConnection, mended, text_of
 from soothsayer_mcp.proxy.downstream import Downstream
 from soothsayer_mcp.proxy.gate import Gate
+from soothsayer_mcp.proxy.masks import Masks
 from soothsayer_mcp.proxy.owed import HostRequest
 from soothsayer_mcp.proxy.resources import is_not_mine
 from soothsayer_mcp.proxy.streams import Streams
@@ -32,11 +33,12 @@ class Way:
 class Checked:
     """The checked rows."""
 
-    def __init__(self, connection: HostConnection, gate: Gate, streams: Streams) -> None:
+    def __init__(self, connection: HostConnection, gate: Gate, streams: Streams, masks: Masks) -> None:
         """Check the requests of one connection."""
         self._connection = connection
         self._gate = gate
         self._streams = streams
+        self._masks = masks
 
     def read(self, request: HostRequest) -> None:
         """`resources/read`: to the owner of the URI; where nobody claims it, to each in turn until one has it."""
@@ -120,7 +122,11 @@ class Checked:
     async def _check(self, request: HostRequest, way: Way, then: Callable[[Frame], bytes | None] | None) -> None:
         if await self._passes(request, way):
             self._connection.pass_on(
-                request, way.server, raw=way.raw, then=then or partial(self._looked_at, request, way.server)
+                request,
+                way.server,
+                raw=way.raw,
+                then=then or partial(self._looked_at, request, way.server),
+                read=lambda answer: self._masks.answer(request, way.server.name, answer, way.params),
             )
 
     async def _passes(self, request: HostRequest, way: Way) -> bool:
@@ -158,11 +164,11 @@ class Checked:
                 connection.owners.learn_answer(name, uri)
             error_code = answer.error.get("code") if isinstance(answer.error, dict) else None
             if not is_not_mine(error_code):
-                raw = self._looked_at(request, server, answer)
+                raw = self._looked_at(request, server, self._masks.answer(request, name, answer))
                 if raw is not None:
                     request.answer(raw)
                 return
-            last = answer.raw
+            last = self._masks.answer(request, name, answer).raw
         if last is None:
             connection.nobody(request, Code.INVALID_PARAMS, "No server has such a resource.")
         else:

@@ -111,6 +111,8 @@ class HostConnection:
         self.listening = False
         """Whether the host said `notifications/initialized`."""
         self.tasks: TaskGroup | None = None
+        self.shown: Callable[[HostRequest, str, Frame], Frame] = _as_it_came
+        """What the host may read of an answer; the relay sets it."""
         self._host = host
         self._frames_sent = 0
         self._paused = False
@@ -196,10 +198,12 @@ class HostConnection:
         *,
         raw: bytes | None = None,
         then: Callable[[Frame], bytes | None] | None = None,
+        read: Callable[[Frame], Frame] | None = None,
     ) -> None:
         """Send a request to a server and its answer to the host, unchanged unless `then` edits it.
 
-        `then` answers `None` when it sees to the answer itself, later.
+        `then` answers `None` when it sees to the answer itself, later. `read` gives what the host may read of the
+        answer; without it, what policy masks in the answers to such requests is masked.
         """
         request.servers = (server.name,)
 
@@ -210,7 +214,8 @@ class HostConnection:
             if request.stateless and answer.kind is FrameKind.RESULT:
                 server.discovered = True
             try:
-                edited = mended(answer, request) if then is None else then(answer)
+                readable = self.shown(request, server.name, answer) if read is None else read(answer)
+                edited = mended(readable, request) if then is None else then(readable)
             except Exception:  # noqa: BLE001 - an edge as well: nobody above could answer this request
                 self.fault()
                 self.fail(request)
@@ -290,6 +295,15 @@ class HostConnection:
     def refuse(self, request: HostRequest, reason: Reason, summary: str) -> None:
         """Answer what is no tool call with a policy refusal."""
         request.answer(replies.error(request.id, Code.POLICY, *refusal(reason, summary)))
+
+
+def _as_it_came(_request: HostRequest, _server: str, answer: Frame) -> Frame:
+    return answer
+
+
+def unread(answer: Frame) -> Frame:
+    """The answer as it came, for who masks it later."""
+    return answer
 
 
 def where(error: BaseException | None) -> str:

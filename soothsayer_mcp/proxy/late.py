@@ -11,9 +11,10 @@ from soothsayer_mcp.model.outcome import Returned
 from soothsayer_mcp.model.step import ClosedStep
 from soothsayer_mcp.ports import Note, PortError
 from soothsayer_mcp.proxy import answers, merge
-from soothsayer_mcp.proxy.connection import HostConnection, mended, text_of
+from soothsayer_mcp.proxy.connection import HostConnection, mended, text_of, unread
 from soothsayer_mcp.proxy.downstream import Downstream
 from soothsayer_mcp.proxy.gate import Gate
+from soothsayer_mcp.proxy.masks import Masks
 from soothsayer_mcp.proxy.opening import OPENING_BOUND_S
 from soothsayer_mcp.proxy.owed import HostRequest
 from soothsayer_mcp.proxy.paging import pages_of
@@ -26,10 +27,11 @@ from soothsayer_mcp.wire.strict import read_server
 class Late:
     """The rows of tasks, and what is known of each."""
 
-    def __init__(self, connection: HostConnection, gate: Gate) -> None:
+    def __init__(self, connection: HostConnection, gate: Gate, masks: Masks) -> None:
         """No task is known."""
         self._connection = connection
         self._gate = gate
+        self._masks = masks
         self._tasks = Tasks()
         self._steps: dict[tuple[str, str], ClosedStep] = {}
 
@@ -104,19 +106,25 @@ class Late:
             request.close()
         else:
             then = None if task is None else partial(self._answered, request, server, task)
-            self._connection.pass_on(request, server, then=then)
+            self._connection.pass_on(request, server, then=then, read=None if task is None else unread)
 
     def _answered(self, request: HostRequest, server: Downstream, task: Task, answer: Frame) -> bytes | None:
         arrival = self._tasks.answered(task, request.method, answer.message)
         if not arrival.path and not arrival.inputs:
-            return mended(answer, request)
+            step = self._steps.get((task.server, task.id))
+            shown = self._masks.answer(request, server.name, answer)
+            told = self._masks.late(server.name, shown, None if step is None else step.decision, request.method)
+            if told is not None:
+                return mended(told, request)
+            self._connection.refuse(request, Reason.NOT_MASKED, "it reads in more than one way")
+            return None
         self._connection.spawn(self._deliver, request, server, answer, arrival)
         return None
 
     async def _deliver(self, request: HostRequest, server: Downstream, answer: Frame, arrival: Arrival) -> None:
         raw = await self._arrived(server, answer, arrival, stateless=request.stateless)
         if raw is None:
-            summary = f"{server.name} asks the host for what policy refuses, or the record cannot be written"
+            summary = f"{server.name} asks for what policy refuses, or its answer can be neither recorded nor masked"
             self._connection.refuse(request, Reason.RULE_DENIED, summary)
         else:
             request.answer(mended(read_server(raw), request))
@@ -125,19 +133,23 @@ class Late:
         self, server: Downstream, frame: Frame, arrival: Arrival | None, *, stateless: bool
     ) -> bytes | None:
         """What the host may read of it, once that is on record; `None` when nothing."""
+        closed = None if arrival is None else self._steps.get((arrival.task.server, arrival.task.id))
+        method = frame.method or "tasks/result"
+        shown = self._masks.late(server.name, frame, None if closed is None else closed.decision, method)
+        if shown is None:
+            return None
         if arrival is None:
-            return frame.raw
+            return shown.raw
         if arrival.inputs:
             holder = _at(frame.message, arrival.inputs[:-1])
-            return frame.raw if await self._gate.inputs_pass(server.name, holder) is None else None
+            return shown.raw if await self._gate.inputs_pass(server.name, holder) is None else None
         if not arrival.path:
-            return frame.raw
-        closed = self._steps.get((arrival.task.server, arrival.task.id))
-        if arrival.first and not await self._record(frame, arrival, closed):
+            return shown.raw
+        if arrival.first and not await self._record(shown, arrival, closed):
             return None
         if arrival.ending is not Ending.RESULT or closed is None:
-            return frame.raw
-        return self._held_against(frame, arrival, closed, stateless=stateless)
+            return shown.raw
+        return self._held_against(frame, shown, arrival, closed, stateless=stateless)
 
     async def _record(self, frame: Frame, arrival: Arrival, closed: ClosedStep | None) -> bool:
         note = Note(
@@ -162,14 +174,17 @@ class Late:
         return True
 
     @staticmethod
-    def _held_against(frame: Frame, arrival: Arrival, closed: ClosedStep, *, stateless: bool) -> bytes:
-        """A late result passes the check that its call owed, or is withheld as the call's own would be."""
+    def _held_against(frame: Frame, shown: Frame, arrival: Arrival, closed: ClosedStep, *, stateless: bool) -> bytes:
+        """A late result passes the check that its call owed, or is withheld as the call's own would be.
+
+        The check looks at it as it came, the host at what is `shown`.
+        """
         result = _at(frame.message, arrival.path)
         check = None if closed.tool is None else closed.tool.check_result
         if check is None or closed.decision.mode is Mode.OBSERVE or not isinstance(result, dict):
-            return frame.raw
+            return shown.raw
         if result.get("isError") is True:
-            return frame.raw
+            return shown.raw
         if not frame.strict:
             failure = Failure(reason=Reason.UNCHECKED, summary="its answer reads in more than one way")
         elif "structuredContent" not in result:
@@ -177,13 +192,13 @@ class Late:
         else:
             fault = check(result["structuredContent"])
             if fault is None:
-                return frame.raw
+                return shown.raw
             summary = f"{fault.path or 'the whole'} {fault.problem}"
             failure = Failure(reason=Reason.RESULT_SCHEMA, summary=summary)
         withheld = read_server(
             answers.failed(0, failure, step=closed.closing.step, acted=failure.acted, stateless=stateless)
         )
-        return frame.edited(Replace(arrival.path, withheld.slice(("result",)) or b"null"))
+        return shown.edited(Replace(arrival.path, withheld.slice(("result",)) or b"null"))
 
     async def _list_all(self, request: HostRequest) -> None:
         connection = self._connection

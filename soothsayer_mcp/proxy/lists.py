@@ -9,10 +9,11 @@ from soothsayer_mcp.policy.decide import visible
 from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.ports import Note, PortError
 from soothsayer_mcp.proxy.catalogue import READ_BY, Catalogue
-from soothsayer_mcp.proxy.connection import COMPLETE, SERVER_INFO, HostConnection, mended
+from soothsayer_mcp.proxy.connection import COMPLETE, SERVER_INFO, HostConnection, mended, unread
 from soothsayer_mcp.proxy.control import TABLE, is_control_name
 from soothsayer_mcp.proxy.downstream import Downstream
 from soothsayer_mcp.proxy.gate import Gate
+from soothsayer_mcp.proxy.masks import Masks
 from soothsayer_mcp.proxy.merge import ListKind, list_answer
 from soothsayer_mcp.proxy.owed import HostRequest
 from soothsayer_mcp.proxy.paging import next_cursor
@@ -27,11 +28,12 @@ PRIVATE = Replace(("result", "cacheScope"), b'"private"')
 class Lists:
     """The rows of the lists."""
 
-    def __init__(self, connection: HostConnection, books: Books, gate: Gate) -> None:
+    def __init__(self, connection: HostConnection, books: Books, gate: Gate, masks: Masks) -> None:
         """Filter by the policy in force when an answer comes."""
         self._connection = connection
         self._books = books
         self._gate = gate
+        self._masks = masks
         self._shadowed: set[tuple[str, str]] = set()
         self._catalogue = Catalogue(connection, books, gate, own_tools=self._own_tools)
 
@@ -46,11 +48,15 @@ class Lists:
         def then(answer: Frame) -> bytes | None:
             if answer.kind is FrameKind.ERROR:
                 own = self._own_tools()
-                return self._only_own(request, own) if own and _has_no_tools(answer) else answer.raw
+                return (
+                    self._only_own(request, own)
+                    if own and _has_no_tools(answer)
+                    else self._masks.answer(request, server.name, answer).raw
+                )
             self._connection.spawn(self._show_tools, request, server, answer, edition)
             return None
 
-        self._connection.pass_on(request, server, then=then)
+        self._connection.pass_on(request, server, then=then, read=unread)
 
     def resources(self, request: HostRequest) -> None:
         """`resources/list`: the resources whose reading would not be refused."""
@@ -74,7 +80,7 @@ class Lists:
             shown = self._unreadable(request, server, error.summary, answer, policy)
         except ListUnreadableError as error:
             shown = self._unreadable(request, server, f"{server.name} {error}", answer, policy)
-        request.answer(shown)
+        request.answer(self._masks.whole(request, (server.name,), shown))
 
     async def _shown_tools(
         self, request: HostRequest, server: Downstream, answer: Frame, edition: int, policy: Policy
@@ -144,7 +150,7 @@ class Lists:
             self._connection.spawn(self._answer_of_all, request, kind)
             return
 
-        def then(answer: Frame) -> bytes | None:
+        def listed(answer: Frame) -> bytes:
             if answer.kind is FrameKind.ERROR:
                 return answer.raw
             policy = self._connection.policies.current()
@@ -158,7 +164,10 @@ class Lists:
             hides = len(keep) < len(values)
             return self._cut(request, server, answer, kind.member, keep=keep, of=len(values), hides=hides)
 
-        self._connection.pass_on(request, server, then=then)
+        def then(answer: Frame) -> bytes:
+            return self._masks.whole(request, (server.name,), listed(answer))
+
+        self._connection.pass_on(request, server, then=then, read=unread)
 
     def _shows(self, server: Downstream, kind: ListKind, value: Json) -> bool:
         named = value.get(kind.identity) if isinstance(value, dict) else None
@@ -171,7 +180,8 @@ class Lists:
         return self._gate.decide(server.name, method, {member: named}).effect is Effect.ALLOW
 
     async def _answer_of_all(self, request: HostRequest, kind: ListKind) -> None:
-        request.answer(await self._catalogue.answer(request, kind))
+        answer = await self._catalogue.answer(request, kind)
+        request.answer(self._masks.whole(request, [server.name for server in self._connection.fleet], answer))
 
     # -- cutting ------------------------------------------------------------------------------------------------------
 

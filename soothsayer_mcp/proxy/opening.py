@@ -11,6 +11,7 @@ from soothsayer_mcp.ports import PortError
 from soothsayer_mcp.proxy import merge
 from soothsayer_mcp.proxy.connection import SERVER_INFO, HostConnection, client_named
 from soothsayer_mcp.proxy.downstream import Downstream
+from soothsayer_mcp.proxy.masks import Masks
 from soothsayer_mcp.proxy.owed import HostRequest
 from soothsayer_mcp.proxy.pins import Books
 from soothsayer_mcp.wire import replies
@@ -32,12 +33,13 @@ LISTS: Final = ("tools", "prompts", "resources")
 class Opening:
     """The rows of openings, and all that has to be said again to a server that was started again."""
 
-    def __init__(self, connection: HostConnection, books: Books) -> None:
+    def __init__(self, connection: HostConnection, books: Books, masks: Masks) -> None:
         """Nothing is open yet."""
         self.bound_s = OPENING_BOUND_S
         """How long several servers may take to open."""
         self._connection = connection
         self._books = books
+        self._masks = masks
         self._initialize: Frame | None = None
         self._initialized: bytes | None = None
         self._level: Frame | None = None
@@ -153,7 +155,7 @@ class Opening:
         result = merge.initialize_result(openings, asked=version, server_info=SERVER_INFO, carries=_carries)
         answer = self._with_tools(read_server(merge.answer(request.frame, result)))
         connection.version = _version(read_server(answer))
-        request.answer(answer)
+        request.answer(self._masks.whole(request, self._results, answer))
 
     async def _initialize_one(self, server: Downstream, frame: Frame, *, early: bool = False) -> None:
         request_id = server.own_id()
@@ -186,7 +188,8 @@ class Opening:
             self._results[server.name] = found[server.name]
             server.discovered = True
             server.capabilities = _capabilities(found[server.name])
-        request.answer(self._with_tools(read_server(merge.answer(request.frame, result))))
+        answer = self._with_tools(read_server(merge.answer(request.frame, result)))
+        request.answer(self._masks.whole(request, self._results, answer))
 
     async def _set_level_of_all(self, request: HostRequest) -> None:
         logging = [server for server in self._connection.fleet if server.can("logging")]

@@ -106,6 +106,10 @@ class Owed:
             return None
         return request
 
+    def all(self) -> list[HostRequest]:
+        """The requests in flight."""
+        return list(self._live.values())
+
     def find(self, request_id: RequestId) -> HostRequest | None:
         """Find a request in flight."""
         return self._live.get(key(request_id))

@@ -18,6 +18,7 @@ from soothsayer_mcp.proxy.fleet import Fleet
 from soothsayer_mcp.proxy.gate import Gate
 from soothsayer_mcp.proxy.late import Late
 from soothsayer_mcp.proxy.lists import Lists
+from soothsayer_mcp.proxy.masks import Masks
 from soothsayer_mcp.proxy.notices import Notices
 from soothsayer_mcp.proxy.opening import Opening
 from soothsayer_mcp.proxy.owed import HostRequest, Sink
@@ -45,6 +46,10 @@ WATCH_S = 0.5
 """How often the policy's files are looked at."""
 
 
+TASK_NOTICES = "notifications/tasks"
+"""How notices of tasks begin; they may carry a result, which is checked before anything in it is masked."""
+
+
 class Relay:
     """Everything that happens between one host and its servers."""
 
@@ -62,16 +67,18 @@ class Relay:
             log=around.log,
         )
         self._streams = streams = Streams(connection, gate)
-        late = Late(connection, gate)
+        self._masks = masks = Masks(connection, gate)
+        connection.shown = masks.answer
+        late = Late(connection, gate, masks)
         self._requests = requests = Requests(connection, gate)
-        self._opening = opening = Opening(connection, books)
+        self._opening = opening = Opening(connection, books, masks)
         asking = None if around.asks is None else Asking(connection, requests, around.asks)
         self._calls = calls = Calls(connection, books, governor, gate, late, asking)
         parts: dict[str, object] = {
             "opening": opening,
             "calls": calls,
-            "lists": Lists(connection, books, gate),
-            "checked": Checked(connection, gate, streams),
+            "lists": Lists(connection, books, gate, masks),
+            "checked": Checked(connection, gate, streams, masks),
             "streams": streams,
             "late": late,
             "requests": requests,
@@ -228,10 +235,19 @@ class Relay:
         if kind is FrameKind.REQUEST or kind is FrameKind.NOTIFICATION:
             # A tagged notice belongs to a listen stream, whatever else its server speaks.
             era = Era.STATELESS if META_SUBSCRIPTION_ID in frame.meta else server.era
+            if self._masks.any and not frame.method.startswith(TASK_NOTICES):
+                self._safely(self._masked, era, server, frame)
+                return
             self._safely(self._rows[route(Way.TO_HOST, era, kind, frame.method).by], server, frame)
         else:
             reason = "reads_two_ways" if kind is FrameKind.AMBIGUOUS else "answers_nothing"
             self._connection.dropped(frame.raw, reason, origin="server", server=server.name)
+
+    def _masked(self, era: Era, server: Downstream, frame: Frame) -> None:
+        """Take what a server says as the host may read it."""
+        shown = self._masks.message(server.name, frame)
+        if shown is not None:
+            self._rows[route(Way.TO_HOST, era, frame.kind, frame.method).by](server, shown)
 
     def garbage_from(self, server: Downstream, line: bytes, wrong: WireError) -> None:
         """A line that is no message: on record, and for people; never on."""

@@ -1,7 +1,8 @@
 """Values for tests, each valid as it comes: say only what the test is about."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import cast
 
 from soothsayer_mcp.model.call import ArgumentFault, Cause, PinState, Proposal, StepId, ToolDefinition
 from soothsayer_mcp.model.condition import Condition, ConditionError
@@ -10,6 +11,7 @@ from soothsayer_mcp.model.entry import PayloadMode
 from soothsayer_mcp.model.failure import Failure
 from soothsayer_mcp.model.json import Json, JsonObject, compact, digest
 from soothsayer_mcp.model.step import ProposedStep
+from soothsayer_mcp.policy.detectors import Found
 from soothsayer_mcp.policy.match import Lab
 from soothsayer_mcp.policy.paths import Place
 from soothsayer_mcp.policy.rules import (
@@ -35,12 +37,28 @@ def _condition(text: str) -> Condition:
     raise ConditionError(((1, 1, f"the standard library evaluates no conditions: {text}"),))
 
 
+class _Scan:
+    """The same answers as RE2 gives, without its speed."""
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        as_here = (pattern.replace(r"\pL", r"^\W\d_").replace(r"\z", r"\Z") for pattern in patterns)
+        self._patterns = [re.compile(pattern) for pattern in as_here]
+
+    def hits(self, raw: bytes) -> frozenset[int]:
+        text = raw.decode(errors="surrogatepass")
+        return frozenset(index for index, pattern in enumerate(self._patterns) if pattern.search(text))
+
+    def search(self, index: int, text: str) -> Iterable[Found]:
+        return cast("Iterable[Found]", self._patterns[index].finditer(text))
+
+
 LAB = Lab(
     pattern=_pattern,
     to_ascii=lambda host: host.encode("idna").decode("ascii"),
     condition=_condition,
     term_condition=_condition,
     names_of=lambda _text: frozenset(),
+    scan=_Scan,
 )
 """The libraries that judge, from the standard library: for rules that tests write themselves."""
 

@@ -11,7 +11,7 @@ from json.encoder import encode_basestring_ascii as _quote_ascii
 
 from soothsayer_mcp.model.ask import Approval, Ask, AskAnswer, AskState, NewAsk
 from soothsayer_mcp.model.call import Does, RequestId, RunId
-from soothsayer_mcp.model.decision import Decision, Obligation, Risk
+from soothsayer_mcp.model.decision import Decision, Obligation, ObligationKind, Risk
 from soothsayer_mcp.model.entry import Kind
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.finding import Answer, Finding
@@ -45,7 +45,19 @@ ORDER: dict[Kind, tuple[str, ...]] = {
     ),
     Kind.RUN_CHANGED: ("what", "from", "to", "reason", "by", "now", "missing", "text", "declared_by"),
     Kind.GRANT_REVOKED: ("approval", "by"),
-    Kind.MESSAGE_CHECKED: ("method", "from", "server", "effect", "rules", "reason", "bytes"),
+    Kind.MESSAGE_CHECKED: (
+        "method",
+        "from",
+        "server",
+        "effect",
+        "rules",
+        "reason",
+        "bytes",
+        "masked",
+        "would_mask",
+        "of_step",
+        "result",
+    ),
     Kind.MESSAGE_DROPPED: ("method", "from", "server", "reason", "bytes", "answered"),
 }
 """The own fields of each kind that is written as a note, in order. Steps have functions below."""
@@ -252,6 +264,9 @@ def outcome(
         tool_us = came.tool_us
     if result:
         text += f',"result":{result}'
+    if step.shown is not None:
+        for name, counts in (("masked", step.shown.masked), ("would_mask", step.shown.would)):
+            text += f',"{name}":{_spelled(counts)}' if counts else ""
     if step.findings:
         text += f',"findings":{_counts(step.findings)}'
     text += f",{said_and_next(said, next_step, why)}"
@@ -316,6 +331,9 @@ def _failure(failure: Failure) -> str:
 
 
 def _obligation(owed: Obligation) -> str:
+    if owed.kind is ObligationKind.REDACT:
+        found = owed.spec.get("find", ("match",) if "matches" in owed.spec else ("value",))
+        return f"{owed.kind}:{'+'.join(map(str, found)) if isinstance(found, list | tuple) else found}"
     for key in owed.spec:
         return f"{owed.kind}:{key}"
     return str(owed.kind)

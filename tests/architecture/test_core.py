@@ -115,7 +115,7 @@ LATER: dict[str, tuple[StrEnum, ...]] = {
         Reason.DEBT_LIMIT,
         Reason.REPEAT_LIMIT,
     ),
-    "large and masked results": (Reason.RESULT_TOO_BIG, ObligationKind.REDACT),
+    "large results": (Reason.RESULT_TOO_BIG,),
     "segments, erasure and keys of the trace": (
         Kind.SEGMENT_OPENED,
         Kind.SEGMENT_CLOSED,

@@ -49,6 +49,7 @@ rules:
   - {deny: "No keys.", id: keys, tools: raw.doubtful, args: {path: {under: "~/.ssh"}}}
   - {ask: "Somebody has to look.", id: look, tools: raw.asked}
   - {allow: "Not for long.", id: quick, tools: raw.silent, limit: {timeout: 200ms}}
+  - {also: "No secrets of this one.", tools: raw.masked, redact: [{in: result, find: secret}]}
   - {allow: "What is left of them.", id: rest, tools: "raw.*", except: raw.nowhere}
 """
 
@@ -63,7 +64,7 @@ mcpServers:
 OUTPUT: Final[JsonObject] = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 PLAIN: Final = (
     *("forbidden", "doubtful", "asked", "nowhere", "silent", "mute", "fails", "errs", "blank", "held", "plain"),
-    *("swayed", "dies", "die"),
+    *("masked", "swayed", "dies", "die"),
 )
 
 
@@ -82,6 +83,7 @@ class Forcing(Rig):
             "tool:blank": [result('"a text"')],
             "tool:held": [wait_path(self.go), result('{"content":[]}')],
             "tool:wrong": [result('{"content":[],"structuredContent":{"n":"x"}}')],
+            "tool:masked": [result('{"content":[],"a":1,"a":"password=hunter22"}')],
             "tool:twice": [result('{"content":[],"structuredContent":{"n":1,"n":2}}')],
             "tool:dies": [die(3)],
             "tools/list": [
@@ -202,6 +204,7 @@ SCENES: Final[dict[Reason, Callable[[Forcing], JsonObject | None]]] = {
     Reason.ANSWER_UNREADABLE: lambda rig: rig.host.call("blank"),
     Reason.RESULT_SCHEMA: lambda rig: rig.host.call("wrong"),
     Reason.UNCHECKED: lambda rig: rig.host.call("twice"),
+    Reason.NOT_MASKED: lambda rig: rig.host.call("masked"),
 }
 """Reason -> what forces it."""
 

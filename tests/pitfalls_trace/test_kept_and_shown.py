@@ -16,12 +16,12 @@ from proxy.stage import Stage
 from recording import bind, make_step, opened
 from recording import run as run_async
 from soothsayer_mcp.__main__ import run
-from soothsayer_mcp.adapters.store.masking import marker
 from soothsayer_mcp.adapters.store.sqlite import SqliteStore
 from soothsayer_mcp.adapters.verifier import verify
 from soothsayer_mcp.cli.exits import Exit
 from soothsayer_mcp.model.json import JsonObject
 from soothsayer_mcp.model.step import SupportedStep
+from soothsayer_mcp.policy.detectors import marker
 from soothsayer_mcp.ports import PortError, Standing
 from soothsayer_mcp.run.close import close
 from soothsayer_mcp.testing.servers import Script, error, line, result, tool

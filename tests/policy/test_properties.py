@@ -60,6 +60,7 @@ SPECS: dict[str, tuple[Json, ...]] = {
     "port": ([443],),
     "cidr": (["10.0.0.0/8"], ["private"]),
     "email_domain": (["a.test"],),
+    "find": (["secret"], ["email", "phone"]),
     "argv0": (["git"],),
     "argv": (["git log"],),
     "no_flags": (["-c", "--x"],),

@@ -44,10 +44,10 @@ ERRORS: list[tuple[str, str]] = [
     ("default:", "3:9: keys and values are due [policy-type]"),
     ("scope: org", "3:8: the file is loaded as user and cannot make itself org [policy-scope]"),
     ("rules: [{alow: x}]", '3:10: unknown key "alow"; did you mean "allow"? [policy-key]'),
-    ("rules: [{tools: a.b}]", "3:9: a rule has exactly one of deny, ask and allow [policy-key]"),
+    ("rules: [{tools: a.b}]", "3:9: a rule has exactly one of deny, ask, allow and also [policy-key]"),
     (
         "rules: [{deny: x, allow: x}]",
-        "3:9: a rule has exactly one of deny, ask and allow, not deny and allow [policy-key]",
+        "3:9: a rule has exactly one of deny, ask, allow and also, not deny and allow [policy-key]",
     ),
     ('rules: [{deny: ""}]', "3:16: a reason is one line of 1 to 200 characters [policy-value]"),
     ("rules: [{deny: 5}]", "3:16: a text is due; quote it [policy-type]"),
@@ -66,13 +66,13 @@ ERRORS: list[tuple[str, str]] = [
         '3:28: "result_bytes" is not supported yet: this version does not have it [policy-key]',
     ),
     (
-        "rules: [{ask: x, args: {'**': {find: secret}}}]",
-        '3:32: "find" is not supported yet: this version does not have it [policy-key]',
+        "rules: [{ask: x, args: {'**': {find: secrets}}}]",
+        '3:38: "secrets" is none of secret, email, iban, card_number, phone; did you mean "secret"? [policy-key]',
     ),
     ("labels: [{tools: a.b, does: wirte}]", "did you mean"),
     (
-        "labels: [{tools: a.b, does: read, secret: x}]",
-        '3:35: "secret" is not supported yet: this version does not have it [policy-key]',
+        "labels: [{tools: a.b, does: read, cost: x}]",
+        '3:35: "cost" is not supported yet: this version does not have it [policy-key]',
     ),
     ("labels: [{tools: a.b, trust: frist_party}]", 'did you mean "first_party"? [policy-key]'),
     ("labels: [{tools: a.b}]", "3:10: the label says nothing about its tools"),
@@ -93,6 +93,33 @@ ERRORS: list[tuple[str, str]] = [
         "risk: [{add: 5, because: x}]\nrules: [{deny: x, risk: {at_least: 5, below: 5}}]",
         "4:19: no sum lies there: at_least has to be lower than below",
     ),
+    (
+        "rules: [{also: x, tools: a.b}]",
+        "3:10: an also decides nothing, so it needs an obligation: a limit or a redact [policy-value]",
+    ),
+    (
+        "rules: [{deny: x, redact: [{in: result, find: email}]}]",
+        "3:19: a deny lets nothing through that could be masked [policy-value]",
+    ),
+    ("rules: [{also: x, redact: [{find: email}]}]", '3:28: the key "in" is missing [policy-key]'),
+    (
+        "rules: [{also: x, redact: [{in: result}]}]",
+        "3:28: say what is masked: `find`, `matches`, or `at` with a path [policy-value]",
+    ),
+    (
+        "rules: [{also: x, redact: [{in: result, matches: 'a*'}]}]",
+        '"a*": it fits an empty text, so it would be found everywhere [policy-regex]',
+    ),
+    (
+        "rules: [{also: x, redact: [{in: result, find: email, with: a@b.test}]}]",
+        'what stands instead, "a@b.test", would be masked itself [policy-value]',
+    ),
+    (
+        "rules: [{also: x, redact: [{in: trace, at: a.b}]}]",
+        "'a.b' is no place in the trace; begin it with args or result [policy-value]",
+    ),
+    ("trace: {mask: [{at: '**'}]}", "say what is masked"),
+    ("labels: [{tools: a.b, secret: password}]", "'password' is no place in the trace; begin it with args or result"),
     ("labels: [{does: read}]", '3:10: the key "tools" is missing [policy-key]'),
     (
         "rules: [{deny: x, tools: nodot}]",
@@ -142,7 +169,7 @@ ERRORS: list[tuple[str, str]] = [
     ("use: [{policy: guarded, without: [keys-stay-her]}]", 'did you mean "keys-stay-here"? [policy-use]'),
     ("use: [gone.yaml]", "there is no such policy file"),
     ("methods: {unknown: pass}", "unknown methods pass only with `mode: observe` [policy-value]"),
-    ("trace: {mask: [a], payloads: full}", '"mask" is not supported yet'),
+    ("trace: {mask: ['(a'], payloads: full}", '"(a": missing ): (a [policy-regex]'),
     ("arguments: {max_depth: 0}", "the number is too small [policy-type]"),
     ("rules: {}", "3:8: a list is due [policy-type]"),
     ("rules: []\nrules: []", '4:1: "rules" is already set in line 3 [policy-duplicate-key]'),

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from soothsayer_mcp.adapters.store import masking
-from soothsayer_mcp.adapters.store.masking import MaskingError, marker, mask, names_a_secret
+from soothsayer_mcp.adapters.store.masking import MaskingError, mask
+from soothsayer_mcp.policy.detectors import marker, names_a_secret
 
 
 def jwt(algorithm: str) -> str:

@@ -23,7 +23,9 @@ from soothsayer_mcp.policy.flow import Flow, Sink
 from soothsayer_mcp.policy.flow import Form as SinkForm
 from soothsayer_mcp.policy.match import parse_key
 from soothsayer_mcp.policy.paths import Case, Place, complete, resolve, spell
+from soothsayer_mcp.policy.redact import read_redact
 from soothsayer_mcp.policy.rules import (
+    ALSO,
     ArgumentLimits,
     Cell,
     Label,
@@ -129,6 +131,7 @@ def build(
         payload_mode=_payload_mode([word for scope in filled for word in _list_of_texts(scope.get("payloads", []))]),
         sources=sources,
         watch=watch,
+        masks=[read_redact(spec) for scope in filled for spec in _maps(scope, "masks")],
         run_rules=_run_rules(
             [said for scope in filled for said in _maps(scope, "run")],
             [said for scope in filled for said in _maps(scope, "complete")],
@@ -182,7 +185,7 @@ def rule_of(form: Form) -> Rule:
     expires = form.get("expires_us")
     return Rule(
         id=_text(form, "id"),
-        effect=Effect(form["effect"]),
+        effect=None if form["effect"] == ALSO else Effect(form["effect"]),
         text=_text(form, "text"),
         tools=patterns_of(form, "tools"),
         excepts=patterns_of(form, "except"),
@@ -198,6 +201,7 @@ def rule_of(form: Form) -> Rule:
         limit=_limit(_map(form["limit"])) if "limit" in form else None,
         when=_text(form, "when") if "when" in form else "",
         risk=_bounds(_map(form["risk"])) if "risk" in form else None,
+        redact=tuple(read_redact(spec) for spec in _maps(form, "redact")),
         asks=_asks(form),
         tainted=form["tainted"] is True if "tainted" in form else None,
         flow=_flow(_map(form["flow"])) if "flow" in form else None,
@@ -273,6 +277,7 @@ def _label(form: Form) -> Label:
         does=_words_in(form, "does"),
         trust=Trust(_text(form, "trust")) if "trust" in form else None,
         sinks=_sinks(form, "sinks"),
+        secret=tuple(sorted(_words_in(form, "secret"))),
     )
 
 

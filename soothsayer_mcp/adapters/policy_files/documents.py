@@ -23,6 +23,7 @@ from soothsayer_mcp.policy.addresses import host_pattern, network
 from soothsayer_mcp.policy.answers import Unsure
 from soothsayer_mcp.policy.match import parse_key
 from soothsayer_mcp.policy.paths import Place, complete, globs
+from soothsayer_mcp.policy.redact import Part, Redact, masks_once, read_place
 
 LANGUAGE = "policy/v1"
 
@@ -215,6 +216,7 @@ _ToolGlobs: TypeAlias = Annotated[list[Annotated[str, AfterValidator(_tool)]], B
 _Effect: TypeAlias = Literal["allow", "ask", "deny"]
 _Trusting: TypeAlias = Literal["trust", "ask", "deny"]
 _Does: TypeAlias = Literal["read", "write", "send", "share", "delete", "pay", "exec", "admin"]
+_Detector: TypeAlias = Literal["secret", "email", "iban", "card_number", "phone"]
 _DoesOrNot: TypeAlias = Literal["read", "write", "send", "share", "delete", "pay", "exec", "admin", "unlabelled"]
 
 
@@ -244,8 +246,6 @@ _Model = TypeVar("_Model", bound=Document)
 class Matchers(Document):
     """The matchers on one argument."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"find"})
-
     is_: _Scalar = Field(default=None, alias="is")
     in_: Annotated[list[_Scalar], _Many, _AtLeastOne] = Field(default=[], alias="in")
     min: _Number = None
@@ -272,6 +272,7 @@ class Matchers(Document):
     argv: _Texts = []
     no_flags: Annotated[list[Annotated[str, _checked(_flag)]], _Many, _AtLeastOne] = []
     no_shell_syntax: Literal[True] = True
+    find: Annotated[list[_Detector], _Many, _AtLeastOne] = []
     present: bool = True
     absent: Literal["ok"] = "ok"
     not_: "Matchers" = Field(default=cast("Matchers", None), alias="not")
@@ -352,12 +353,57 @@ class RiskDocument(Document):
     below: Annotated[int, Field(ge=0, le=100)] = 100
 
 
+def _finds_something(pattern: str) -> None:
+    if LAB.pattern(pattern)(""):
+        raise ValueError("it fits an empty text, so it would be found everywhere")
+
+
+class MaskDocument(Document):
+    """What is masked in the record."""
+
+    at: Annotated[list[_Filled], _Many, _AtLeastOne] = ["**"]
+    find: Annotated[list[_Detector], _Many, _AtLeastOne] = []
+    matches: Annotated[list[Annotated[str, _checked(_finds_something, "regex")]], _Many, _AtLeastOne] = []
+    with_: Annotated[str, _checked(_some_text)] = Field(default="", alias="with")
+
+    @property
+    def part(self) -> Part:
+        """Where it is masked."""
+        return Part.TRACE
+
+    @model_validator(mode="after")
+    def _can_be_done(self) -> Self:
+        if not self.find and not self.matches and "**" in self.at:
+            raise _bad("value", "say what is masked: `find`, `matches`, or `at` with a path")
+        for place in self.at:
+            if place != "**":
+                try:
+                    read_place(place, self.part)
+                except ValueError as error:
+                    raise _bad("value", str(error)) from error
+        if self.with_ and not masks_once(
+            Redact(part=Part.RESULT, find=tuple(self.find), matches=tuple(self.matches), mark=self.with_), LAB.scan
+        ):
+            raise _bad("value", f"what stands instead, {_cut(self.with_)}, would be masked itself")
+        return self
+
+
+class RedactDocument(MaskDocument):
+    """What is masked in what a model reads, or in the record."""
+
+    in_: Literal["result", "trace"] = Field(alias="in")
+
+    @property
+    def part(self) -> Part:
+        """Where it is masked."""
+        return Part(self.in_)
+
+
 class RuleDocument(Document):
     """One rule."""
 
     later: ClassVar[frozenset[str]] = frozenset(
         [
-            "also",
             "after",
             "unless_after",
             "history",
@@ -371,7 +417,6 @@ class RuleDocument(Document):
             "on_broken",
             "on_unknown",
             "large_results",
-            "redact",
             "approvers",
         ]
     )
@@ -379,6 +424,7 @@ class RuleDocument(Document):
     deny: Annotated[str, AfterValidator(_reason)] = ""
     ask: Annotated[str, AfterValidator(_reason)] = ""
     allow: Annotated[str, AfterValidator(_reason)] = ""
+    also: Annotated[str, AfterValidator(_reason)] = ""
     id: Annotated[str, _matching(_WORD, "rule id: small letters, digits and -")] = ""
     mode: Literal["observe"] = "observe"
     hard: Literal[True] = True
@@ -401,6 +447,12 @@ class RuleDocument(Document):
     tainted: bool = False
     flow: FlowDocument = Field(default=cast("FlowDocument", None))
     limit: LimitDocument = Field(default=cast("LimitDocument", None))
+    redact: Annotated[list[RedactDocument], _Many, _AtLeastOne] = []
+
+
+def _argument_place(text: str) -> None:
+    if read_place(text, Part.TRACE)[0] != "args":
+        raise ValueError("a secret is an argument; write args.name")
 
 
 class TermDocument(Document):
@@ -430,7 +482,7 @@ class LabelDocument(Document):
     """What the operator knows about some tools."""
 
     later: ClassVar[frozenset[str]] = frozenset(
-        ["touches", "undo", "ok_when", "polling", "cost", "verify", "idempotency", "secret"]
+        ["touches", "undo", "ok_when", "polling", "cost", "verify", "idempotency"]
     )
 
     tools: _ToolGlobs
@@ -438,11 +490,12 @@ class LabelDocument(Document):
     does: Annotated[list[_Does], _Many, _AtLeastOne] = []
     trust: Literal["first_party", "untrusted"] = "untrusted"
     sinks: Annotated[list[Annotated[SinkDocument, BeforeValidator(_as_sink)]], _Many, _AtLeastOne] = []
+    secret: Annotated[list[Annotated[str, _checked(_argument_place)]], _Many, _AtLeastOne] = []
 
     @model_validator(mode="after")
     def _labels_something(self) -> Self:
         if self.model_fields_set <= {"tools", "except_"}:
-            raise _bad("key", "the label says nothing about its tools: write does or trust")
+            raise _bad("key", "the label says nothing about its tools: write does, trust or secret")
         return self
 
 
@@ -492,12 +545,15 @@ class MethodsDocument(Document):
     unknown: Literal["refuse", "pass"] = "refuse"
 
 
+def _as_mask(value: object) -> object:
+    return {"matches": value} if isinstance(value, str) else value
+
+
 class TraceDocument(Document):
     """How much the trace keeps of arguments and results."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"mask"})
-
-    payloads: Literal["full", "redacted", "digest"]
+    payloads: Literal["full", "redacted", "digest"] = "redacted"
+    mask: Annotated[list[Annotated[MaskDocument, BeforeValidator(_as_mask)]], _Many, _AtLeastOne] = []
 
 
 class RunDocument(Document):
@@ -673,4 +729,4 @@ def _parts(annotation: object) -> list[object]:
 
 def heads(rule: Mapping[str, Json]) -> list[str]:
     """The heads that a rule has; one is right."""
-    return [head for head in ("deny", "ask", "allow") if head in rule]
+    return [head for head in ("deny", "ask", "allow", "also") if head in rule]

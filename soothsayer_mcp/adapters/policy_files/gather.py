@@ -187,7 +187,9 @@ class _Gatherer:
         for number, stated in enumerate(_list(file.form, "rules")):
             head = heads(stated)
             if len(head) != 1:
-                text = "a rule has exactly one of deny, ask and allow" + (f", not {' and '.join(head)}" if head else "")
+                text = "a rule has exactly one of deny, ask, allow and also" + (
+                    f", not {' and '.join(head)}" if head else ""
+                )
                 self.add(file.path, file.mark("rules", number), "key", text)
                 continue
             form = self._rule(file, number, stated, head[0])
@@ -386,8 +388,16 @@ def _joined(kind: str, files: Sequence[_File], rules: Sequence[JsonObject]) -> J
         "complete": [stated for file in files if (stated := file.form.get("complete"))],
         "run": [stated for file in files if (stated := file.form.get("run"))],
         "methods": [methods for file in tops if (methods := file.form.get("methods"))],
-        "payloads": [trace["payloads"] for file in files if isinstance(trace := file.form.get("trace"), Mapping)],
+        "payloads": [trace["payloads"] for trace in _traces(files) if "payloads" in trace],
+        "masks": sorted((_in_order(mask) for trace in _traces(files) for mask in _list(trace, "mask")), key=canonical),
     }
+
+
+def _traces(files: Sequence[_File]) -> Iterator[Form]:
+    for file in files:
+        trace = file.form.get("trace")
+        if isinstance(trace, Mapping):
+            yield trace
 
 
 def _ordered(form: JsonObject) -> JsonObject:
@@ -418,7 +428,7 @@ def _servers(file: _File) -> frozenset[str]:
     return frozenset(servers) if isinstance(servers, Mapping) else frozenset()
 
 
-def _list(form: JsonObject, key: str) -> Iterator[Form]:
+def _list(form: Form, key: str) -> Iterator[Form]:
     value = form.get(key)
     for item in value if isinstance(value, list) else ():
         if isinstance(item, Mapping):

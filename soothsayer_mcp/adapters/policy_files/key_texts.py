@@ -20,6 +20,13 @@ _MATCHED = {
     "when": "A condition in CEL over args, tool, who, run, risk and now.",
 }
 
+_MASKED = {
+    "at": "Where: paths such as a.b or items[*].id, which in the record begin with args or result; ** is everywhere.",
+    "find": "Detectors; without them and without matches the whole value at a path is masked.",
+    "matches": "RE2 expressions; whatever fits is masked.",
+    "with": "What stands there instead; without it a marker that names the kind.",
+}
+
 KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
     "PolicyDocument": {
         "soothsayer": "The language and its version.",
@@ -71,11 +78,13 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
         "does": "What these tools do to the world. Several labels of one tool add up.",
         "trust": "Who can write what these tools return: first_party, or anybody.",
         "sinks": "The arguments that say where something goes: args.to, or {arg: args.to, as: email}.",
+        "secret": "Arguments, written args.name, of whose values the record keeps a salted digest only.",
     },
     "RuleDocument": {
         "deny": "Never: the reason, in one line that people and models read.",
         "ask": "A person is asked: the reason, in one line.",
         "allow": "It may: the reason, in one line.",
+        "also": "Decides nothing: what is owed by every call that matches, whichever rule lets it through.",
         "id": "The second half of the rule's id; else the first six words of its reason.",
         "mode": "This rule only records.",
         "hard": "A deny that holds in observe mode too.",
@@ -85,7 +94,13 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
         **_MATCHED,
         "risk": "Between which sums of the risk terms the rule matches.",
         "limit": "Figures for the calls that the rule matches; of all matching rules the smallest holds.",
+        "redact": "What is masked in results before a model reads them, or in the record.",
     },
+    "RedactDocument": {
+        "in": "result, before a model reads it and whatever part of a message holds it; or trace, in the record only.",
+        **_MASKED,
+    },
+    "MaskDocument": _MASKED,
     "TermDocument": {
         "add": "Points, 1 to 100, or -1 to -100.",
         "because": "Why, in one line.",
@@ -134,6 +149,7 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
         "argv": "A command that begins with the words of one of these.",
         "no_flags": "A command without these options.",
         "no_shell_syntax": "A command that a shell would take as plain words.",
+        "find": "A text in which a detector finds something, also behind percent signs, base64 and hex.",
         "present": "Whether the argument is there.",
         "absent": "ok: holds when the argument is not there, too.",
         "not": "None of this.",
@@ -155,7 +171,10 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
         "pass": "Methods that pass unread.",
         "unknown": "What becomes of the others; pass only in observe mode.",
     },
-    "TraceDocument": {"payloads": "full, redacted (secrets masked) or digest."},
+    "TraceDocument": {
+        "payloads": "full, redacted (secrets masked) or digest.",
+        "mask": "What is masked in everything that the record keeps: an expression, or find, matches, at and with.",
+    },
     "SuiteDocument": {
         "soothsayer": "The language and its version.",
         "policy": "The policy under test: a file beside this one or a shipped name; several are one scope.",

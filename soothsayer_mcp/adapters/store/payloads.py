@@ -2,13 +2,18 @@
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from soothsayer_mcp.adapters.store.masking import MaskingError, mask
 from soothsayer_mcp.model.entry import PayloadMode
+from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.policy.redact import Redactor
 from soothsayer_mcp.trace import entries
+from soothsayer_mcp.wire.places import Path as Keys
+from soothsayer_mcp.wire.texts import Way, changed
 
 ROW_BYTES = 64 * 1024
 """Up to this size a payload is stored in its row; above, in a file, prepared off the event loop."""
@@ -34,6 +39,20 @@ class Payload:
     """The name of the file that keeps it, in `blobs/`."""
     size: int = 0
     """How much of it goes through the queue."""
+
+
+Keeper: TypeAlias = Callable[[Sequence[Mapping[str, Json]]], Redactor | None]
+"""What masks the record, by the policy in force and what one decision adds."""
+
+ARGUMENTS: Mapping[Keys, Way] = {(): ("args",)}
+"""Where the arguments of a call stand in their payload."""
+ANSWER: Mapping[Keys, Way] = {("result",): None, ("error",): None}
+"""Where what a tool says stands in the frame that is its payload."""
+
+
+def nothing_masked(_masks: Sequence[Mapping[str, Json]]) -> Redactor | None:
+    """Mask nothing beside what is always masked."""
+    return None
 
 
 class Salts:
@@ -68,35 +87,62 @@ class Payloads:
     """Makes payloads ready, by the mode in force at each moment. Any thread may use it."""
 
     def __init__(
-        self, mode: Callable[[], PayloadMode], blobs: Path, writer: str, *, blob_max: int = BLOB_BYTES
+        self,
+        mode: Callable[[], PayloadMode],
+        blobs: Path,
+        writer: str,
+        *,
+        blob_max: int = BLOB_BYTES,
+        keeper: Keeper = nothing_masked,
     ) -> None:
         """Large ones go to files in `blobs`, named after `writer`; over `blob_max` bytes only a beginning is kept."""
         self._mode = mode
+        self._keeper = keeper
         self._blob_max = blob_max
         self._salts = Salts()
         self._blobs = blobs
         self._writer = writer
 
-    def ready(self, raw: bytes, *, always_full: bool = False) -> Payload:
+    def ready(
+        self,
+        raw: bytes,
+        *,
+        always_full: bool = False,
+        shown: bytes | None = None,
+        masks: Sequence[Mapping[str, Json]] = (),
+        roots: Mapping[Keys, Way] | None = None,
+        digest_only: bool = False,
+    ) -> Payload:
         """Make a payload ready. Above 64 KiB this writes and syncs a file: not for the event loop.
 
-        Raises `OSError` when the file cannot be written.
+        `shown` is what is kept in its place, and `masks` are what a decision masks in it; `roots` are the values of
+        the JSON that policy's masks may look into. Raises `OSError` when the file cannot be written.
         """
-        mode = PayloadMode.FULL if always_full else self._mode()
+        mode = PayloadMode.DIGEST if digest_only else PayloadMode.FULL if always_full else self._mode()
         salt = self._salts.next()
         digest = _sha256(salt + raw).hexdigest()
         size = len(raw)
         if mode is PayloadMode.DIGEST:
             return Payload(field=entries.payload(digest=digest, size=size, mode="digest"), salt=salt)
-        kept, cut, masked = raw, False, 0
-        if size > self._blob_max:
-            kept, cut = raw[:CUT_BYTES], True
+        kept, cut, masked = raw if shown is None else shown, False, 0
+        keeper = None if roots is None else self._keeper(masks)
+        if keeper is not None and roots is not None:
+            redaction = keeper.begin(salt)
+            try:
+                kept = changed(kept.decode(), redaction, roots).encode()
+            except (ValueError, IndexError, StopIteration, RecursionError):
+                # It cannot be searched, so nothing of it is kept.
+                return Payload(field=entries.payload(digest=digest, size=size, mode="digest"), salt=salt)
+            masked = redaction.counts.total()
+        if len(kept) > self._blob_max:
+            kept, cut = kept[:CUT_BYTES], True
         if mode is PayloadMode.REDACTED:
             try:
-                kept, masked = mask(kept)
+                kept, more = mask(kept)
             except MaskingError:
                 return Payload(field=entries.payload(digest=digest, size=size, mode="digest"), salt=salt)
-        same = kept is raw
+            masked += more
+        same = kept is raw or kept == raw
         field = entries.payload(
             digest=digest,
             size=size,

@@ -29,7 +29,17 @@ from soothsayer_mcp.adapters.store.items import (
 )
 from soothsayer_mcp.adapters.store.lock import FileLock, Turnstile
 from soothsayer_mcp.adapters.store.marks import recall
-from soothsayer_mcp.adapters.store.payloads import BLOB_BYTES, ROW_BYTES, Payload, Payloads, sync_folder
+from soothsayer_mcp.adapters.store.payloads import (
+    ANSWER,
+    ARGUMENTS,
+    BLOB_BYTES,
+    ROW_BYTES,
+    Keeper,
+    Payload,
+    Payloads,
+    nothing_masked,
+    sync_folder,
+)
 from soothsayer_mcp.adapters.store.recovery import OpenWriterItem, RecoverItem, alive_lock
 from soothsayer_mcp.adapters.store.run_items import CompleteItem, DeclareItem, OpenRunItem
 from soothsayer_mcp.adapters.store.writer import Ballast, Unavailable, Writer, connect, why
@@ -146,11 +156,12 @@ class SqliteStore:
         outcome_timeout_s: float = OUTCOME_TIMEOUT_S,
         ballast_bytes: int = BALLAST_BYTES,
         blob_max: int = BLOB_BYTES,
+        keeper: Keeper = nothing_masked,
     ) -> Self:
         """Open the trace of a state folder, making it if need be; closes what dead writers left open.
 
         `payload_mode` is asked for every payload, of which those over `blob_max` bytes are cut; `about` says in the
-        record who writes. Raises `StoreError`.
+        record who writes, `keeper` what else is masked. Raises `StoreError`.
         """
         warnings = prepare(state_dir)
         opened = _Opening(state_dir)
@@ -160,6 +171,7 @@ class SqliteStore:
                 durability=durability,
                 payload_mode=payload_mode,
                 blob_max=blob_max,
+                keeper=keeper,
                 about=about,
                 warnings=warnings,
                 timeout_s=timeout_s,
@@ -182,6 +194,7 @@ class SqliteStore:
         durability: Durability,
         payload_mode: Callable[[], PayloadMode],
         blob_max: int,
+        keeper: Keeper,
         about: str,
         warnings: tuple[str, ...],
         timeout_s: float,
@@ -218,7 +231,7 @@ class SqliteStore:
             writer=writer,
             chain=chain,
             reader=reader,
-            payloads=Payloads(payload_mode, folder / "blobs", chain.writer, blob_max=blob_max),
+            payloads=Payloads(payload_mode, folder / "blobs", chain.writer, blob_max=blob_max, keeper=keeper),
             turnstile=turnstile,
             alive=alive,
             payload_mode=payload_mode,
@@ -475,7 +488,9 @@ class SqliteStore:
         keyed.update(said + b"\0" + canonical(proposal.arguments))
         match = keyed.hexdigest()
         try:
-            args = self._payloads.ready(proposal.raw_arguments) if proposal.raw_arguments else None
+            args = None
+            if proposal.raw_arguments:
+                args = self._payloads.ready(proposal.raw_arguments, masks=step.decision.masks, roots=ARGUMENTS)
             context = self._context(step)
         except OSError as error:
             raise PortError(Reason.TRACE_UNAVAILABLE, why(error), acted=Acted.NO) from error
@@ -497,17 +512,26 @@ class SqliteStore:
         return payload
 
     def _outcome_item(self, step: VerifiedStep, close: Close, raw: bytes | None) -> OutcomeItem:
-        result = None if raw is None else self._ready_or_digest(raw)
+        result = None if raw is None else self._ready_or_digest(raw, step)
         said = None
         failure = step.failure
         if failure is not None and entries.answer_is_ours(step):
             said = self._ready_or_digest(failure.agent_text(step.intent.step).encode(errors="replace"))
         return OutcomeItem(step, close, result=result, said=said)
 
-    def _ready_or_digest(self, raw: bytes) -> Payload:
+    def _ready_or_digest(self, raw: bytes, step: VerifiedStep | None = None) -> Payload:
         """An outcome is recorded even where its content cannot be kept."""
         try:
-            return self._payloads.ready(raw)
+            if step is None:
+                return self._payloads.ready(raw)
+            shown = step.shown
+            return self._payloads.ready(
+                raw,
+                shown=None if shown is None else shown.raw,
+                masks=step.decision.masks,
+                roots=ANSWER,
+                digest_only=shown is not None and shown.raw is None,
+            )
         except OSError:
             salt = os.urandom(16)
             digest = hashlib.sha256(salt + raw).hexdigest()
