@@ -107,7 +107,6 @@ LATER: dict[str, tuple[StrEnum, ...]] = {
         ObligationKind.UNDO,
         Cause.UNDO,
     ),
-    "approvals": (Kind.GRANT_REVOKED,),
     "settling of unknowns": (Reason.DUPLICATE_CALL, Kind.STEP_SETTLED),
     "runs with scope, budgets and completion": (
         Reason.HELD,
