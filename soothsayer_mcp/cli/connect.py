@@ -19,6 +19,7 @@ from soothsayer_mcp.cli.host_files import (
     Target,
     agreed,
     change_document,
+    confirmed,
     left_lines,
     may_ask,
     nothing,
@@ -146,9 +147,11 @@ def restore(  # noqa: D103 - see connect
     records = target.records()
     if target.through:
         lost = claude.lost_entries(target.held, target.host, records)
-        if lost and not dry_run:
+        if lost:
+            output.remark(f"lost on the way of a change of ours: {', '.join(lost)}")
+        if lost and not dry_run and confirmed(output, "Put them back first?", yes=yes):
             claude.put_back(target.host, lost)
-            output.remark(f"put back what was lost on the way: {', '.join(lost)}")
+            output.remark("put back")
             target = target_of(output, host, project=project, file=file, shape=shape)
     if backup is not None:
         if target.through:

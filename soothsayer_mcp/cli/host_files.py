@@ -113,8 +113,11 @@ def agreed(output: Output, change: Change, question: str, *, yes: bool, dry_run:
     """Show a change, and ask once. Raises `Problem` when there is nobody to ask and nobody said yes."""
     if not output.as_json:
         output.page(render.diff(list(change.diff)))
-    if dry_run:
-        return False
+    return not dry_run and confirmed(output, question, yes=yes)
+
+
+def confirmed(output: Output, question: str, *, yes: bool) -> bool:
+    """Ask once, unless the answer was given. Raises `Problem` when there is nobody to ask."""
     if yes:
         return True
     if not may_ask(output):
