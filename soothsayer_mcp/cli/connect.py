@@ -27,7 +27,6 @@ from soothsayer_mcp.cli.host_files import (
     target_of,
 )
 from soothsayer_mcp.cli.inspection import propose
-from soothsayer_mcp.cli.options import PROXY
 from soothsayer_mcp.cli.output import Output
 from soothsayer_mcp.cli.problems import Problem
 from soothsayer_mcp.console.measures import count
@@ -222,9 +221,7 @@ def _settled(output: Output, policies: Sequence[str]) -> list[str]:
 
 
 def _controlled(found: Sequence[Server], only: Sequence[str]) -> str:
-    """The server that gets the control tools: one of a host is enough. Empty where this version has none."""
-    if not any("--control-tools" in option.names for option in PROXY):
-        return ""
+    """The server that gets the control tools: one of a host is enough. Empty when one has them."""
     if any("--control-tools" in server.options for server in found):
         return ""
     free = [server.name for server in found if server.standing is Standing.DIRECT]
