@@ -31,7 +31,7 @@ from soothsayer_mcp.policy.within import scope_questions
 from soothsayer_mcp.ports import Admit, Call, Look, PortError, Standing, Store, Tools
 from soothsayer_mcp.redaction import shown
 from soothsayer_mcp.run.close import close
-from soothsayer_mcp.run.reserve import refuse_unless_open
+from soothsayer_mcp.run.reserve import refuse_over_cap, refuse_unless_open
 
 RECORD_BOUND_S = 12.0
 """How long the record of an outcome may take after its caller was cancelled: the store's own bound and a little."""
@@ -146,12 +146,11 @@ class Governor:
                 void = why_void(approval, standing.ask, standing.grant, step, again, standing.now_us)
                 if void is not None:
                     return Refused(failure=void)
-            if same:
-                return None
-            if again.effect is step.decision.effect and again.obligations == step.decision.obligations:
-                return None
-            what = "the policy" if now.policy.digest != basis.policy.digest else "what the decision rested on"
-            return Refused(failure=Failure(reason=Reason.STATE_CHANGED, summary=what))
+            if again.effect is not step.decision.effect or again.obligations != step.decision.obligations:
+                what = "the policy" if now.policy.digest != basis.policy.digest else "what the decision rested on"
+                return Refused(failure=Failure(reason=Reason.STATE_CHANGED, summary=what))
+            spent = _spent(standing, step)
+            return None if spent is None else Refused(failure=spent)
 
         return admit
 
@@ -187,6 +186,18 @@ class Governor:
             return Refused(failure=Failure(reason=Reason.SERVER_UNREACHABLE, summary=summary))
         summary = f"{server}.{tool} gave no answer in {timeout_s:g} s"
         return Unknown(failure=Failure(reason=Reason.CALL_TIMEOUT, summary=summary))
+
+
+def _spent(standing: Standing, step: SupportedStep) -> Failure | None:
+    """Why what the step would use up is not there any more."""
+    decision = step.decision
+    if decision.mode is Mode.OBSERVE or step.cause is not Cause.AGENT:
+        return None
+    caps = decision.charge.caps
+    if not caps:
+        return None
+    told = standing.recall(Questions(tallies=tuple(cap.question for cap in caps)))
+    return refuse_over_cap(decision.charge, told.tallies)
 
 
 def _unrecorded(error: PortError, call: Call) -> Unrecorded:

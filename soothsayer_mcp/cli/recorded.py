@@ -16,7 +16,7 @@ from soothsayer_mcp.cli.exits import Exit
 from soothsayer_mcp.cli.problems import Problem
 from soothsayer_mcp.model.call import Client, PinState, Principal, ToolDefinition
 from soothsayer_mcp.model.decision import Mode
-from soothsayer_mcp.model.facts import Facts, Origin, Seen
+from soothsayer_mcp.model.facts import Facts, Origin, Seen, Tally, TallyQuestion
 from soothsayer_mcp.model.failure import Failure, Reason
 from soothsayer_mcp.model.json import Digest, Json, JsonObject, canonical, digest
 from soothsayer_mcp.model.run import NOTHING_COUNTED, Counters, DeclaredBy, Intent, RunScope
@@ -146,7 +146,7 @@ def recall(reader: Reader, step: StepRow) -> Recall:
         client=_client(context.get("client"), step),
         pin=_pin(context.get("definition")),
         flaws=tuple(_flaws(context.get("flaws"))),
-        facts=Facts(links=links),
+        facts=Facts(links=links, tallies=_tallies(context.get("tallies"))),
         counters=_counters(context.get("counted")),
         origins=tuple(map(_seen, _items(context.get("origins")))),
         intent=_intent(run),
@@ -195,6 +195,18 @@ def _texts(value: Json) -> dict[str, str]:
 
 def _items(value: Json) -> Sequence[Json]:
     return value if isinstance(value, Sequence) and not isinstance(value, str) else ()
+
+
+def _tallies(value: Json) -> dict[TallyQuestion, Tally]:
+    found: dict[TallyQuestion, Tally] = {}
+    asked, told = len(TallyQuestion._fields), len(Tally._fields)
+    for one in _items(value):
+        row = _items(one)
+        numbers = [number for number in row[asked - 1 :] if isinstance(number, int)]
+        if len(row) == asked + told and len(numbers) == told + 1:
+            mark, holder, key = map(_text, row[: asked - 1])
+            found[TallyQuestion(mark, holder, key, numbers[0])] = Tally._make(numbers[1:])
+    return found
 
 
 def _principal(value: Json, step: StepRow) -> Principal:

@@ -8,6 +8,7 @@ from soothsayer_mcp.model.outcome import Returned
 from soothsayer_mcp.model.step import AnsweredStep
 
 OUTPUT_SCHEMA = "schema:output"
+RESULT_SIZE = "limit:result_bytes"
 
 
 def judge_answer(step: AnsweredStep) -> tuple[Finding, ...]:
@@ -17,7 +18,16 @@ def judge_answer(step: AnsweredStep) -> tuple[Finding, ...]:
     change a byte.
     """
     outcome = step.outcome
-    if not isinstance(outcome, Returned) or outcome.result is None or outcome.is_error:
+    if not isinstance(outcome, Returned):
+        return ()
+    most = step.decision.charge.bytes_most
+    if most is not None and len(outcome.raw) > most and step.decision.mode is not Mode.OBSERVE:
+        return (
+            _finding(
+                Answer.BROKEN, f"{len(outcome.raw):,} bytes, {most:,} at most", Reason.RESULT_TOO_BIG, RESULT_SIZE
+            ),
+        )
+    if outcome.result is None or outcome.is_error:
         return ()
     check = None if step.tool is None else step.tool.check_result
     if check is None or step.decision.mode is Mode.OBSERVE or step.decision.effect is Effect.DENY:
@@ -40,5 +50,5 @@ def _is_not_final(outcome: Returned) -> bool:
     return result.get("resultType", "complete") != "complete" or "task" in result
 
 
-def _finding(answer: Answer, detail: str, reason: Reason | None) -> Finding:
-    return Finding(check=OUTPUT_SCHEMA, answer=answer, level=Level.E1, reason=reason, detail=detail)
+def _finding(answer: Answer, detail: str, reason: Reason | None, check: str = OUTPUT_SCHEMA) -> Finding:
+    return Finding(check=check, answer=answer, level=Level.E1, reason=reason, detail=detail)

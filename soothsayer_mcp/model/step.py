@@ -158,6 +158,9 @@ def _learn(later: type[_Later], step: ProposedStep, **learned: object) -> _Later
 
 
 def _returned_failure(returned: Returned, findings: tuple[Finding, ...]) -> Failure | None:
+    for finding in findings:
+        if finding.reason is Reason.RESULT_TOO_BIG:  # whatever it says, too much is not shown
+            return Failure(reason=finding.reason, summary=finding.detail)
     if returned.error is not None:
         return Failure(reason=Reason.PROTOCOL_ERROR, summary="")
     if returned.result is None:

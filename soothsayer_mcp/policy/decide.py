@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from soothsayer_mcp.model.ask import AskTerms, Remember
 from soothsayer_mcp.model.call import CONTROL, Cause, Client, PinState, Principal, ToolDefinition
 from soothsayer_mcp.model.decision import Decision, Effect, Mode, Obligation, ObligationKind, RuleMatch
-from soothsayer_mcp.model.facts import NO_FACTS, Facts
+from soothsayer_mcp.model.facts import NO_FACTS, Cap, Charge, Facts, TallyQuestion
 from soothsayer_mcp.model.failure import Failure, Reason
 from soothsayer_mcp.model.json import Json, canonical
 from soothsayer_mcp.model.run import Run, RunScope
@@ -21,6 +21,7 @@ from soothsayer_mcp.policy.rules import (
     Prepared,
     Rule,
     ScopeCandidates,
+    scene_of,
     strictest,
 )
 from soothsayer_mcp.policy.sight import risk_of
@@ -191,16 +192,7 @@ def _decide(policy: Policy, run: Run, step: ProposedStep, facts: Facts) -> Decis
         return _flawed(policy, step, binding)
     candidates = policy.candidates(tool)
     arguments, size = step.proposal.arguments, len(step.proposal.raw_arguments)
-    scene = Scene(
-        arguments=arguments,
-        principal=step.principal,
-        client=step.client,
-        cause=step.cause,
-        now_us=step.proposed_at_us,
-        links=facts.links,
-        run=run,
-        seen=facts.values,
-    )
+    scene = scene_of(step, facts, run)
     if run.scope is not None and tool.server != CONTROL and _goes_beyond(run.scope, candidates, arguments, facts):
         # A person opened the run for less; that holds whatever the policy only observes.
         beyond = Failure(reason=Reason.OUT_OF_SCOPE, summary=run.scope.text)
@@ -239,8 +231,10 @@ def _decide(policy: Policy, run: Run, step: ProposedStep, facts: Facts) -> Decis
         asks=_terms(decision, found) if decision.effect is Effect.ASK else None,
         context=_context(candidates, facts, scene),
         reads=candidates.reads,
+        charge=_charge(candidates, scene, found, limited),
     )
-    if certain is not None and not limited and decision.risk is None and decision.context is candidates.context:
+    same_for_all = decision.context is candidates.context and decision.charge is candidates.charge
+    if certain is not None and not limited and decision.risk is None and same_for_all:
         if len(candidates.concluded) >= _MOST_CONCLUDED:
             candidates.concluded.clear()
         candidates.concluded[certain] = decision
@@ -326,7 +320,32 @@ def _context(candidates: Candidates, facts: Facts, scene: Scene) -> Mapping[str,
         # By the order of the questions, which follows from policy and arguments: the values themselves stay out.
         origins: list[Json] = [[sorted(seen.origins), sorted(seen.missed)] for seen in facts.values.values()]
         context = {**context, "origins": origins}
+    if facts.tallies:
+        context = {**context, "tallies": [[*question, *tally] for question, tally in facts.tallies.items()]}
     return context
+
+
+def _charge(candidates: Candidates, scene: Scene, found: Sequence[Sequence[Match]], limited: Sequence[Rule]) -> Charge:
+    """What the call counts for once it is admitted."""
+    if not candidates.bearings and not limited:
+        return candidates.charge
+    marks = [one.counted.bearing(scene, one.fits(scene)) for one in candidates.bearings]
+    caps: list[Cap] = []
+    for match in (match for matches in found for match in matches):
+        counted, limit = match.prepared.counted, match.prepared.rule.limit
+        if counted is None or limit is None or limit.calls is None or not _binds_limit(match):
+            continue
+        question = counted.question(scene)
+        if isinstance(question, TallyQuestion):
+            marks.append(counted.bearing(scene))
+            caps.append(Cap(question=question, most=limit.calls, words=f"the limit of rule {match.prepared.rule.id}"))
+    sizes = [rule.limit.result_bytes for rule in limited if rule.limit and rule.limit.result_bytes is not None]
+    return replace(
+        candidates.charge,
+        marks=tuple(mark for mark in marks if mark is not None),
+        caps=tuple(caps),
+        bytes_most=min(sizes, default=None),
+    )
 
 
 def _binds_limit(match: Match) -> bool:
@@ -341,6 +360,12 @@ def _obligation(rule: Rule) -> Obligation:
         spec["timeout_ms"] = round(rule.limit.timeout_s * 1000)
     if rule.limit is not None and rule.limit.args_bytes is not None:
         spec["args_bytes"] = rule.limit.args_bytes
+    if rule.limit is not None and rule.limit.calls is not None:
+        spec["calls"] = rule.limit.calls
+        spec["window_ms"] = rule.limit.window_us // 1000
+        spec["per"] = rule.limit.per.value
+    if rule.limit is not None and rule.limit.result_bytes is not None:
+        spec["result_bytes"] = rule.limit.result_bytes
     return Obligation(kind=ObligationKind.LIMIT, spec=spec, rule=rule.id)
 
 

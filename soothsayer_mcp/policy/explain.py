@@ -13,7 +13,7 @@ from soothsayer_mcp.policy.answers import Answer, Unsure
 from soothsayer_mcp.policy.decide import decide, visible
 from soothsayer_mcp.policy.match import MATCHERS, ArgumentTest, Bench, Scene, prepare_argument
 from soothsayer_mcp.policy.paths import spell
-from soothsayer_mcp.policy.rules import Candidates, Policy, Prepared, SceneTest, ScopeCandidates
+from soothsayer_mcp.policy.rules import Candidates, Policy, Prepared, SceneTest, ScopeCandidates, scene_of
 from soothsayer_mcp.policy.sight import risk_of
 
 SHOWN_CHARACTERS = 80
@@ -78,16 +78,7 @@ def explain(policy: Policy, run: Run, step: ProposedStep, facts: Facts) -> Expla
     if tool is None:
         return Explanation(decision=decision, rules=(), scopes=(), pin=None, listed=False)
     candidates = policy.candidates(tool)
-    scene = Scene(
-        arguments=step.proposal.arguments,
-        principal=step.principal,
-        client=step.client,
-        cause=step.cause,
-        now_us=step.proposed_at_us,
-        links=facts.links,
-        run=run,
-        seen=facts.values,
-    )
+    scene = scene_of(step, facts, run)
     stories = [
         _story(policy, candidates, prepared, one, scene) for one in candidates.scopes for prepared in one.prepared
     ]

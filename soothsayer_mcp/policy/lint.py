@@ -151,5 +151,8 @@ def _covers(wide: Rule, narrow: Rule) -> bool:
         and (wide.flow is None or wide.flow == narrow.flow)
         and (wide.risk is None or wide.risk == narrow.risk)
         and (not wide.only_args or (narrow.only_args and wide.args.keys() == narrow.args.keys()))
+        and (not wide.after or wide.after == narrow.after)
+        and (not wide.unless_after or wide.unless_after == narrow.unless_after)
+        and (wide.history is None or wide.history == narrow.history)
         and all(key in narrow.args and narrow.args[key] == spec for key, spec in wide.args.items())
     )

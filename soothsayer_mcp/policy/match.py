@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias
 
-from soothsayer_mcp.model.call import Cause, Client, Principal
+from soothsayer_mcp.model.call import Cause, Client, Principal, RunId
 from soothsayer_mcp.model.condition import Condition, View
 from soothsayer_mcp.model.decision import Risk
-from soothsayer_mcp.model.facts import Seen, ValueQuestion
+from soothsayer_mcp.model.facts import Seen, Tally, TallyQuestion, ValueQuestion
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.model.run import Run
 from soothsayer_mcp.policy.addresses import (
@@ -62,6 +62,10 @@ class Lab:
 _NOTHING: Mapping[ValueQuestion, Seen] = {}
 
 
+NO_RUN = RunId("")
+NOTHING_TOLD: Mapping[TallyQuestion, Tally] = {}
+
+
 class Scene:
     """What the matchers of one call look at; readings are made once per text."""
 
@@ -77,7 +81,11 @@ class Scene:
         "principal",
         "risks",
         "run",
+        "run_id",
         "seen",
+        "server",
+        "tallies",
+        "tool",
         "views",
     )
 
@@ -92,6 +100,10 @@ class Scene:
         links: Mapping[str, str],
         run: Run | None = None,
         seen: Mapping[ValueQuestion, Seen] = _NOTHING,
+        run_id: RunId = NO_RUN,
+        server: str = "",
+        tool: str = "",
+        tallies: Mapping[TallyQuestion, Tally] = NOTHING_TOLD,
     ) -> None:
         """See a call; `None` stands for what is not known yet, as when a tool is only listed."""
         self.arguments = arguments
@@ -103,6 +115,11 @@ class Scene:
         self.run = run
         self.seen = seen
         """What is known of where the values of the call stood before."""
+        self.run_id = run_id
+        self.server = server
+        self.tool = tool
+        self.tallies = tallies
+        """What earlier steps add up to; what is absent is not known."""
         self._readings: dict[str, Readings] = {}
         self._targets: dict[str, Target | Unsure] = {}
         self._words: dict[str, tuple[str, ...] | Unsure] = {}

@@ -12,12 +12,31 @@ from soothsayer_mcp.model.ask import AskTerms
 from soothsayer_mcp.model.call import CONTROL, Cause, Does, PinState, Principal, ToolDefinition
 from soothsayer_mcp.model.decision import Decision, Effect, Mode, ObligationKind
 from soothsayer_mcp.model.entry import PayloadMode
-from soothsayer_mcp.model.facts import NO_QUESTIONS, Questions, Reads, ValueQuestion
+from soothsayer_mcp.model.facts import (
+    NO_FACTS,
+    NO_QUESTIONS,
+    Charge,
+    Facts,
+    Questions,
+    Reads,
+    TallyQuestion,
+    ValueQuestion,
+)
 from soothsayer_mcp.model.json import Digest, Json, canonical
-from soothsayer_mcp.model.run import RunRules
+from soothsayer_mcp.model.run import Run, RunRules
 from soothsayer_mcp.model.step import ProposedStep
 from soothsayer_mcp.policy.answers import Answer, Unsure, every, opposite
 from soothsayer_mcp.policy.flow import MOST_QUESTIONS, Flow, FlowTest, Form, Reader, Sink, of_result
+from soothsayer_mcp.policy.history import (
+    Counted,
+    Counting,
+    HistoryTest,
+    PastTest,
+    Per,
+    after_test,
+    mark_id,
+    unless_test,
+)
 from soothsayer_mcp.policy.match import (
     ArgumentTest,
     Bench,
@@ -117,6 +136,42 @@ class Limit:
 
     timeout_s: float | None = None
     args_bytes: int | None = None
+    calls: int | None = None
+    """How many calls, over all that are counted together; failures count, refusals do not."""
+    window_us: int = 0
+    """In how long; 0 for as long as the run."""
+    per: Per = Per.RUN
+    result_bytes: int | None = None
+    """The most bytes of an answer that is shown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """A pattern for earlier steps."""
+
+    form: str
+    """What the policy says of it, for the name of its mark."""
+    matches: "Rule"
+    """In the form of a rule; the effect tells whether every reading has to fit."""
+    ok: bool | None = True
+    """Whether the step succeeded; `None`: whatever became of it."""
+    within_us: int = 0
+    """How long ago it may have been; 0 for any time."""
+    same: tuple[tuple[str, str], ...] = ()
+    """Its argument, and the one of this call that it has to equal."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """A count or a sum over earlier steps that is above a figure, this call included."""
+
+    of: Past
+    counting: Counting
+    above_micro: int
+    amount: str = ""
+    """The argument that is added up."""
+    window_us: int = 0
+    per: Per = Per.RUN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,9 +219,19 @@ class Rule:
     def owes(self) -> bool:
         """Whether calls that it matches owe anything."""
         return self.limit is not None or bool(self.redact)
+    after: tuple[Past, ...] = ()
+    unless_after: tuple[Past, ...] = ()
+    history: History | None = None
+
+    @property
+    def looks_back(self) -> bool:
+        """Whether it matches by what earlier steps did."""
+        return bool(self.after or self.unless_after) or self.history is not None
 
     def concerns(self, subject: "Subject") -> bool:
         """Whether the rule can match a call of this tool at all."""
+        if subject.message and self.looks_back:
+            return False  # what is no call belongs to no run
         return self._names(subject) and self._fits_does(subject.does) and (not self.pins or subject.pin in self.pins)
 
     def _names(self, subject: "Subject") -> bool:
@@ -323,6 +388,10 @@ class Prepared:
     counters: frozenset[str] = frozenset()
     """The counters of the run that it reads."""
     flow: FlowTest | None = None
+    asks: tuple[Counted, ...] = ()
+    """Which earlier steps it has to be told of."""
+    counted: Counted | None = None
+    """Under what its own calls are counted, where it limits them."""
 
     def answer(self, scene: Scene) -> Answer:
         """Whether the rule matches; never raises."""
@@ -339,8 +408,47 @@ class Prepared:
         return True if doubt is None else doubt
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bearing:
+    """Something that the calls of a tool can be counted under."""
+
+    counted: Counted
+    fits: SceneTest
+    arguments: tuple[ArgumentTest, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Looking:
+    """A rule's matchers on earlier steps, ready."""
+
+    after: tuple[PastTest, ...] = ()
+    unless_after: tuple[PastTest, ...] = ()
+    history: HistoryTest | None = None
+
+    def tests(self) -> Iterable[tuple[str, SceneTest]]:
+        if self.after:
+            yield "after", after_test(self.after)
+        if self.unless_after:
+            yield "unless_after", unless_test(self.unless_after)
+        if self.history is not None:
+            yield "history", self.history.answer
+
+    @property
+    def asks(self) -> tuple[Counted, ...]:
+        found = [test.counted for test in (*self.after, *self.unless_after)]
+        return tuple(found if self.history is None else [*found, self.history.counted])
+
+
+_LOOKING_NOWHERE = _Looking()
+
+
 def _rule_tests(
-    rule: Rule, arguments: Sequence[ArgumentTest], sight: Sight, condition: SceneTest | None, flow: FlowTest | None
+    rule: Rule,
+    arguments: Sequence[ArgumentTest],
+    sight: Sight,
+    condition: SceneTest | None,
+    flow: FlowTest | None,
+    looking: _Looking = _LOOKING_NOWHERE,
 ) -> Iterable[tuple[str, SceneTest]]:
     """All tests of a call, cheap ones first, each under the key it is written with."""
     if rule.causes:
@@ -358,6 +466,7 @@ def _rule_tests(
         yield f"args.{test.key}", test.answer
     if flow is not None:
         yield "flow", flow.answer
+    yield from looking.tests()
     if rule.risk is not None:
         yield "risk", risk_test(rule.risk, sight)
     if condition is not None:
@@ -415,6 +524,12 @@ class Candidates:
     """The counters of the run that decisions read."""
     flows: tuple[FlowTest, ...]
     reads: Reads
+    asks: tuple[Counted, ...]
+    """Which earlier steps decisions have to be told of."""
+    bearings: tuple[Bearing, ...]
+    """What calls may be counted under."""
+    charge: Charge
+    """What every call counts for."""
     watches: bool
     """Whether a scope or a rule only observes."""
     redacts: bool
@@ -477,6 +592,7 @@ class Policy:
         self._lab = lab
         self._place = place
         self._places = places
+        self._pasts = tuple(tuple(_pasts(scope)) for scope in self.scopes)
         self._index: dict[tuple[str, str], Candidates] = {}
         self._messages: dict[tuple[str, str], Candidates] = {}
         flows = [rule.flow for scope in self.scopes for rule in _matching(scope) if rule.flow is not None]
@@ -522,17 +638,25 @@ class Policy:
         if step.tool is None:
             return NO_QUESTIONS
         candidates = self.candidates(step.tool)
+        arguments = step.proposal.arguments
         links = ()
         if candidates.path_tests and candidates.place.local:
-            links = link_questions(candidates.path_tests, step.proposal.arguments, candidates.place)
-        if not links and not candidates.counters and not candidates.flows:
+            links = link_questions(candidates.path_tests, arguments, candidates.place)
+        if not links and not candidates.counters and not candidates.flows and not candidates.asks:
             return NO_QUESTIONS
-        asked = dict.fromkeys(value for flow in candidates.flows for value in flow.asks(step.proposal.arguments))
+        asked = dict.fromkeys(value for flow in candidates.flows for value in flow.asks(arguments))
         return Questions(
             links=links,
             values=tuple(ValueQuestion(step.run_id, value) for value in islice(asked, MOST_QUESTIONS)),
             counters=candidates.counters,
+            tallies=self._tallies(candidates, step) if candidates.asks else (),
         )
+
+    @staticmethod
+    def _tallies(candidates: Candidates, step: ProposedStep) -> tuple[TallyQuestion, ...]:
+        scene = scene_of(step, NO_FACTS)
+        asked = [counted.question(scene) for counted in candidates.asks]
+        return tuple(question for question in asked if isinstance(question, TallyQuestion))
 
     def message_questions(self, server: str, method: str, params: Mapping[str, Json]) -> tuple[str, ...]:
         """The same for a request that is no tool call."""
@@ -551,6 +675,7 @@ class Policy:
         place = self.place_of(server)
         settled: list[ScopeCandidates] = []
         terms: list[Prepared] = []
+        bearings: dict[str, Bearing] = {}
         weights: dict[int, Weight] = {}
         for number, scope in enumerate(self.scopes):
             # Labels of lower scopes are not seen: a project that calls a tool `read` changes only its own objections.
@@ -565,16 +690,22 @@ class Policy:
             )
             values = self._values(subject, self._trust(seen, server, name))
             part = Sight(values=values, weights=None, sinks=sinks)
+            if tool is not None:
+                bearings.update(self._bearings(number, subject, place, part))
             for above in seen:
                 # A term sees what the scope sees that counts it; it is counted once, though several scopes see it.
                 for term in above.terms:
                     if term.matches.concerns(subject):
-                        one = self._prepare(term.matches, place, part)
+                        one = self._prepare(term.matches, place, part, above.kind, bearings)
                         weighed.append(Weight(add=term.add, because=term.because, answer=one.answer))
                         weights[id(term)] = weighed[-1]
                         terms.append(one)
             sight = Sight(values=values, weights=tuple(weighed), sinks=sinks)
-            prepared = tuple(self._prepare(rule, place, sight) for rule in scope.rules if rule.concerns(subject))
+            prepared = tuple(
+                self._prepare(rule, place, sight, scope.kind, bearings)
+                for rule in scope.rules
+                if rule.concerns(subject)
+            )
             cell = Cell.CHECKED if tool is None else Cell.READ if does == _ONLY_READ else Cell.OTHER
             settled.append(
                 ScopeCandidates(
@@ -583,7 +714,8 @@ class Policy:
             )
         speaking = next((one for one in reversed(settled) if one.scope.kind.may_permit), settled[-1])
         every_one = [*terms, *(prepared for one in settled for prepared in one.prepared)]
-        tests = tuple(test for prepared in every_one for test in prepared.arguments if test.paths)
+        tests = tuple(test for one in (*every_one, *bearings.values()) for test in one.arguments if test.paths)
+        asks = {counted.mark: counted for one in every_one for counted in one.asks}
         conditions = any(prepared.rule.when for prepared in every_one)
         return Candidates(
             subject=_subject(server, name, speaking.does, tool),
@@ -597,6 +729,9 @@ class Policy:
             counters=tuple(sorted(frozenset[str]().union(*(prepared.counters for prepared in every_one)))),
             flows=tuple(one.flow for one in every_one if one.flow is not None and one.flow.sinks),
             reads=self._reads(speaking.sight.values["tool.trust"] == Trust.FIRST_PARTY, place),
+            asks=tuple(asks.values()),
+            bearings=tuple(bearings.values()),
+            charge=Charge(write=speaking.does != _ONLY_READ),
             watches=any(
                 one.scope.mode is Mode.OBSERVE or any(prepared.rule.observe for prepared in one.prepared)
                 for one in settled
@@ -679,7 +814,62 @@ class Policy:
             does |= {Does.DELETE.value}
         return does
 
-    def _prepare(self, rule: Rule, place: Place, sight: Sight) -> Prepared:
+    def _bearings(self, number: int, subject: Subject, place: Place, sight: Sight) -> Mapping[str, Bearing]:
+        """What the calls of a tool are counted under for the rules of one scope."""
+        found: dict[str, Bearing] = {}
+        for past, history in self._pasts[number]:
+            if past.matches.concerns(subject):
+                counted = self._counted(self.scopes[number].kind, past, history)
+                one = self._prepare(past.matches, place, sight, self.scopes[number].kind, {})
+                found[counted.mark] = Bearing(counted=counted, fits=one.answer, arguments=one.arguments)
+        return found
+
+    def _counted(self, kind: ScopeKind, past: Past, history: History | None) -> Counted:
+        """The steps that a pattern means, as they are counted; the same for asking and for counting."""
+        window_us = past.within_us if history is None else history.window_us
+        per = Per.RUN if history is None else history.per
+        amount = "" if history is None else history.amount
+        denials = history is not None and history.counting is Counting.DENIALS
+        strict = past.matches.effect is Effect.ALLOW
+        same: list[Json] = [[left, right] for left, right in past.same]
+        bench = Bench(place=self._place, lab=self._lab, every=strict)
+        return Counted(
+            mark=mark_id(kind.value, strict, past.form, same, window_us, per.value, amount, denials),
+            per=per,
+            window_us=window_us,
+            ties=tuple(
+                (prepare_argument(left, {}, bench), prepare_argument(right, {}, bench)) for left, right in past.same
+            ),
+            amount=prepare_argument(amount, {}, bench) if amount else None,
+            denials=denials,
+        )
+
+    def _looking(self, rule: Rule, kind: ScopeKind, bearings: Mapping[str, Bearing]) -> _Looking:
+        """Prepare a rule's matchers on earlier steps."""
+
+        def past_test(past: Past) -> PastTest:
+            return PastTest(counted=self._counted(kind, past, None), ok=past.ok)
+
+        history = rule.history
+        test = None
+        if history is not None:
+            counted = self._counted(kind, history.of, history)
+            own = bearings.get(counted.mark)
+            test = HistoryTest(
+                counted=counted,
+                counting=history.counting,
+                above_micro=history.above_micro,
+                fits=None if own is None else own.fits,
+            )
+        return _Looking(
+            after=tuple(map(past_test, rule.after)),
+            unless_after=tuple(map(past_test, rule.unless_after)),
+            history=test,
+        )
+
+    def _prepare(
+        self, rule: Rule, place: Place, sight: Sight, kind: ScopeKind, bearings: Mapping[str, Bearing]
+    ) -> Prepared:
         bench = Bench(place=place, lab=self._lab, every=rule.effect is Effect.ALLOW)
         broken = None
         arguments: list[ArgumentTest] = []
@@ -699,7 +889,8 @@ class Policy:
         flow = None
         if rule.flow is not None:
             flow = FlowTest(rule.flow, sight.sinks, Reader(to_ascii=self._lab.to_ascii, place=place))
-        tests = tuple(_rule_tests(rule, arguments, sight, condition, flow))
+        looking = self._looking(rule, kind, bearings) if rule.looks_back else _LOOKING_NOWHERE
+        tests = tuple(_rule_tests(rule, arguments, sight, condition, flow, looking))
         return Prepared(
             rule=rule,
             arguments=tuple(arguments),
@@ -707,6 +898,8 @@ class Policy:
             broken=broken,
             counters=self._counters(rule),
             flow=flow,
+            asks=looking.asks,
+            counted=_limited(rule),
         )
 
     def _counters(self, rule: Rule) -> frozenset[str]:
@@ -738,6 +931,40 @@ class Policy:
 
 
 _ONLY_READ = frozenset({Does.READ.value})
+
+
+def _limited(rule: Rule) -> Counted | None:
+    limit = rule.limit
+    if limit is None or limit.calls is None:
+        return None
+    mark = mark_id("limit", rule.id, limit.window_us, limit.per.value)
+    return Counted(mark=mark, per=limit.per, window_us=limit.window_us)
+
+
+def _pasts(scope: Scope) -> Iterable[tuple[Past, History | None]]:
+    """Every pattern for earlier steps that a scope's rules and terms name."""
+    for rule in (*scope.rules, *(term.matches for term in scope.terms)):
+        yield from ((past, None) for past in (*rule.after, *rule.unless_after))
+        if rule.history is not None:
+            yield rule.history.of, rule.history
+
+
+def scene_of(step: ProposedStep, facts: Facts, run: Run | None = None) -> Scene:
+    """A call as the matchers look at it."""
+    return Scene(
+        arguments=step.proposal.arguments,
+        principal=step.principal,
+        client=step.client,
+        cause=step.cause,
+        now_us=step.proposed_at_us,
+        links=facts.links,
+        run=run,
+        seen=facts.values,
+        run_id=step.run_id,
+        server=step.proposal.server,
+        tool=step.proposal.tool,
+        tallies=facts.tallies,
+    )
 
 
 def _subject(server: str, name: str, does: frozenset[str], tool: ToolDefinition | None) -> Subject:

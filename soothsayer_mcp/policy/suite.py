@@ -8,8 +8,7 @@ from soothsayer_mcp.model.facts import NO_FACTS
 from soothsayer_mcp.model.run import Run
 from soothsayer_mcp.model.step import ProposedStep
 from soothsayer_mcp.policy.decide import decide
-from soothsayer_mcp.policy.match import Scene
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.rules import Policy, scene_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,14 +106,7 @@ def _said(policy: Policy, steps: Sequence[ProposedStep]) -> Mapping[str, frozens
     for step in steps:
         if step.tool is None:
             continue
-        scene = Scene(
-            arguments=step.proposal.arguments,
-            principal=step.principal,
-            client=step.client,
-            cause=step.cause,
-            now_us=step.proposed_at_us,
-            links={},
-        )
+        scene = scene_of(step, NO_FACTS)
         for one in policy.candidates(step.tool).scopes:
             answers = {prepared.rule.id: prepared.answer(scene) for prepared in one.prepared}
             for rule in one.scope.rules:

@@ -110,11 +110,9 @@ LATER: dict[str, tuple[StrEnum, ...]] = {
     "settling of unknowns": (Reason.DUPLICATE_CALL, Kind.STEP_SETTLED),
     "runs with scope, budgets and completion": (
         Reason.HELD,
-        Reason.BUDGET_SPENT,
         Reason.DEBT_LIMIT,
         Reason.REPEAT_LIMIT,
     ),
-    "large results": (Reason.RESULT_TOO_BIG,),
     "segments, erasure and keys of the trace": (
         Kind.SEGMENT_OPENED,
         Kind.SEGMENT_CLOSED,

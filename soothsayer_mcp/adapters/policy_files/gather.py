@@ -213,6 +213,14 @@ class _Gatherer:
         for key, value in stated.items():
             if key in {"tools", "except"}:
                 form[key] = self._patterns(file, ("rules", number, key), value)
+            elif key in {"after", "unless_after"} and isinstance(value, list):
+                form[key] = [self._pattern(file, ("rules", number, key), _held(one)) for one in value]
+            elif key == "history":
+                held = _held(value)
+                form[key] = {
+                    name: self._pattern(file, ("rules", number, key), _held(one)) if name == "of" else one
+                    for name, one in held.items()
+                }
             elif key == "expires":
                 form["ask_expires_ms" if isinstance(value, str) else "expires_us"] = (
                     int(value) if isinstance(value, str) else value
@@ -220,6 +228,13 @@ class _Gatherer:
             elif key not in {head, "id"}:
                 form[key] = value
         return _ordered(form)
+
+    def _pattern(self, file: _File, way: Way, pattern: Form) -> JsonObject:
+        """A pattern for earlier steps, with its tools named as they are."""
+        return {
+            key: self._patterns(file, way, value) if key in {"tools", "except"} else value
+            for key, value in pattern.items()
+        }
 
     def _patterns(self, file: _File, way: Way, value: Json) -> list[Json]:
         patterns: list[Json] = []
@@ -269,10 +284,19 @@ class _Gatherer:
                 for key in ("tools", "except"):
                     for text in map(str, self._patterns_quietly(file, entry.get(key))):
                         self._check_tool(file, (section, number, key), text)
+                for way, pattern in _earlier(entry):
+                    self._check_pattern(file, (section, number, *way), pattern)
         for form, _, number in file.rules:
             self._check_arguments(file, form, ("rules", number))
         for number, form in enumerate(file.terms):
             self._check_arguments(file, form, ("risk", number))
+
+    def _check_pattern(self, file: _File, way: Way, pattern: Form) -> None:
+        for key in ("tools", "except"):
+            for text in map(str, self._patterns_quietly(file, pattern.get(key))):
+                self._check_tool(file, way, text)
+                if text.partition(".")[2].startswith(MESSAGE):
+                    self.add(file.path, file.mark(*way), "value", f'"{text}" is no step: only tool calls are counted')
 
     def _patterns_quietly(self, file: _File, value: Json) -> list[Json]:
         before = len(self.problems)
@@ -412,6 +436,21 @@ def _in_order(value: Json) -> Json:
     if isinstance(value, list):
         return sorted((_in_order(item) for item in value), key=canonical)
     return value
+
+
+def _held(value: Json) -> Form:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _earlier(entry: Form) -> Iterator[tuple[Way, Form]]:
+    """The patterns for earlier steps that a rule names, and where."""
+    for key in ("after", "unless_after"):
+        stated = entry.get(key)
+        for one in stated if isinstance(stated, list) else ():
+            yield (key,), _held(one)
+    history = entry.get("history")
+    if isinstance(history, Mapping) and "of" in history:
+        yield ("history", "of"), _held(history["of"])
 
 
 _SLUG_WORD = re.compile(r"[a-z0-9]+")
