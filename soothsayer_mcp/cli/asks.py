@@ -29,6 +29,8 @@ from soothsayer_mcp.model.json import Json
 DIGEST_CHARS = 8
 """How many digits of what was shown a script repeats."""
 STRONG_CHARS = 6
+MANY_YESES = 5
+"""From how many yeses on a rule is proposed instead."""
 _LOOK_S = 0.25
 _HEX = frozenset("0123456789abcdef")
 
@@ -128,6 +130,8 @@ def revoke(output: Output, grant_id: str) -> int:  # noqa: D103 - see asks
 def _answer(output: Output, ask_id: str, state: AskState, digest: str, comment: str, *, for_run: bool = False) -> int:
     with open_reader(output.settings) as reader:
         ask = _find(reader, ask_id)
+        server, tool = str(ask.card.get("server", "")), str(ask.card.get("tool", ""))
+        yeses = reader.yeses(ask.rule, server, tool)
     _refuse_kin(ask)
     shape = _shape(ask) if for_run and ask.state is AskState.OPEN else None
     if ask.state is AskState.OPEN:
@@ -144,6 +148,11 @@ def _answer(output: Output, ask_id: str, state: AskState, digest: str, comment: 
     elif counted:
         reach = "once" if shape is None else "for calls of this shape in the run"
         output.remark(f"{stands.id[:STRONG_CHARS]}: {f'approved, {reach}' if state is AskState.YES else 'denied'}")
+        if state is AskState.YES and yeses + 1 >= MANY_YESES and not ask.strong:
+            output.remark(
+                f"that was yes number {yeses + 1} to {server}.{tool} under {ask.rule}: an allow rule with a check, or"
+                " policy suggest, would ask less"
+            )
     else:
         output.remark(_decided(stands))
     if counted:

@@ -46,5 +46,7 @@ class Support:
     """The question that a person has yet to answer; the step ends with it."""
     ask: str = ""
     """The question that was put about this step, whatever became of it."""
+    newly_asked: bool = False
+    """Whether that question was put for this step, so that it counts as an ask."""
     continues: str = ""
     """The earlier step (`RUN.NO`) whose question is taken up here."""

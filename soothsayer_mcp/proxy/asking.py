@@ -44,6 +44,8 @@ FORM_CHARS = 6_000
 """A card that is longer is not put as a form: a host may cut it, and nothing may be approved that was not shown."""
 SHARE_OF_LIMIT = 0.6
 """How much of a host's own limit a call is held."""
+PUT_AWAY: Final = "put_away"
+"""Stands for a channel where a host closed a question unanswered."""
 LOOK_S = 0.15
 """How often the row of a held call is looked at: somebody may answer in another process."""
 PROGRESS_S = 5.0
@@ -183,7 +185,7 @@ class Asking:
             ask = await self._open(step, identity, asked, channels, now)
         if ask.state is AskState.OPEN:
             ask = await self._down_the_ladder(request, call, step, ask, fresh=fresh, asks_host=asks_host)
-        return self._settled(step, ask, identity, asked, call)
+        return replace(self._settled(step, ask, identity, asked, call), newly_asked=fresh)
 
     def _remembered(self, step: DecidedStep, identity: str) -> Grant | None:
         """An earlier yes of this run that covers the call, where the rules that ask let one."""
@@ -207,6 +209,9 @@ class Asking:
                 failure = Failure(reason=Reason.APPROVAL_EXPIRED, summary=_named(step))
             case AskState.WITHDRAWN if call.withdrawn or self._connection.left:
                 failure = Failure(reason=Reason.WITHDRAWN, summary=call.cancel_reason or "by the host")
+            case AskState.WITHDRAWN if ask.channel != PUT_AWAY:
+                # The run was ended meanwhile: commit A says so.
+                return replace(support, approval=Approval(ask=ask.id, digest=asked, identity=identity))
             case AskState.WITHDRAWN:
                 failure = Failure(reason=Reason.NOBODY_TO_ASK, summary="the host closed the question unanswered")
             case AskState.OPEN:
@@ -220,9 +225,9 @@ class Asking:
             return ask
         return await self._end(ask, AskState.EXPIRED)
 
-    async def _end(self, ask: Ask, state: AskState) -> Ask:
+    async def _end(self, ask: Ask, state: AskState, *, channel: str = "") -> Ask:
         by = Principal(id=self._connection.principal.id, how="proxy")
-        return (await self._settings.book.answer(AskAnswer(ask=ask.id, state=state, by=by, channel="")))[0]
+        return (await self._settings.book.answer(AskAnswer(ask=ask.id, state=state, by=by, channel=channel)))[0]
 
     async def _open(self, step: DecidedStep, identity: str, asked: str, channels: tuple[str, ...], now: int) -> Ask:
         terms = step.decision.asks or AskTerms()
@@ -287,7 +292,7 @@ class Asking:
             ask = await self._held(request, call, ask, min(settings.hold_s, limit_s))
         elif ask.id not in self._shown and settings.notify is None:
             # The host put it away, and nobody else can be told of it: it is not left open behind people's backs.
-            return await self._end(ask, AskState.WITHDRAWN)
+            return await self._end(ask, AskState.WITHDRAWN, channel=PUT_AWAY)
         return ask
 
     def _show(self, ask: Ask) -> None:

@@ -33,13 +33,16 @@ def admitted(counters: Counters, cause: Cause, charge: Charge) -> Counters:
     )
 
 
+def asked(counters: Counters, cause: Cause) -> Counters:
+    """Count a question that was put to a person, whatever is answered."""
+    return counters if cause is not Cause.AGENT else counters._replace(asks=counters.asks + 1)
+
+
 def withheld(counters: Counters, cause: Cause, reason: Reason, *, asked: bool) -> Counters:
-    """Count a step that was refused or asked about; it spends nothing else."""
+    """Count a step that was refused; one that a person is asked about is no denial."""
     if cause is not Cause.AGENT:
         return counters
-    if asked:
-        return counters._replace(asks=counters.asks + 1)
-    if reason in _OURS:
+    if asked or reason in _OURS:
         return counters
     return counters._replace(denials=counters.denials + 1)
 

@@ -259,3 +259,22 @@ def test_what_cannot_be_taken_back_is_never_remembered(watched: Rig) -> None:
     ended = Ended(watched.folder, "approve", str(ask["id"]), "--digest", str(ask["digest"]), "--for", "run")
     assert (ended.code, "wants every call looked at" in ended.out) == (1, True), ended.out
     assert watched.entries("approval.answered") == []
+
+
+@pytest.mark.parametrize("end", ["stop", "complete"])
+def test_a_run_that_ends_takes_its_questions_with_it(watched: Rig, end: str) -> None:
+    name = send(watched)
+    ask = asked(watched)
+    words = [end, *(["--failed"] if end == "complete" else [])]
+    done = subprocess.run(
+        [sys.executable, "-m", "soothsayer_mcp", "run", *words, str(ask["run"]), "--state", str(watched.state)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+    )
+    assert done.returncode == 0, done.stderr
+    assert step(answer(watched, name))["reason"] == "run_closed"
+    assert open_asks(watched) == []
+    assert watched.entries("approval.answered")[0]["answer"] == "withdrawn"
+    assert watched.record.calls() == []

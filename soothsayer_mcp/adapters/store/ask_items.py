@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
-from soothsayer_mcp.adapters.store.asks import BY_CALL, BY_ID, GRANTS, ask_of, grant_of, load_ask, load_grant
+from soothsayer_mcp.adapters.store.asks import ANSWER, BY_CALL, BY_ID, GRANTS, ask_of, grant_of, load_ask, load_grant
 from soothsayer_mcp.adapters.store.batch import Batch, load_key
 from soothsayer_mcp.adapters.store.items import Item
 from soothsayer_mcp.adapters.store.payloads import Payload, Payloads
@@ -25,10 +25,6 @@ _INSERT = (
     " host_pid, channels, bound) VALUES(?, ?, 0, 'call', ?, ?, ?, ?, 'open', ?, ?, ?, ?, ?, ?, ?)"
 )
 _GRANT = "INSERT INTO grants(id, run, server, tool, shape, bound, by, at) VALUES(?, ?, ?, ?, ?, ?, ?, ?)"
-_ANSWER = (
-    "UPDATE approvals SET state = ?, answered_at = ?, answered_by = ?, channel = ?, comment = ?, card = NULL"
-    " WHERE id = ? AND state = 'open'"
-)
 
 
 class OpenAskItem(Item[Ask]):
@@ -107,7 +103,7 @@ class AnswerAskItem(Item[tuple[Ask, bool]]):
         parts = [] if self._comment is None else [("comment", self._comment)]
         batch.append(Kind.APPROVAL_ANSWERED, tail, at, run=ask.run, parts=parts)
         batch.later(
-            _ANSWER,
+            ANSWER,
             state,
             at,
             entries.storable(answer.by.id),

@@ -4,9 +4,12 @@ import json
 import sqlite3
 from typing import cast
 
-from soothsayer_mcp.model.ask import Approval, Ask, AskState, Grant, Remember
-from soothsayer_mcp.model.call import RunId
+from soothsayer_mcp.adapters.store.batch import Batch
+from soothsayer_mcp.model.ask import Approval, Ask, AskAnswer, AskState, Grant, Remember
+from soothsayer_mcp.model.call import Principal, RunId
+from soothsayer_mcp.model.entry import Kind
 from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.trace import entries
 
 _COLUMNS = (
     "a.id, a.run, a.no, a.state, a.rule, a.asked_at, a.expires_at, a.strong, a.remember, a.shown, a.card, a.host_pid,"
@@ -17,6 +20,13 @@ BY_ID = f"SELECT {_COLUMNS} FROM approvals a WHERE a.id = ?"  # noqa: S608 - col
 BY_CALL = f"SELECT {_COLUMNS} FROM approvals a WHERE a.run = ? AND a.call = ? ORDER BY a.asked_at DESC LIMIT 1"  # noqa: S608 - as above
 OPEN_ASKS = f"SELECT {_COLUMNS} FROM approvals a WHERE a.state = 'open' ORDER BY a.asked_at"  # noqa: S608 - as above
 BY_PREFIX = f"SELECT {_COLUMNS} FROM approvals a WHERE a.id GLOB ? ORDER BY a.asked_at DESC"  # noqa: S608 - as above
+
+
+OPEN_OF_RUN = f"SELECT {_COLUMNS} FROM approvals a WHERE a.run = ? AND a.state = 'open' ORDER BY a.asked_at"  # noqa: S608 - as above
+ANSWER = (
+    "UPDATE approvals SET state = ?, answered_at = ?, answered_by = ?, channel = ?, comment = ?, card = NULL"
+    " WHERE id = ? AND state = 'open'"
+)
 
 
 def spending_key(approval: Approval) -> str:
@@ -33,6 +43,20 @@ def load_ask(db: sqlite3.Connection, ask_id: str) -> Ask | None:
 def is_spent(db: sqlite3.Connection, key: str) -> bool:
     """Whether something that serves once has served."""
     return db.execute("SELECT 1 FROM spent WHERE key = ?", (key,)).fetchone() is not None
+
+
+def withdraw_asks(batch: Batch, run: RunId, *, by: str, at: int) -> None:
+    """End the open questions of a run that takes no more calls."""
+    batch.flush()
+    rows = cast("list[tuple[object, ...]]", batch.db.execute(OPEN_OF_RUN, (run,)).fetchall())
+    for ask in map(ask_of, rows):
+        answer = AskAnswer(
+            ask=ask.id, state=AskState.WITHDRAWN, by=Principal(id=by, how="run"), channel="", comment="the run ended"
+        )
+        tail = entries.approval_answered(ask, answer, state=answer.state, at=at, comment="")
+        batch.append(Kind.APPROVAL_ANSWERED, tail, at, run=run)
+        values = (answer.state, at, entries.storable(by), answer.channel, answer.comment, ask.id)
+        batch.later(ANSWER, *values)
 
 
 GRANTS = "SELECT id, run, server, tool, shape, bound, by, at, revoked_at FROM grants"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Generic, TypeVar
 
-from soothsayer_mcp.adapters.store.asks import is_spent, load_ask, load_grant, spending_key
+from soothsayer_mcp.adapters.store.asks import is_spent, load_ask, load_grant, spending_key, withdraw_asks
 from soothsayer_mcp.adapters.store.batch import Batch, RunRow, scope_text
 from soothsayer_mcp.adapters.store.debts import load_debts
 from soothsayer_mcp.adapters.store.marks import deny_marks, end_marks, open_marks, recall
@@ -156,6 +156,8 @@ class IntentItem(Item[Recorded]):
         outcome = self._admit(_standing(batch, run, step, at), step)
         tail, trace = self._tail, entries.trace_context(step, run.id)
         closing = None
+        if step.support.newly_asked:
+            row.counters = count.asked(row.counters, step.cause)
         if outcome is None:
             row.counters = count.admitted(row.counters, step.cause, step.decision.charge)
             if step.decision.charge.marks and step.cause is Cause.AGENT:
@@ -587,6 +589,8 @@ def change_state(batch: Batch, row: RunRow, to: RunState, *, reason: str, by: st
     if halt:
         fields["now"] = True
     batch.append(Kind.RUN_CHANGED, entries.note(Kind.RUN_CHANGED, fields, {}), at, run=row.id)
+    if not TRANSITIONS[to]:
+        withdraw_asks(batch, row.id, by=by, at=at)
     if row.state is RunState.OPEN:
         row.counters = row.counters._replace(open_us=row.counters.open_us + max(0, at - row.counters.opened_us))
     elif to is RunState.OPEN:

@@ -567,6 +567,14 @@ class Reader:
         rows = self._all(f"{GRANTS} WHERE revoked_at IS NULL AND id GLOB ? ORDER BY at", (f"{prefix}*",))
         return [grant_of(row) for row in rows]
 
+    def yeses(self, rule: str, server: str, tool: str) -> int:
+        """How often a person said yes to calls of a tool that these rules ask about."""
+        sql = (
+            "SELECT count(*) FROM approvals a JOIN steps s ON s.run = a.run AND s.no = a.no"
+            " WHERE a.state = 'yes' AND a.rule = ? AND s.server = ? AND s.tool = ?"
+        )
+        return cast("int", self._one(sql, (rule, server, tool))[0])
+
     def _approvals(self, step: StepRow) -> list[Approval]:
         rows = self._all(
             "SELECT id, rule, state, asked_at, answered_at, answered_by, channel FROM approvals"
