@@ -19,6 +19,7 @@ from soothsayer_mcp.adapters.system import config_folder
 from soothsayer_mcp.model.call import CONTROL
 from soothsayer_mcp.model.decision import Mode
 from soothsayer_mcp.model.json import Json, canonical, digest
+from soothsayer_mcp.model.tier import Tier
 from soothsayer_mcp.ports import ServerIdentity
 
 FORMAT: Final = "config/v1"
@@ -77,6 +78,8 @@ class Config:
     """How long a call is held while somebody watches who may answer."""
     ask_notify: bool = True
     """Whether the desktop is told of a question."""
+    tiers: tuple[Tier, ...] = ()
+    """Model tiers, weakest first."""
     warnings: tuple[str, ...] = ()
     """What a person should know although the file loads; each a line."""
 

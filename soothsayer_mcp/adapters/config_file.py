@@ -13,11 +13,14 @@ from soothsayer_mcp.adapters.policy_files.positions import Items, Node, Pair, Pa
 from soothsayer_mcp.adapters.policy_files.problems import START, LoadErrors, Mark, Problem, nearest
 from soothsayer_mcp.model.call import CONTROL
 from soothsayer_mcp.model.decision import Mode
+from soothsayer_mcp.model.tier import Tier
+
+TIER: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
 
 NAME: Final = re.compile(r"[a-z0-9-]{1,20}")
 """A server's name. Hosts put it before tool names, and the whole is cut at 64 characters by some."""
 
-_LATER: Final = frozenset({"probes", "tiers", "serve", "otel"})
+_LATER: Final = frozenset({"probes", "serve", "otel"})
 _TOP: Final = (
     "soothsayer",
     "mode",
@@ -30,6 +33,7 @@ _TOP: Final = (
     "trace",
     "limits",
     "control_tools",
+    "tiers",
 )
 _STDIO: Final = ("command", "args", "cwd", "env", "pass_env", "start_timeout", "disabled", "type")
 _HTTP: Final = ("url", "headers", "start_timeout", "disabled", "type")
@@ -109,6 +113,7 @@ class _Reading:
             ask_expires_s=self.seconds(asks.get("expires"), usual.ask_expires_s),
             ask_hold_s=self.seconds(asks.get("hold"), usual.ask_hold_s),
             ask_notify=self.notifies(asks.get("notify"), otherwise=usual.ask_notify),
+            tiers=self.tiers(top.get("tiers")),
             warnings=tuple(self.warnings),
         )
 
@@ -256,6 +261,36 @@ class _Reading:
         if not named:
             self.wrong(node.mark, "value", "a list without a policy governs nothing; leave the key out for `guarded`")
         return tuple(self.beside(each) if each.endswith((".yaml", ".yml")) else each for each in named)
+
+    def tiers(self, node: Node | None) -> tuple[Tier, ...]:
+        found: dict[str, Tier] = {}
+        for item in self.items(node):
+            keys = self.keys(item, ("name", "hints", "cost", "speed", "intelligence"), "key")
+            name = self.text(keys["name"]) if "name" in keys else ""
+            if TIER.fullmatch(name) is None:
+                self.wrong(item.mark, "name", "a tier has a name: small letters, digits and -")
+            elif name in found:
+                self.wrong(keys["name"].mark, "name", f'there are two tiers called "{name}"')
+            found[name] = Tier(
+                name=name,
+                hints=tuple(self.text(hint) for hint in self.items(keys.get("hints"))),
+                cost=self.share(keys.get("cost")),
+                speed=self.share(keys.get("speed")),
+                intelligence=self.share(keys.get("intelligence")),
+            )
+            if not found[name].preferences:
+                self.wrong(item.mark, "value", "a tier says what it means: hints, cost, speed or intelligence")
+        return tuple(found.values())
+
+    def share(self, node: Node | None) -> float | None:
+        match node:
+            case None:
+                return None
+            case Scalar(value=int() | float() as share) if not isinstance(share, bool) and 0 <= share <= 1:
+                return float(share)
+            case _:
+                self.wrong(node.mark, "value", "a number from 0 to 1 has to stand here")
+                return None
 
     def servers(self, node: Node | None) -> tuple[ServerSpec, ...]:
         if node is None:

@@ -45,6 +45,8 @@ class Ground:
     servers: tuple[str, ...] | None
     state: Path
     mode: Mode | None = None
+    tiers: tuple[str, ...] | None = None
+    """The configuration's model tiers; `None` where there is none to ask."""
 
     def load(self, names: tuple[str, ...] | None = None) -> Policy:
         """Load as the proxy would, and keep nothing. Raises `LoadErrors`."""
@@ -56,6 +58,7 @@ class Ground:
             known_servers=self.servers,
             # Nothing is known of tools; said so that nothing is written beside the trace.
             known_tools={},
+            tiers=self.tiers,
         )
 
 
@@ -138,6 +141,7 @@ def _ground(output: Output, policies: tuple[str, ...]) -> Ground:
         servers=None if config is None or policies else tuple(spec.name for spec in config.servers),
         state=state_dir(settings),
         mode=_observing(config),
+        tiers=None if config is None else tuple(tier.name for tier in config.tiers),
     )
 
 

@@ -95,6 +95,7 @@ def _loader(prepared: Plan) -> Callable[[], Policy]:
         workspace=config.workspace,
         state=prepared.state,
         known_servers=[spec.name for spec in config.servers],
+        tiers=[tier.name for tier in config.tiers],
     )
 
 
@@ -137,6 +138,7 @@ async def _relay(
         explicit_run=config.explicit_run,
         intent=prepared.intent,
         limits=limits,
+        tiers={tier.name: tier for tier in config.tiers},
         asks=None if prepared.no_input else _asks(prepared, store),
     )
     made = Schemas(arguments=schemas.compile_input, result=schemas.compile_output)

@@ -43,6 +43,8 @@ def explanation(told: Explained, width: int) -> list[Text]:
         if rule.text:
             page.add("", rule.text)
     _risk(page, decision.risk)
+    if decision.tier:
+        page.add("tier", f"{decision.tier}, for what follows")
     if decision.would is not None:
         page.add("", f"observed only: enforcing would say {decision.would}")
     if decision.timeout_s is not None:

@@ -273,6 +273,9 @@ def _decided(page: Page, told: Story) -> None:
     page.add("decided", first, f" {named}{risk}; policy {name}")
     for term in views.risk_terms_of(told):
         page.add("", term)
+    tier = views.field(told.entry("step.intent", "step.refused", "step.asked"), "tier")
+    if tier:
+        page.add("", f"model tier for what follows: {tier}")
     if step.would:
         page.add("", f"observed only: enforcing would have said {step.would}")
     entry = told.entry("step.intent", "step.refused", "step.asked")

@@ -115,6 +115,8 @@ class Decision:
     """What is masked in the record of this step, whatever the effect: `redact`s `in: trace` and secret arguments."""
     context: Mapping[str, Json] = field(default_factory=dict[str, Json])
     """What the decision read beside the call itself, for computing it again."""
+    tier: str = ""
+    """The strongest model tier that matches, as a hint for what follows; empty for none."""
     reads: Reads = UNTRUSTED_READS
     """What its result makes of the run."""
     charge: Charge = NO_CHARGE

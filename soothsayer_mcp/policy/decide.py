@@ -200,7 +200,9 @@ def _decide(policy: Policy, run: Run, step: ProposedStep, facts: Facts) -> Decis
     found = weigh_rules(candidates, scene)
     about_arguments = tuple(_about_arguments(policy, tool, arguments, size, step.proposal.raw_arguments))
     # Where nothing but the rules that match has a say, the same rules always come to the same decision.
-    certain = None if step.flaws or about_arguments or facts is not NO_FACTS else _certain(tool, found)
+    certain = (
+        None if step.flaws or candidates.tiers or about_arguments or facts is not NO_FACTS else _certain(tool, found)
+    )
     known = None if certain is None else candidates.concluded.get(certain)
     if known is not None:
         return known
@@ -232,6 +234,7 @@ def _decide(policy: Policy, run: Run, step: ProposedStep, facts: Facts) -> Decis
         context=_context(candidates, facts, scene),
         reads=candidates.reads,
         charge=_charge(candidates, scene, found, limited),
+        tier=_tier(candidates, scene) if candidates.tiers else "",
     )
     same_for_all = decision.context is candidates.context and decision.charge is candidates.charge
     if certain is not None and not limited and decision.risk is None and same_for_all:
@@ -239,6 +242,11 @@ def _decide(policy: Policy, run: Run, step: ProposedStep, facts: Facts) -> Decis
             candidates.concluded.clear()
         candidates.concluded[certain] = decision
     return decision
+
+
+def _tier(candidates: Candidates, scene: Scene) -> str:
+    """The strongest tier whose matchers all hold for certain."""
+    return next((name for name, prepared in candidates.tiers if prepared.answer(scene) is True), "")
 
 
 _MOST_CONCLUDED = 256

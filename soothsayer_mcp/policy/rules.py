@@ -219,6 +219,7 @@ class Rule:
     def owes(self) -> bool:
         """Whether calls that it matches owe anything."""
         return self.limit is not None or bool(self.redact)
+
     after: tuple[Past, ...] = ()
     unless_after: tuple[Past, ...] = ()
     history: History | None = None
@@ -266,6 +267,16 @@ class Term:
     because: str
     matches: Rule
     """When it counts, in the form of a rule that asks: where one reading or one label is enough."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TierRule:
+    """When a model tier is enough for what follows."""
+
+    name: str
+    because: str
+    matches: Rule
+    """In the form of a rule that allows: every label is listed, and a doubt is no match."""
 
 
 class Trust(StrEnum):
@@ -359,6 +370,7 @@ class Scope:
     rules: tuple[Rule, ...] = ()
     labels: tuple[Label, ...] = ()
     terms: tuple[Term, ...] = ()
+    tiers: tuple[TierRule, ...] = ()
     trusted: frozenset[str] = frozenset()
     """Servers whose `readOnlyHint: true` labels an unlabelled tool."""
 
@@ -368,6 +380,8 @@ def _matching(scope: Scope) -> Iterable[Rule]:
     yield from scope.rules
     for term in scope.terms:
         yield term.matches
+    for tier in scope.tiers:
+        yield tier.matches
 
 
 def strictest(effects: Iterable[Effect]) -> Effect | None:
@@ -530,6 +544,8 @@ class Candidates:
     """What calls may be counted under."""
     charge: Charge
     """What every call counts for."""
+    tiers: tuple[tuple[str, Prepared], ...]
+    """Names and what they match by, the strongest first."""
     watches: bool
     """Whether a scope or a rule only observes."""
     redacts: bool
@@ -565,6 +581,7 @@ class Policy:
         about: str = "",
         run_rules: RunRules | None = None,
         masks: Sequence[Redact] = (),
+        tiers: Sequence[str] = (),
     ) -> None:
         """Take checked parts; `place` is for servers without an entry in `places`."""
         self.name = name
@@ -595,6 +612,9 @@ class Policy:
         self._pasts = tuple(tuple(_pasts(scope)) for scope in self.scopes)
         self._index: dict[tuple[str, str], Candidates] = {}
         self._messages: dict[tuple[str, str], Candidates] = {}
+        named_tiers = sorted({tier.name for scope in self.scopes for tier in scope.tiers} - set(tiers))
+        self.tiers = (*named_tiers, *tiers)
+        """The model tiers from weakest to strongest; those that nobody ordered are the weakest, by name."""
         flows = [rule.flow for scope in self.scopes for rule in _matching(scope) if rule.flow is not None]
         named = [sink for scope in self.scopes for label in scope.labels for sink in label.sinks]
         named += [sink for flow in flows for sink in flow.sinks or ()]
@@ -676,6 +696,7 @@ class Policy:
         settled: list[ScopeCandidates] = []
         terms: list[Prepared] = []
         bearings: dict[str, Bearing] = {}
+        tiers: list[tuple[str, Prepared]] = []
         weights: dict[int, Weight] = {}
         for number, scope in enumerate(self.scopes):
             # Labels of lower scopes are not seen: a project that calls a tool `read` changes only its own objections.
@@ -707,13 +728,19 @@ class Policy:
                 if rule.concerns(subject)
             )
             cell = Cell.CHECKED if tool is None else Cell.READ if does == _ONLY_READ else Cell.OTHER
+            tiers += [
+                (tier.name, self._prepare(tier.matches, place, sight, scope.kind, bearings))
+                for tier in scope.tiers
+                if tier.matches.concerns(subject)
+            ]
             settled.append(
                 ScopeCandidates(
                     scope=scope, does=does, prepared=prepared, cell=cell, sight=sight, own=server == CONTROL
                 )
             )
         speaking = next((one for one in reversed(settled) if one.scope.kind.may_permit), settled[-1])
-        every_one = [*terms, *(prepared for one in settled for prepared in one.prepared)]
+        tiers.sort(key=lambda tier: self.tiers.index(tier[0]), reverse=True)
+        every_one = [*terms, *(one for _, one in tiers), *(prepared for one in settled for prepared in one.prepared)]
         tests = tuple(test for one in (*every_one, *bearings.values()) for test in one.arguments if test.paths)
         asks = {counted.mark: counted for one in every_one for counted in one.asks}
         conditions = any(prepared.rule.when for prepared in every_one)
@@ -728,6 +755,7 @@ class Policy:
             conditional=conditions,
             counters=tuple(sorted(frozenset[str]().union(*(prepared.counters for prepared in every_one)))),
             flows=tuple(one.flow for one in every_one if one.flow is not None and one.flow.sinks),
+            tiers=tuple(tiers),
             reads=self._reads(speaking.sight.values["tool.trust"] == Trust.FIRST_PARTY, place),
             asks=tuple(asks.values()),
             bearings=tuple(bearings.values()),
@@ -927,6 +955,7 @@ class Policy:
             about=self.about,
             run_rules=self.run_rules,
             masks=self.masks,
+            tiers=self.tiers,
         )
 
 

@@ -16,6 +16,7 @@ from soothsayer_mcp.model.entry import Kind
 from soothsayer_mcp.model.failure import REASONS, Reason
 from soothsayer_mcp.model.json import Json, JsonObject, compact
 from soothsayer_mcp.model.run import Intent
+from soothsayer_mcp.model.tier import Tier
 from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.ports import Clock, Ids, Leg, Look, Note, PortError, Store
 from soothsayer_mcp.proxy.downstream import Downstream, Limits
@@ -73,6 +74,8 @@ class Surroundings:
     intent: Intent | None = None
     """What the work is for, of a run that is opened here."""
     limits: Limits = field(default_factory=Limits)
+    tiers: Mapping[str, Tier] = field(default_factory=dict[str, Tier])
+    """The model tiers of the configuration, by name."""
     asks: AskSettings | None = None
     """How people are asked about calls; `None` where nobody ever is."""
 
@@ -96,6 +99,7 @@ class HostConnection:
         self.explicit_run = around.explicit_run
         self.intent = around.intent
         self.limits = around.limits
+        self.tiers = around.tiers
         self.mint = Mint(around.ids.token())
         self.owed = Owed()
         self.owners = Owners([server.name for server in fleet])

@@ -25,6 +25,8 @@ class Fleet:
             entry.name: Downstream(entry, clock=clock, mint=mint, bridge_mint=lambda: Mint(ids.token()), limits=limits)
             for entry in entries
         }
+        self.tiers: dict[str, str] = {}
+        """The model tier of the call that each server was sent last; empty for none."""
         self.names = Names(list(self._servers))
         self.only: Downstream | None = next(iter(self._servers.values())) if len(self._servers) == 1 else None
         """The one server, when there is exactly one."""
@@ -46,6 +48,7 @@ class Fleet:
         server = self._servers.get(step.proposal.server)
         if server is None:
             raise PortError(Reason.TOOL_UNKNOWN, f"no server {step.proposal.server}", acted=Acted.NO)
+        self.tiers[server.name] = step.decision.tier
         return await server.forward(step, call)
 
     def start(self, side: ServerSide) -> None:

@@ -24,6 +24,15 @@ class Refusal:
     summary: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """What is put into a message that passes, in place of what its server wrote."""
+
+    tier: str
+    before: bytes
+    """The model preferences as the server spelt them; `null` where it had none."""
+
+
 class Gate:
     """Decides a message that is no tool call, and puts the decision on record before anything is sent."""
 
@@ -48,15 +57,17 @@ class Gate:
         origin: str,
         size: int,
         client: Client | None = None,
+        exchange: Exchange | None = None,
     ) -> Refusal | None:
-        """Decide, record durably, and say why it may not go on; `None` lets it pass."""
+        """Decide, record durably, and say why it may not go on; `None` lets it pass, with what is exchanged in it."""
         decision = self.decide(server, method, params, client=client)
         if method == "elicitation/create" and decision.effect is Effect.ALLOW and decision.mode is Mode.ENFORCE:
             decision = _without_secrets(decision, server, params)
+        note = self._connection.checked(method, decision, origin=origin, server=server, size=size)
+        if exchange is not None and decision.effect is Effect.ALLOW:
+            note = replace(note, fields={**note.fields, "tier": exchange.tier}, payloads={"replaced": exchange.before})
         try:
-            await self._connection.store.note(
-                self._connection.checked(method, decision, origin=origin, server=server, size=size)
-            )
+            await self._connection.store.note(note)
         except PortError as error:
             return Refusal(reason=error.reason, summary=error.summary)
         if decision.effect is not Effect.ALLOW:

@@ -4,10 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from soothsayer_mcp.model.decision import Mode
 from soothsayer_mcp.model.json import Json, JsonObject, compact
+from soothsayer_mcp.model.tier import Tier
 from soothsayer_mcp.proxy.connection import HostConnection, refusal
 from soothsayer_mcp.proxy.downstream import Downstream
-from soothsayer_mcp.proxy.gate import Gate
+from soothsayer_mcp.proxy.gate import Exchange, Gate
 from soothsayer_mcp.wire import replies
 from soothsayer_mcp.wire.codes import Code
 from soothsayer_mcp.wire.frame import Edit, Frame, Insert, Replace
@@ -15,6 +17,8 @@ from soothsayer_mcp.wire.ids import IdKey, key
 
 NEUTRAL: dict[str, JsonObject] = {"elicitation/create": {"action": "decline"}, "roots/list": {"roots": []}}
 """What a server reads when policy refuses its request; sampling has no neutral answer and gets an error."""
+
+PREFERENCES = ("params", "modelPreferences")
 
 ServerKey = tuple[str, IdKey]
 
@@ -181,13 +185,22 @@ class Requests:
 
     async def _check(self, question: Question) -> None:
         server, frame = question.server, question.frame
+        tier = self._tier_of(question)
+        exchange = None
+        if tier is not None:
+            exchange = Exchange(tier=tier.name, before=frame.slice(PREFERENCES) or b"null")
         refused = await self._gate.passes(
-            server.name, frame.method, frame.params or {}, origin="server", size=len(frame.raw)
+            server.name,
+            frame.method,
+            frame.params or {},
+            origin="server",
+            size=len(frame.raw),
+            exchange=exchange,
         )
         if question.shown_id not in self._open:
             return
         if refused is None:
-            self._put(question)
+            self._put(question, tier)
             return
         self._forget(question)
         neutral = NEUTRAL.get(frame.method)
@@ -197,10 +210,19 @@ class Requests:
             message, data = refusal(refused.reason, refused.summary)
             server.notify(replies.error(frame.id, -1, message, data))
 
-    def _put(self, question: Question) -> None:
-        """Put a question to the host."""
+    def _tier_of(self, question: Question) -> Tier | None:
+        """The model tier of the call that the server is busy with; what only observes changes no byte."""
+        connection = self._connection
+        if question.frame.method != "sampling/createMessage" or connection.policies.current().mode is Mode.OBSERVE:
+            return None
+        return connection.tiers.get(connection.fleet.tiers.get(question.server.name, ""))
+
+    def _put(self, question: Question, tier: Tier | None = None) -> None:
+        """Put a question to the host; a tier says what model it is to be answered by."""
         self._sent.add(question.shown_id)
         edits: list[Edit] = [Replace(("id",), compact(question.shown_id))]
+        if tier is not None:
+            edits.append(Insert(PREFERENCES[:1], PREFERENCES[1], compact(tier.preferences)))
         if question.token:
             edits.append(Insert(("params", "_meta"), "progressToken", compact(question.token)))
         message = (question.frame.params or {}).get("message")

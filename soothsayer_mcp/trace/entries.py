@@ -57,6 +57,8 @@ ORDER: dict[Kind, tuple[str, ...]] = {
         "would_mask",
         "of_step",
         "result",
+        "tier",
+        "replaced",
     ),
     Kind.MESSAGE_DROPPED: ("method", "from", "server", "reason", "bytes", "answered"),
 }
@@ -183,6 +185,8 @@ def decision(decided: Decision, context: str) -> str:
     text += f',"rules":[{",".join(rules)}]'
     if decided.obligations:
         text += f',"obligations":{names([_obligation(owed) for owed in decided.obligations])}'
+    if decided.tier:
+        text += f',"tier":{quoted(decided.tier)}'
     if decided.risk is not None:
         text += f',"risk":{_risk(decided.risk)}'
     return f'{text},"policy":"{decided.policy_digest}","context":{context}'

@@ -40,6 +40,7 @@ from soothsayer_mcp.policy.rules import (
     Scope,
     ScopeKind,
     Term,
+    TierRule,
     ToolPattern,
     Trust,
     Who,
@@ -95,6 +96,7 @@ def digest_of(scopes: Sequence[Form], judges: Mapping[str, str]) -> Digest:
             "rules": sorted(_maps(scope, "rules"), key=canonical),
             "labels": sorted(_maps(scope, "labels"), key=canonical),
             "risk": sorted(_maps(scope, "risk"), key=canonical),
+            "tiers": sorted(_maps(scope, "tiers"), key=canonical),
         }
         for scope in scopes
     ]
@@ -103,7 +105,13 @@ def digest_of(scopes: Sequence[Form], judges: Mapping[str, str]) -> Digest:
 
 
 def build(
-    form: Form, machine: Machine, *, mode: Mode | None, sources: Mapping[str, str], watch: Sequence[str]
+    form: Form,
+    machine: Machine,
+    *,
+    mode: Mode | None,
+    sources: Mapping[str, str],
+    watch: Sequence[str],
+    tiers: Sequence[str] = (),
 ) -> Policy:
     """Make the policy that a checked form describes, for this machine."""
     raw_scopes = _maps(form, "scopes")
@@ -113,7 +121,7 @@ def build(
     folders = frozenset(
         folder
         for scope in filled
-        for rule in [*_maps(scope, "rules"), *_maps(scope, "risk")]
+        for rule in [*_maps(scope, "rules"), *_maps(scope, "risk"), *_maps(scope, "tiers")]
         for folder in _folders(rule)
     )
     servers = {name: entry for scope in filled for name, entry in _map(scope.get("servers", {})).items()}
@@ -135,6 +143,7 @@ def build(
         sources=sources,
         watch=watch,
         masks=[read_redact(spec) for scope in filled for spec in _maps(scope, "masks")],
+        tiers=tiers,
         run_rules=_run_rules(
             [said for scope in filled for said in _maps(scope, "run")],
             [said for scope in filled for said in _maps(scope, "complete")],
@@ -173,6 +182,7 @@ def _scope(form: Form, mode: Mode | None) -> Scope:
         rules=tuple(rule_of(rule) for rule in _maps(form, "rules")),
         labels=tuple(_label(label) for label in _maps(form, "labels")),
         terms=tuple(_term(term) for term in _maps(form, "risk")),
+        tiers=tuple(_tier(tier) for tier in _maps(form, "tiers")),
         trusted=frozenset(
             name for name, entry in _map(form.get("servers", {})).items() if _map(entry).get("trusted") is True
         ),
@@ -251,6 +261,11 @@ def _bounds(form: Form) -> RiskBounds:
     return RiskBounds(
         at_least=at_least if isinstance(at_least, int) else None, below=below if isinstance(below, int) else None
     )
+
+
+def _tier(form: Form) -> TierRule:
+    name, text = _text(form, "name"), _text(form, "because")
+    return TierRule(name=name, because=text, matches=rule_of({**form, "id": name, "effect": "allow", "text": text}))
 
 
 def _term(form: Form) -> Term:

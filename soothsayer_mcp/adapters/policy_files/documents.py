@@ -566,6 +566,38 @@ class TermDocument(Document):
     when: Annotated[str, _when(TERM_CONDITIONS)] = ""
 
 
+class TierDocument(Document):
+    """When a model tier is enough for what follows."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"after", "unless_after", "history"})
+
+    name: Annotated[str, _matching(_WORD, "tier: small letters, digits and -")]
+    because: Annotated[str, AfterValidator(_reason)]
+    tools: _ToolGlobs = []
+    except_: _ToolGlobs = Field(default=[], alias="except")
+    does: Annotated[list[_DoesOrNot], _Many, _AtLeastOne] = []
+    who: WhoMatcher = Field(default=cast("WhoMatcher", None))
+    cause: Annotated[list[Literal["agent", "undo", "probe", "selftest"]], _Many, _AtLeastOne] = []
+    pin: Annotated[list[Literal["pinned", "new", "changed", "shadowed"]], _Many, _AtLeastOne] = []
+    args: Annotated[
+        dict[Annotated[str, AfterValidator(_argument_key)], Annotated[Matchers, BeforeValidator(_as_matchers)]],
+        _AtLeastOne,
+    ] = {}
+    only_args: Literal[True] = True
+    risk: RiskDocument = Field(default=cast("RiskDocument", None))
+    tainted: bool = False
+    flow: FlowDocument = Field(default=cast("FlowDocument", None))
+    when: Annotated[str, _when(CONDITIONS)] = ""
+
+
+class NextDocument(Document):
+    """What follows a step."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"compact_when", "compact_after"})
+
+    tiers: list[TierDocument] = []
+
+
 class LabelDocument(Document):
     """What the operator knows about some tools."""
 
@@ -682,7 +714,7 @@ def _as_use(value: object) -> object:
 class PolicyDocument(Document):
     """A whole file."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"roles", "budgets", "next"})
+    later: ClassVar[frozenset[str]] = frozenset({"roles", "budgets"})
 
     soothsayer: Literal["policy/v1"]
     name: Annotated[str, _matching(_NAME, "policy name: a small letter, then letters, digits and -, at most 40")]
@@ -696,6 +728,7 @@ class PolicyDocument(Document):
     labels: list[LabelDocument] = []
     risk: list[TermDocument] = []
     rules: list[RuleDocument] = []
+    next: NextDocument = Field(default=cast("NextDocument", None))
     pins: PinsDocument = Field(default=cast("PinsDocument", None))
     arguments: ArgumentsDocument = Field(default=cast("ArgumentsDocument", None))
     methods: MethodsDocument = Field(default=cast("MethodsDocument", None))

@@ -43,6 +43,7 @@ class _File:
     """Plain form, rule, and its place in the file's list."""
     labels: list[JsonObject] = field(default_factory=list[JsonObject])
     terms: list[JsonObject] = field(default_factory=list[JsonObject])
+    tiers: list[JsonObject] = field(default_factory=list[JsonObject])
     without: list[frozenset[str]] = field(default_factory=list[frozenset[str]])
     """For each way by which the file joins, the rule ids that are left out."""
 
@@ -58,11 +59,12 @@ def gather(
     requests: Sequence[Request],
     known_servers: frozenset[str] | None,
     known_tools: Mapping[str, Mapping[str, frozenset[str] | None]] | None,
+    known_tiers: tuple[str, ...] | None,
 ) -> Gathered:
     """Read, check and join. Raises `LoadErrors` with everything that is wrong."""
     reader = _Gatherer(known_servers=known_servers, known_tools={**(known_tools or {}), CONTROL: _OURS})
     scopes = [reader.scope(request) for request in requests]
-    reader.check_together()
+    reader.check_together(known_tiers)
     if reader.problems:
         raise LoadErrors(reader.problems, watch=reader.contents)
     judges = {name: version(name) for name in JUDGES}
@@ -99,12 +101,13 @@ class _Gatherer:
             self._lint(kept)
         return _joined(request.kind, files, [rule[0] for _, rule in kept])
 
-    def check_together(self) -> None:
-        """Check what only all scopes together tell."""
+    def check_together(self, known_tiers: tuple[str, ...] | None) -> None:
+        """Check what only all scopes together tell, and what the configuration knows."""
         if self.problems:
             return
         weighs = any(file.terms for file in self.files.values())
         for file in self.files.values():
+            self._check_tiers(file, known_tiers, weighs=weighs)
             for form, rule, number in file.rules:
                 if "risk" in form and not weighs:
                     text = "no policy here has risk terms, so the risk is always 0"
@@ -112,6 +115,16 @@ class _Gatherer:
                 if rule.effect is Effect.ALLOW and rule.when and "who.client" in CONDITIONS.read(rule.when).names:
                     text = "what a client says of itself allows nothing; name a sub or a group"
                     self.add(file.path, file.mark("rules", number, "when"), "client-trust", text)
+
+    def _check_tiers(self, file: _File, known: tuple[str, ...] | None, *, weighs: bool) -> None:
+        for number, form in enumerate(file.tiers):
+            name = str(form["name"])
+            if known is not None and name not in known:
+                text = f'the configuration has no tier "{name}"; its `tiers` say what each means'
+                self.add(file.path, file.mark("next", "tiers", number, "name"), "value", text, nearest(name, known))
+            if "risk" in form and not weighs:
+                text = "no policy here has risk terms, so the risk is always 0"
+                self.add(file.path, file.mark("next", "tiers", number, "risk", key=True), "never", text)
 
     def _visit(
         self,
@@ -206,6 +219,14 @@ class _Gatherer:
                 for key, value in term.items()
             }
             file.terms.append(_ordered(form))
+        for number, tier in enumerate(_list(_section(file.form, "next"), "tiers")):
+            form = {
+                key: self._patterns(file, ("next", "tiers", number, key), value)
+                if key in {"tools", "except"}
+                else value
+                for key, value in tier.items()
+            }
+            file.tiers.append(_ordered(form))
 
     def _rule(self, file: _File, number: int, stated: Form, head: str) -> JsonObject:
         text = str(stated[head])
@@ -406,6 +427,7 @@ def _joined(kind: str, files: Sequence[_File], rules: Sequence[JsonObject]) -> J
         "servers": servers,
         "labels": [label for file in files for label in file.labels],
         "risk": [term for file in files for term in file.terms],
+        "tiers": [tier for file in files for tier in file.tiers],
         "rules": list(rules),
         "pins": [pins for file in files if (pins := file.form.get("pins"))],
         "arguments": [stated for file in files if (stated := file.form.get("arguments"))],
@@ -465,6 +487,11 @@ def _slug(text: str) -> str:
 def _servers(file: _File) -> frozenset[str]:
     servers = file.form.get("servers")
     return frozenset(servers) if isinstance(servers, Mapping) else frozenset()
+
+
+def _section(form: JsonObject, key: str) -> JsonObject:
+    value = form.get(key)
+    return dict(value) if isinstance(value, Mapping) else {}
 
 
 def _list(form: Form, key: str) -> Iterator[Form]:

@@ -41,6 +41,7 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
         "labels": "What the operator knows about tools.",
         "risk": "Terms that make a call risky; their sum is between 0 and 100.",
         "rules": "The rules; their order means nothing. deny beats ask beats allow beats default.",
+        "next": "What follows a step.",
         "pins": "What the state of a tool's definition says.",
         "arguments": "What holds of the arguments of every call.",
         "methods": "Methods of the protocol that have no row of their own.",
@@ -109,6 +110,13 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
         "because": "Why, in one line.",
         **_MATCHED,
         "when": "A condition in CEL over args, tool, who, run and now.",
+    },
+    "NextDocument": {"tiers": "Model tiers, as a hint for what follows; the strongest that matches is recorded."},
+    "TierDocument": {
+        "name": "A tier of the configuration's tiers.",
+        "because": "Why it is enough, in one line.",
+        **_MATCHED,
+        "risk": "Between which sums of the risk terms it matches.",
     },
     "SinkDocument": {
         "arg": "The argument, as args.to or args.items[*].id.",

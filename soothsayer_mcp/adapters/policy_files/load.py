@@ -27,7 +27,11 @@ KnownTools = Mapping[str, Mapping[str, frozenset[str] | None]]
 
 class _Gather(Protocol):
     def __call__(
-        self, requests: Sequence[Request], known_servers: frozenset[str] | None, known_tools: KnownTools | None
+        self,
+        requests: Sequence[Request],
+        known_servers: frozenset[str] | None,
+        known_tools: KnownTools | None,
+        known_tiers: tuple[str, ...] | None,
     ) -> Gathered: ...
 
 
@@ -46,6 +50,7 @@ def load(
     state: str | Path | None = None,
     known_servers: Collection[str] | None = None,
     known_tools: KnownTools | None = None,
+    tiers: Sequence[str] | None = None,
     organisation: Sequence[str] = (),
     project: Sequence[str] = (),
 ) -> Policy:
@@ -53,6 +58,7 @@ def load(
 
     A word is a shipped policy, anything else a file. `state` is Soothsayer's own folder, where the checked form is
     kept; without it nothing is kept. `known_servers` are the names that rules may use; `None` checks none.
+    `tiers` are the model tiers of the configuration, weakest first; `None` where there is no configuration to ask.
     Raises `LoadErrors` with everything that is wrong.
     """
     requests = _requests({"org": organisation, "project": project, "user": names_or_paths or (DEFAULT,)})
@@ -65,11 +71,11 @@ def load(
     servers = None if known_servers is None else frozenset(known_servers)
     # What is known of tools changes with every list, so nothing checked against it is kept.
     cache = PolicyCache(Path(state)) if state is not None and known_tools is None else None
-    key = _cache_key(requests, servers)
+    key = _cache_key(requests, servers, tiers)
     gathered = None if cache is None else _kept(cache, key)
     if gathered is None:
         gather = cast("_Gather", resolve("soothsayer_mcp.adapters.policy_files.gather:gather"))
-        gathered = gather(requests, servers, known_tools)
+        gathered = gather(requests, servers, known_tools, None if tiers is None else tuple(tiers))
         if cache is not None:
             cache.put(
                 key, Kept(form=gathered.form, files={path: digest_file(raw) for path, raw in gathered.files.items()})
@@ -80,6 +86,7 @@ def load(
         mode=mode_override,
         sources={path: raw.decode() for path, raw in gathered.files.items()},
         watch=tuple(gathered.files),
+        tiers=tiers or (),
     )
 
 
@@ -115,7 +122,7 @@ def _file(name: str, problems: list[Problem]) -> str:
     return str(found)
 
 
-def _cache_key(requests: Sequence[Request], servers: frozenset[str] | None) -> str:
+def _cache_key(requests: Sequence[Request], servers: frozenset[str] | None, tiers: Sequence[str] | None) -> str:
     installed = [Path(entry) for entry in sys.path if entry.endswith(("site-packages", "dist-packages"))]
     package = Path(__file__).parent
     parts: list[Json] = [
@@ -123,6 +130,7 @@ def _cache_key(requests: Sequence[Request], servers: frozenset[str] | None) -> s
         code_stamp([package, package.parent.parent / "policy", *installed]),
         [[request.kind, *request.files] for request in requests],
         None if servers is None else sorted(servers),
+        None if tiers is None else [*tiers],
     ]
     return digest(canonical(parts)).removeprefix("sha256:")
 
