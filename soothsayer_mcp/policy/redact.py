@@ -107,7 +107,7 @@ def read_place(place: str, part: Part) -> Segments:
 
 
 _SIGNS = (
-    rf"(?i)(?:{KEY_WORDS}|pwd|otp|pin)\\*[\"']",  # a key, at any depth of JSON inside texts
+    rf"(?i)(?:{KEY_WORDS}|pwd|otp|pin)\\*[\"']\s*:",  # a key, at any depth of JSON inside texts
     r"\\u00[2-7]|\\/",  # an escape that may spell what the others look for
 )
 _DIGITS = frozenset("0123456789")
@@ -165,7 +165,9 @@ class Redactor:
 
     def concerns(self, piece: str) -> bool:
         """Whether anything in a piece of JSON may have to be masked."""
-        return self.concerns_bytes(piece.encode(errors="surrogatepass"))
+        if self._own or self._wholes:
+            return True
+        return bool(self._scan.hits(piece.encode(errors="surrogatepass")))
 
     def concerns_bytes(self, raw: bytes) -> bool:
         """The same of its bytes, whatever they are."""
@@ -185,7 +187,7 @@ class Redactor:
 
     def under(self, key: str, text: str) -> str | None:
         """The mark of a text that its key says to be a secret, where it also looks like one."""
-        if self._keyed is None or not text or text in self._marks or not names_a_secret(key) or turns_pages(key):
+        if self._keyed is None or not text or not names_a_secret(key) or turns_pages(key) or text in self._marks:
             return None
         said = "pass" in key.lower() or "pwd" in key.lower() or is_no_plain_word(text)
         return (self._keyed or marker("key")) if said else None

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Protocol, TypeAlias
 
 from soothsayer_mcp.model.json import compact
-from soothsayer_mcp.wire.places import BLANKS, Key, Path, after_blanks, locate, skip, start
+from soothsayer_mcp.wire.places import BLANKS, Inside, Key, Path, Place, Wanted, after_blanks, locate, skip, start
 
 Way: TypeAlias = "Path | None"
 """Where a value stands in what a tool takes or gives; `None` where it stands beside that."""
@@ -47,29 +47,26 @@ class Change(Protocol):
 
 
 def changed(text: str, change: Change, roots: Mapping[Path, Way], *, leave: frozenset[Path] = frozenset()) -> str:
-    """Change the values at some paths of a JSON text; what `leave` names within them stays.
+    """Change some members of a JSON object, or with `()` the whole value; what `leave` names within them stays.
 
     Raises `json.JSONDecodeError` or `IndexError` for a text that is no JSON.
     """
     splices: list[_Splice] = []
-    for path, way in roots.items():
-        found = _find(text, path)
-        if found is not None:
-            _Walk(text, change, splices, leave).value(found[0], found[1], way, path)
+    at = start(text)
+    walk = _Walk(text, change, splices, leave)
+    if () in roots:
+        walk.value(at, skip(text, at)[1], roots[()], ())
+    elif text[at] == "{":
+        top = locate(text, at, {path[0]: _TWO_LEVELS for path in roots})
+        for path, way in roots.items():
+            member = top.last(path[0])
+            if member is not None:
+                walk.value(member[2], member[3], way, path, place=member[5])
     return _spliced(text, splices)
 
 
-def _find(text: str, path: Path) -> tuple[int, int] | None:
-    at = start(text)
-    end = skip(text, at)[1]
-    for key in path:
-        if text[at] not in "{[":
-            return None
-        member = locate(text, at, {}).last(key)
-        if member is None:
-            return None
-        at, end = member[2], member[3]
-    return at, end
+_TWO_LEVELS: Final[Wanted] = {"content": {}, "structuredContent": {}}
+"""What of an answer is looked into while its members are found, so that it need not be read once more."""
 
 
 def _spliced(text: str, splices: Sequence[_Splice]) -> str:
@@ -95,7 +92,9 @@ class _Walk:
         self._leave = leave
         self._decoded = decoded
 
-    def value(self, at: int, end: int, way: Way, path: Path, key: str | None = None) -> None:
+    def value(
+        self, at: int, end: int, way: Way, path: Path, key: str | None = None, *, place: Place | None = None
+    ) -> None:
         piece = self._text[at:end]
         whole = self._change.whole(way, piece)
         if whole is not None:
@@ -103,32 +102,43 @@ class _Walk:
             return
         first = piece[0]
         if first in "{[":
-            if not self._change.concerns(piece):
-                return
             if len(path) >= DEPTH:
                 self._flat(at, end)
             elif first == "{":
-                self._object(at, way, path)
+                self._object(place or locate(self._text, at, {}), way, path)
             else:
-                self._array(at, way, path)
+                self._array(place or locate(self._text, at, {}), way, path)
         elif first == '"':
-            if key is not None or self._change.concerns(piece):
-                self._string(at, end, way, key)
+            self._string(at, end, way, key)
         elif first in "-0123456789":
             spelled = self._change.number(piece, way)
             if spelled != piece:
                 self._put(at, end, spelled)
 
-    def _object(self, at: int, way: Way, path: Path) -> None:
-        place = locate(self._text, at, {})
+    def _object(self, place: Place, way: Way, path: Path) -> None:
         taken: set[Key] = {member[0] for member in place.inside}
-        for key, begin, value_at, value_end, _, _ in place.inside:
+        for key, begin, value_at, value_end, _, inner in self._concerned(place.inside):
             assert isinstance(key, str)
             here = (*path, key)
             if here in self._leave:
                 continue
             self._name(key, begin, taken)
-            self.value(value_at, value_end, self._below(way, path, key), here, key)
+            self.value(value_at, value_end, self._below(way, path, key), here, key, place=inner)
+
+    def _concerned(self, inside: list[Inside]) -> list[Inside]:
+        """The members in which anything may have to change; those that stand together are ruled out together."""
+        found: list[Inside] = []
+        stack = [(0, len(inside))] if inside else []
+        while stack:
+            first, last = stack.pop()
+            if last - first == 1:
+                found.append(inside[first])
+                continue
+            middle = (first + last) // 2
+            for begin, end in ((middle, last), (first, middle)):
+                if self._change.concerns(self._text[inside[begin][1] : inside[end - 1][3]]):
+                    stack.append((begin, end))
+        return found
 
     def _below(self, way: Way, path: Path, key: Key) -> Way:
         if way is not None:
@@ -148,9 +158,9 @@ class _Walk:
         taken.add(name)
         self._put(begin, skip(self._text, begin)[1], name)
 
-    def _array(self, at: int, way: Way, path: Path) -> None:
-        for key, _, value_at, value_end, _, _ in locate(self._text, at, {}).inside:
-            self.value(value_at, value_end, None if way is None else (*way, key), (*path, key))
+    def _array(self, place: Place, way: Way, path: Path) -> None:
+        for key, _, value_at, value_end, _, inner in self._concerned(place.inside):
+            self.value(value_at, value_end, None if way is None else (*way, key), (*path, key), place=inner)
 
     def _string(self, at: int, end: int, way: Way, key: str | None) -> None:
         said = skip(self._text, at)[0]
@@ -194,7 +204,16 @@ class _Walk:
             key = None
 
     def _put(self, at: int, end: int, said: str) -> None:
-        self._splices.append((at, end, compact(said).decode()))
+        piece = self._text[at:end]
+        if piece[0] == '"' and "\\" not in piece and '"' not in said and "\\" not in said and not _CONTROL.search(said):
+            # It was spelled without escapes and needs none.
+            spelled = f'"{said}"'
+        else:
+            spelled = compact(said).decode()
+        self._splices.append((at, end, spelled))
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\ud800-\udfff]")
 
 
 _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|-?[0-9][0-9.eE+-]*', re.DOTALL)
