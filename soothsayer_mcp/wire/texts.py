@@ -23,7 +23,7 @@ _Splice: TypeAlias = tuple[int, int, str]
 
 
 class Change(Protocol):
-    """What is to become of texts."""
+    """What is to become of texts. What it puts into them is printable."""
 
     def concerns(self, piece: str) -> bool:
         """Whether anything in a piece of JSON may have to change."""
@@ -205,15 +205,12 @@ class _Walk:
 
     def _put(self, at: int, end: int, said: str) -> None:
         piece = self._text[at:end]
-        if piece[0] == '"' and "\\" not in piece and '"' not in said and "\\" not in said and not _CONTROL.search(said):
-            # It was spelled without escapes and needs none.
+        if piece[0] == '"' and "\\" not in piece and '"' not in said and "\\" not in said:
+            # It was spelled without escapes, and what is put into it is printable: it needs none now.
             spelled = f'"{said}"'
         else:
             spelled = compact(said).decode()
         self._splices.append((at, end, spelled))
-
-
-_CONTROL = re.compile(r"[\x00-\x1f\ud800-\udfff]")
 
 
 _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|-?[0-9][0-9.eE+-]*', re.DOTALL)

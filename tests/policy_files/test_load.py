@@ -111,6 +111,10 @@ ERRORS: list[tuple[str, str]] = [
         'what stands instead, "a@b.test", would be masked itself [policy-value]',
     ),
     (
+        'rules: [{also: x, redact: [{in: result, find: email, with: "a\\nb"}]}]',
+        "what stands instead is a text without control characters [policy-value]",
+    ),
+    (
         "rules: [{also: x, redact: [{in: trace, at: a.b}]}]",
         "'a.b' is no place in the trace; begin it with args or result [policy-value]",
     ),
