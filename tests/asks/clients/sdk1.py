@@ -1,0 +1,32 @@
+"""A client on the 1.x SDK: calls one tool, answers each question with the given action, prints what came."""
+
+import asyncio
+import json
+import sys
+from typing import Any, cast
+
+import mcp.types
+from mcp import ClientSession, StdioServerParameters
+from mcp.client.stdio import stdio_client
+
+
+async def main(action: str, arguments: str, command: list[str]) -> None:
+    """Call the tool `send` of the server that the command starts."""
+    asked: list[str] = []
+
+    async def elicit(context: object, params: Any) -> Any:
+        del context
+        asked.append(params.message)
+        return cast("Any", mcp.types).ElicitResult(action=action, content={} if action == "accept" else None)
+
+    server = StdioServerParameters(command=command[0], args=command[1:])
+    async with (
+        stdio_client(server) as (read, write),
+        cast("Any", ClientSession)(read, write, elicitation_callback=elicit) as session,
+    ):
+        await session.initialize()
+        result = await session.call_tool("send", json.loads(arguments))
+    sys.stdout.write(json.dumps({"asked": asked, "error": result.isError, "text": result.content[0].text}) + "\n")
+
+
+asyncio.run(main(sys.argv[1], sys.argv[2], sys.argv[3:]))

@@ -1,0 +1,104 @@
+"""The same question through the clients that people use: both generations of the Python SDK, and the TypeScript one."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, cast
+
+import anyio
+import pytest
+from mcp import Client, StdioServerParameters
+from mcp.client import ClientRequestContext
+from mcp.types import ElicitRequestParams, ElicitResult, TextContent
+
+from asks.test_asking_a_host import ASKING, SCRIPT
+from fidelity.rig import entries
+from needs import need, need_command
+
+ROOT = Path(__file__).parents[2]
+CLIENTS = Path(__file__).parent / "clients"
+Action: TypeAlias = Literal["accept", "decline", "cancel"]
+Asks: TypeAlias = Callable[[Action, Sequence[str]], dict[str, Any]]
+ARGUMENTS = '{"to":"ann"}'
+
+
+def by_sdk(mode: str) -> Asks:
+    def ask(action: Action, command: Sequence[str]) -> dict[str, Any]:
+        asked: list[str] = []
+
+        async def elicit(context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
+            del context
+            asked.append(params.message)
+            return ElicitResult(action=action, content={} if action == "accept" else None)
+
+        async def run() -> dict[str, Any]:
+            server = StdioServerParameters(command=command[0], args=list(command[1:]))
+            async with Client(server, elicitation_callback=elicit, mode=mode) as client:
+                result = await client.call_tool("send", json.loads(ARGUMENTS))
+                (block,) = result.content
+                assert isinstance(block, TextContent)
+                return {"asked": asked, "error": result.is_error or False, "text": block.text}
+
+        return anyio.run(run)
+
+    return ask
+
+
+def by_script(program: Sequence[str], env: dict[str, str]) -> Asks:
+    def ask(action: Action, command: Sequence[str]) -> dict[str, Any]:
+        done = subprocess.run(
+            [*program, action, ARGUMENTS, *command],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=40,
+            env={**os.environ, **env},
+        )
+        assert done.returncode == 0, done.stderr
+        return cast("dict[str, Any]", json.loads(done.stdout))
+
+    return ask
+
+
+@pytest.fixture(params=["sdk 2, handshake", "sdk 2, stateless", "sdk 1", "typescript"])
+def asks(request: pytest.FixtureRequest) -> Asks:
+    servers = ROOT / ".servers"
+    match request.param:
+        case "sdk 2, handshake":
+            return by_sdk("legacy")
+        case "sdk 2, stateless":
+            return by_sdk("2026-07-28")
+        case "sdk 1":
+            python = servers / "py1" / "bin" / "python"
+            need("servers", found=python.exists(), remedy="make servers")
+            return by_script([str(python), str(CLIENTS / "sdk1.py")], {})
+        case _:
+            sdk = servers / "npm" / "node_modules" / "@modelcontextprotocol" / "sdk" / "dist" / "esm"
+            need("servers", found=sdk.exists(), remedy="make servers")
+            return by_script([need_command("node"), str(CLIENTS / "typescript.mjs")], {"SDK": str(sdk)})
+
+
+ENDS: dict[Action, tuple[str, str]] = {
+    "accept": ("sent", "yes"),
+    "decline": ("policy_denied/declined", "no"),
+    "cancel": ("policy_denied/nobody_to_ask", "withdrawn"),
+}
+
+
+@pytest.mark.parametrize("action", list(ENDS))
+def test_a_question_ends_alike_in_every_client(tmp_path: Path, asks: Asks, action: Action) -> None:
+    (tmp_path / "policy.yaml").write_text(ASKING, encoding="utf-8")
+    state = tmp_path / "state"
+    words = ["--name", "raw", "--policy", str(tmp_path / "policy.yaml"), "--state", str(state)]
+    command = [sys.executable, "-m", "soothsayer_mcp", "proxy", *words, "--", *SCRIPT.command(tmp_path)]
+    told = asks(action, command)
+    text, answer = ENDS[action]
+    assert len(told["asked"]) == 1
+    assert "raw.send" in told["asked"][0]
+    assert text in told["text"]
+    assert told["error"] is (action != "accept")
+    assert [entry["answer"] for entry in entries(state, "approval.answered")] == [answer]
+    assert len(SCRIPT.record(tmp_path).calls()) == (1 if action == "accept" else 0)
