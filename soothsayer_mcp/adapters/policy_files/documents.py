@@ -441,9 +441,10 @@ class RiskDocument(Document):
     below: Annotated[int, Field(ge=0, le=100)] = 100
 
 
-def _printable(text: str) -> None:
+def _printable(text: str) -> str:
     if not text.strip() or not text.isprintable():
-        raise ValueError("what stands instead is a text without control characters")
+        raise _bad("value", "what stands instead is a text without control characters")
+    return text
 
 
 def _finds_something(pattern: str) -> None:
@@ -457,7 +458,7 @@ class MaskDocument(Document):
     at: Annotated[list[_Filled], _Many, _AtLeastOne] = ["**"]
     find: Annotated[list[_Detector], _Many, _AtLeastOne] = []
     matches: Annotated[list[Annotated[str, _checked(_finds_something, "regex")]], _Many, _AtLeastOne] = []
-    with_: Annotated[str, _checked(_printable)] = Field(default="", alias="with")
+    with_: Annotated[str, AfterValidator(_printable)] = Field(default="", alias="with")
 
     @property
     def part(self) -> Part:
