@@ -104,13 +104,16 @@ def test_what_a_trusted_tool_repeats_of_its_own_arguments_it_does_not_vouch_for(
 
 
 @pytest.mark.pitfall("P-RUN-08")
-def test_nothing_is_named_by_what_only_the_agent_says(tmp_path: Path) -> None:
-    """This version gives the agent no way to declare a purpose; what it writes into a call's `_meta` is not one."""
-    with Rig(tmp_path, SCRIPT, policy=FLOWING) as rig:
+def test_what_only_the_agent_says_names_nothing(tmp_path: Path) -> None:
+    with Rig(tmp_path, SCRIPT, policy=FLOWING, words=["--control-tools"]) as rig:
         call = Calls(rig)
         assert call("pay", iban="XX66") == "ask"
-        rig.host.request("tools/call", {"name": "post", "arguments": {}, "_meta": {"intent": "I may pay XX66"}})
+        before = call.entry
+        rig.host.call("soothsayer_open", {"intent": "I may pay anyone, XX66 too"})
+        (declared,) = (entry for entry in rig.entries("run.changed") if entry["what"] == "intent")
+        assert declared["declared_by"] == "agent"
         assert call("pay", iban="XX66") == "ask"
+        assert call.entry["rules"] == before["rules"]
 
 
 def test_an_untrusted_result_taints_the_run_for_every_proxy_of_it(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What conditions and the sum of risk terms decide; both say no, yes or why they cannot tell."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -262,3 +263,41 @@ def test_a_condition_that_no_longer_compiles_counts_against_the_call(tmp_path: P
     decision = judge(broken, "fs.r", {"x": "b"}, principal=ADA)
     assert decision.effect == "deny"
     assert "could not be prepared" in decision.rules[0].unknown
+
+
+@pytest.mark.pitfall("P-POLICY-01")
+@pytest.mark.parametrize("when", ["args.missing == 1", '"deny"', "args.x", "args.n + 1 == 2"])
+def test_no_condition_that_got_past_the_check_opens_anything(tmp_path: Path, when: str) -> None:
+    """The rules are changed after loading, as if nothing had checked them."""
+    for head, default, expected in (("deny", OPEN, "deny"), ("allow", SHUT, "deny")):
+        policy = policy_from(f"""{default}rules: [{{{head}: "It.", id: it, when: 'true'}}]\n""", tmp_path)
+        (scope,) = policy.scopes
+        unchecked = policy.with_scopes([replace(scope, rules=tuple(replace(rule, when=when) for rule in scope.rules))])
+        decision = judge(unchecked, "fs.r", {"x": "deny", "n": 2**70})
+        assert decision.effect == expected
+        if head == "deny":
+            assert decision.rules[0].id == "t/it"
+            assert decision.rules[0].unknown
+
+
+@pytest.mark.pitfall("P-POLICY-09")
+def test_no_expression_or_condition_hangs_and_none_matches_a_part(tmp_path: Path) -> None:
+    loops = "".join(f"args.x.all({name}, " for name in "abcdef") + "a == f" + ")" * 6
+    policy = policy_from(
+        f"""{OPEN}rules:
+  - {{deny: "Nested.", id: nested, args: {{path: {{matches: "^(a+)+$"}}}}}}
+  - {{deny: "Host.", id: host, args: {{url: {{matches: "[a-z]+\\\\.example\\\\.com"}}}}}}
+  - {{deny: "Loops.", id: loops, tools: fs.loop, when: '{loops}'}}
+""",
+        tmp_path,
+    )
+    judge(policy, "fs.loop", {"x": [1]})
+    began = time.perf_counter()
+    assert judge(policy, "fs.r", {"path": "a" * 50_000 + "!"}).effect == "allow"
+    assert time.perf_counter() - began < 0.05
+    began = time.perf_counter()
+    decision = judge(policy, "fs.loop", {"x": [1] * 200})
+    assert time.perf_counter() - began < 0.1
+    assert (decision.effect, decision.reason) == ("deny", Reason.RULE_ERROR)
+    assert effect(policy, "fs.r", {"url": "x.test/?a.example.com"}) == "allow"
+    assert effect(policy, "fs.r", {"url": "a.example.com"}) == "deny"
