@@ -342,6 +342,10 @@ def _outcome(page: Page, told: Story) -> None:
         parts.append(f"; {step.next}{f' ({why})' if why else ''}" if step.next == "continue" or why else "")
     style = ODD if step.outcome == "unknown" else BAD if step.failure else "green"
     page.add("outcome", visible(views.ended_as(step), style), *parts)
+    for name, text in (("masked", "before the host read it"), ("would_mask", "would have been, by rules that observe")):
+        counts = None if ended is None else ended.fields.get(name)
+        if isinstance(counts, Mapping) and counts:
+            page.add("masked", f"{', '.join(f'{kind} {number}' for kind, number in counts.items())}; {text}")
     said = told.payload("said")
     if said is not None and said.text is not None:
         lines = escape_lines(_as_text(said.text))

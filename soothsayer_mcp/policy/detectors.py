@@ -373,6 +373,14 @@ def turns_pages(key: str) -> bool:
 MARK_BEGINS = "\u2039masked:"
 
 
+_MARKER = re.compile("\u2039masked:[^\u2039\u203a]{1,90}\u203a")
+
+
+def is_marker(text: str) -> bool:
+    """Whether a text is a marker and nothing else."""
+    return _MARKER.fullmatch(text) is not None
+
+
 def marker(kind: str) -> str:
     """What stands where something was masked."""
     return f"{MARK_BEGINS}{kind}\u203a"

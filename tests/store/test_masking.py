@@ -205,3 +205,8 @@ def test_masking_what_is_masked_changes_nothing_more(value: object) -> None:
 
 def test_every_kind_has_a_name_that_a_reader_can_type() -> None:
     assert all(re.fullmatch(r"[a-z_]+", row.kind) for row in masking._VALUES)
+
+
+def test_what_was_masked_already_is_left_as_it_is() -> None:
+    raw = json.dumps({"text": f"TOKEN={marker('token')} and password: {marker('iban')}"}, ensure_ascii=False).encode()
+    assert mask(raw) == (raw, 0)

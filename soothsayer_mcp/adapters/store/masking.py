@@ -12,7 +12,17 @@ from json.encoder import encode_basestring as _quote
 from typing import cast
 
 from soothsayer_mcp.adapters.scanning import compile_together
-from soothsayer_mcp.policy.detectors import CARDS, IBANS, KEY_WORDS, SECRETS, Scan, marker, meant, names_a_secret
+from soothsayer_mcp.policy.detectors import (
+    CARDS,
+    IBANS,
+    KEY_WORDS,
+    SECRETS,
+    Scan,
+    is_marker,
+    marker,
+    meant,
+    names_a_secret,
+)
 
 LIMIT_S = 0.02
 """How long masking one payload may take; then the payload is kept as a digest only."""
@@ -224,7 +234,7 @@ class _Walk:
         done = 0
         try:
             for start, end in sorted(meant(self._patterns, index, row, text)):
-                if start < done:
+                if start < done or is_marker(text[start:end]):
                     continue
                 pieces += (text[done:start], marker(row.kind))
                 done = end

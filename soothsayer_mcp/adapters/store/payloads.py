@@ -109,14 +109,16 @@ class Payloads:
         *,
         always_full: bool = False,
         shown: bytes | None = None,
+        shown_masked: int = 0,
         masks: Sequence[Mapping[str, Json]] = (),
         roots: Mapping[Keys, Way] | None = None,
         digest_only: bool = False,
     ) -> Payload:
         """Make a payload ready. Above 64 KiB this writes and syncs a file: not for the event loop.
 
-        `shown` is what is kept in its place, and `masks` are what a decision masks in it; `roots` are the values of
-        the JSON that policy's masks may look into. Raises `OSError` when the file cannot be written.
+        `shown` is what is kept in its place, with `shown_masked` values masked already, and `masks` are what a
+        decision masks in it; `roots` are the values of the JSON that policy's masks may look into. Raises `OSError`
+        when the file cannot be written.
         """
         mode = PayloadMode.DIGEST if digest_only else PayloadMode.FULL if always_full else self._mode()
         salt = self._salts.next()
@@ -124,7 +126,7 @@ class Payloads:
         size = len(raw)
         if mode is PayloadMode.DIGEST:
             return Payload(field=entries.payload(digest=digest, size=size, mode="digest"), salt=salt)
-        kept, cut, masked = raw if shown is None else shown, False, 0
+        kept, cut, masked = raw if shown is None else shown, False, shown_masked
         keeper = None if roots is None else self._keeper(masks)
         if keeper is not None and roots is not None:
             redaction = keeper.begin(salt)
@@ -133,7 +135,7 @@ class Payloads:
             except (ValueError, IndexError, StopIteration, RecursionError):
                 # It cannot be searched, so nothing of it is kept.
                 return Payload(field=entries.payload(digest=digest, size=size, mode="digest"), salt=salt)
-            masked = redaction.counts.total()
+            masked += redaction.counts.total()
         if len(kept) > self._blob_max:
             kept, cut = kept[:CUT_BYTES], True
         if mode is PayloadMode.REDACTED:

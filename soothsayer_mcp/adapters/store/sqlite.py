@@ -528,6 +528,7 @@ class SqliteStore:
             return self._payloads.ready(
                 raw,
                 shown=None if shown is None else shown.raw,
+                shown_masked=0 if shown is None else sum(shown.masked.values()),
                 masks=step.decision.masks,
                 roots=ANSWER,
                 digest_only=shown is not None and shown.raw is None,
