@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -78,12 +78,15 @@ class Child:
     def __init__(self, launch: Launch, process: "subprocess.Popen[bytes]", stdin_fd: int, stdout_fd: int) -> None:
         """Watch over a process that was just started as the leader of a group."""
         self.name = launch.name
+        self.argv = launch.argv
         self.pid = process.pid
         self.stdin_fd = stdin_fd
         self.stdout_fd = stdout_fd
         self._process = process
         self._words: deque[str] = deque(maxlen=WORDS_KEPT)
         self._quiet = threading.Event()
+        self.when_forgotten: Callable[[], None] = _nothing
+        """Called once the whole group has ended."""
         if sys.platform == "win32":
             self._job = Job(process)
 
@@ -157,6 +160,11 @@ class Child:
     def forget(self) -> None:
         """The group has ended: nothing is left to do when we end."""
         _alive.discard(self)
+        self.when_forgotten()
+
+
+def _nothing() -> None:
+    """Nobody keeps a note of it."""
 
 
 _alive: set[Child] = set()

@@ -24,21 +24,33 @@ _LOOK_S: Final = 0.01
 class ServerProcess:
     """Starts one stdio server, again and again if need be; each time a new process and a new connection."""
 
-    def __init__(self, how: Launch, *, max_frame: int = MAX_FRAME, first: Child | PortError | None = None) -> None:
+    def __init__(
+        self,
+        how: Launch,
+        *,
+        max_frame: int = MAX_FRAME,
+        first: Child | PortError | None = None,
+        started: Callable[[Child], None] | None = None,
+    ) -> None:
         """Start nothing yet. `first` is a process that was started before there was an event loop, or why it was not.
 
-        The first connection takes it over, or is told.
+        The first connection takes it over, or is told. `started` hears of each process that is started here.
         """
         self._how = how
         self._max_frame = max_frame
         self._early = first
+        self._started = started
 
     async def __call__(self) -> "ProcessLeg":
         """Connect. Raises `PortError` (`server_unreachable`, acted no) when the process cannot be started."""
         early, self._early = self._early, None
         if isinstance(early, PortError):
             raise early
-        return ProcessLeg(early or launch(self._how), max_frame=self._max_frame)
+        if early is None:
+            early = launch(self._how)
+            if self._started is not None:
+                self._started(early)
+        return ProcessLeg(early, max_frame=self._max_frame)
 
 
 class ProcessLeg:

@@ -12,9 +12,10 @@ from soothsayer_mcp import __version__
 from soothsayer_mcp.adapters import schemas
 from soothsayer_mcp.adapters.config import Config, Remote, server_identity
 from soothsayer_mcp.adapters.faces import is_watched
-from soothsayer_mcp.adapters.launch import Launch
+from soothsayer_mcp.adapters.launch import Child, Launch
 from soothsayer_mcp.adapters.lazy import resolve
 from soothsayer_mcp.adapters.notify import find as find_desktop
+from soothsayer_mcp.adapters.orphans import Orphans
 from soothsayer_mcp.adapters.pipes import PipeLeg, take_stdio
 from soothsayer_mcp.adapters.policy_files.load import load as load_policy
 from soothsayer_mcp.adapters.policy_files.problems import LoadErrors
@@ -49,10 +50,16 @@ from soothsayer_mcp.selftest import self_test
 def serve(prepared: Plan, started: Started) -> None:
     """Relay until the host is gone. Raises `Problem`, `LoadErrors` or `StoreError` before anything is forwarded."""
     config = prepared.config
-    connects = _connects(config, started)
     host = take_stdio(max_frame=config.max_frame)
     news = _News(prepared)
     prepare(prepared.state)  # Before anything of ours is kept in it, so that it is private from the start.
+    orphans = Orphans(prepared.state)
+    for child in started.values():
+        if isinstance(child, Child):
+            orphans.note(child)
+    connects = _connects(config, started, orphans)
+    for line in orphans.end_left():
+        say(line)
     policies = PolicyWatch(_loader(prepared), on_change=news.changed, on_problem=news.rejected)
     store = SqliteStore.open(
         prepared.state,
@@ -71,14 +78,16 @@ def serve(prepared: Plan, started: Started) -> None:
         store.close()
 
 
-def _connects(config: Config, started: Started) -> dict[str, Connect]:
+def _connects(config: Config, started: Started, orphans: Orphans) -> dict[str, Connect]:
     connects: dict[str, Connect] = {}
     several = len(config.servers) > 1
     for spec in config.servers:
         match spec.reach:
             case Launch() as launch:
                 how = dataclasses.replace(launch, label_stderr=several)
-                connects[spec.name] = ServerProcess(how, max_frame=config.max_frame, first=started[spec.name])
+                connects[spec.name] = ServerProcess(
+                    how, max_frame=config.max_frame, first=started[spec.name], started=orphans.note
+                )
             case Remote() as remote:
                 make = cast("Callable[..., Connect]", resolve("soothsayer_mcp.adapters.http_client:HttpServer"))
                 connects[spec.name] = make(remote, max_frame=config.max_frame)

@@ -81,6 +81,23 @@ def test_no_server_outlives_the_proxy(way: str, tmp_path: Path) -> None:
         wait_gone(pid)
 
 
+def test_a_server_that_ignores_the_end_of_its_input_is_ended_by_the_next_proxy(tmp_path: Path) -> None:
+    with open_proxy(tmp_path, "stubborn") as host:
+        host.initialize()
+        pid = int((tmp_path / "pid").read_text(encoding="ascii"))
+        host.signal(signal.SIGKILL)
+        host.exit_code(5)
+    assert lives(pid), "it ended by itself, so this test shows nothing"
+    with open_proxy(tmp_path) as host:
+        host.initialize()
+        wait_gone(pid)
+        assert host.call("echo", {"text": "hello"})["result"] == {"content": [{"type": "text", "text": "hello"}]}
+        host.end_input()
+        host.exit_code(5)
+        assert "left behind by a proxy that was killed, was ended" in host.stderr
+    assert list((tmp_path / "state" / "servers").iterdir()) == []
+
+
 def test_a_server_that_is_started_early_does_not_outlive_a_policy_that_does_not_load(tmp_path: Path) -> None:
     with open_proxy(tmp_path, "stubborn") as host:
         host.initialize()
