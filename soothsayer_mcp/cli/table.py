@@ -124,6 +124,12 @@ COMMANDS: tuple[Row, ...] = (
         runs=f"{_CLI}.policy:policy_explain",
     ),
     Row(
+        words="policy test",
+        section="policy",
+        help="Run the tests of a policy, and tell what they leave untried.",
+        runs=f"{_CLI}.policy_test:policy_test",
+    ),
+    Row(
         words="policy schema",
         section="policy",
         help="A JSON Schema for editors, of policies or of their tests.",

@@ -1,14 +1,14 @@
-"""Tests of a policy as data: a call, and everything that its decision must be. What is not expected fails."""
+"""Tests of a policy as data: calls, and everything that their decisions must be. What is not expected fails."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 
 from soothsayer_mcp.model.decision import Decision, Effect
-from soothsayer_mcp.model.facts import NO_FACTS
-from soothsayer_mcp.model.run import Run
+from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.model.run import Intent
 from soothsayer_mcp.model.step import ProposedStep
-from soothsayer_mcp.policy.decide import decide
-from soothsayer_mcp.policy.rules import Policy, scene_of
+from soothsayer_mcp.policy.rules import Policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,16 +23,60 @@ class Expected:
     obligations: tuple[str, ...] = ()
     reason: str | None = None
     """Compared where it is given."""
+    risk: int | None = None
+    """The upper end of the sum; compared where it is given."""
     would: Effect | None = None
+
+
+class Became(StrEnum):
+    """What became of an earlier step."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    IN_FLIGHT = "in_flight"
+    UNKNOWN = "unknown"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """A step before the test; it was let through, whatever the policy says of it, unless it was refused."""
+
+    step: ProposedStep
+    became: Became
+    result: Json = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One call of a test, what is expected of it, and what becomes of it when it is allowed."""
+
+    step: ProposedStep
+    expected: Expected
+    became: Became = Became.SUCCEEDED
+    result: Json = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One call and what is expected of it."""
+    """One test: a run of its own."""
 
     name: str
+    turns: tuple[Turn, ...]
+    given: tuple[Given, ...] = ()
+    intent: Intent | None = None
+    effects: Mapping[Effect, int] = field(default_factory=dict[Effect, int])
+    """For calls that are decided together: how many of each effect; then no turn is compared by itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """A call of a test as it was decided."""
+
     step: ProposedStep
-    expected: Expected
+    decision: Decision
+    said: Mapping[str, bool | None] = field(default_factory=dict[str, bool | None])
+    """What the matchers of each rule that can concern it said; `None` for a doubt, which is neither yes nor no."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,9 +84,24 @@ class Verdict:
     """How one case went."""
 
     case: Case
-    decision: Decision
+    decided: tuple[Decided, ...]
     differences: tuple[str, ...]
     """Expected against found, one each; empty when the case passed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uncovered:
+    """A rule that the tests did not try both ways."""
+
+    rule: str
+    yes: bool
+    """Whether it said yes in some test."""
+    no: bool
+
+    @property
+    def lacks(self) -> str:
+        """What is missing."""
+        return "never tried" if not (self.yes or self.no) else "never said yes" if not self.yes else "never said no"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,67 +109,100 @@ class SuiteResult:
     """How a suite went."""
 
     verdicts: tuple[Verdict, ...]
-    uncovered: tuple[str, ...]
+    uncovered: tuple[Uncovered, ...]
     """Rules of the policy's own whose matchers did not say both yes and no."""
-    covered_percent: int
+    rules: int
+    """How many rules of its own there are."""
 
     @property
     def failed(self) -> tuple[Verdict, ...]:
         """The cases that did not go as expected."""
         return tuple(verdict for verdict in self.verdicts if verdict.differences)
 
-
-def run_suite(policy: Policy, run: Run, cases: Sequence[Case]) -> SuiteResult:
-    """Decide every case, compare, and tell which rules no case tried both ways."""
-    verdicts = tuple(_judge(policy, run, case) for case in cases)
-    own = [rule.id for scope in policy.scopes for rule in scope.rules if rule.id.startswith(f"{policy.name}/")]
-    said = _said(policy, [case.step for case in cases])
-    uncovered = tuple(rule for rule in own if said.get(rule) != frozenset({True, False}))
-    percent = 100 if not own else 100 * (len(own) - len(uncovered)) // len(own)
-    return SuiteResult(verdicts=verdicts, uncovered=uncovered, covered_percent=percent)
+    @property
+    def covered_percent(self) -> int:
+        """How much of the policy's own rules was tried both ways, rounded down."""
+        return 100 if not self.rules else 100 * (self.rules - len(self.uncovered)) // self.rules
 
 
-def _judge(policy: Policy, run: Run, case: Case) -> Verdict:
-    decision = decide(policy, run, case.step, NO_FACTS)
-    return Verdict(case=case, decision=decision, differences=tuple(_differences(policy, decision, case.expected)))
+def conclude(policy: Policy, verdicts: Sequence[Verdict]) -> SuiteResult:
+    """Tell which rules no case tried both ways."""
+    own = own_rules(policy)
+    said = _said(policy, [decided for verdict in verdicts for decided in verdict.decided])
+    uncovered = tuple(
+        Uncovered(rule=rule, yes=True in said.get(rule, ()), no=False in said.get(rule, ()))
+        for rule in own
+        if said.get(rule) != frozenset({True, False})
+    )
+    return SuiteResult(verdicts=tuple(verdicts), uncovered=uncovered, rules=len(own))
+
+
+def own_rules(policy: Policy) -> list[str]:
+    """The rules of the policies that were named; those that they use count in their own suites."""
+    names = set(policy.name.split("+"))
+    return [rule.id for scope in policy.scopes for rule in scope.rules if rule.id.partition("/")[0] in names]
+
+
+def compare(policy: Policy, case: Case, decided: Sequence[Decided]) -> Verdict:
+    """Compare what was decided with what was expected."""
+    if case.effects:
+        found = {effect: sum(one.decision.effect is effect for one in decided) for effect in Effect}
+        wrong = [
+            f"effects: expected {case.effects.get(effect, 0)} {effect}, found {count}"
+            for effect, count in found.items()
+            if count != case.effects.get(effect, 0)
+        ]
+        return Verdict(case=case, decided=tuple(decided), differences=tuple(wrong))
+    differences: list[str] = []
+    for number, (turn, one) in enumerate(zip(case.turns, decided, strict=True), 1):
+        which = f"call {number}: " if len(case.turns) > 1 else ""
+        differences += [which + text for text in _differences(policy, one.decision, turn.expected)]
+    return Verdict(case=case, decided=tuple(decided), differences=tuple(differences))
 
 
 def _differences(policy: Policy, decision: Decision, expected: Expected) -> Iterable[str]:
     if decision.effect is not expected.effect:
-        yield f"effect: expected {expected.effect}, found {decision.effect} by {', '.join(_ids(policy, decision))}"
+        by = ", ".join(_ids(policy, decision)) or decision.reason or "default"
+        yield f"effect: expected {expected.effect}, found {decision.effect} by {by}"
     if not expected.whole:
         return
     found = tuple(_ids(policy, decision))
-    if sorted(found) != sorted(expected.rules):
-        yield f"rules: expected {_list(expected.rules)}, found {_list(found)}"
+    wanted = tuple(_short(policy, rule) for rule in expected.rules)
+    if sorted(found) != sorted(wanted):
+        yield f"rules: expected {_list(wanted)}, found {_list(found)}"
     obligations = tuple(sorted({one.kind.value for one in decision.obligations}))
     if obligations != tuple(sorted(expected.obligations)):
         yield f"obligations: expected {_list(expected.obligations)}, found {_list(obligations)}"
     if expected.reason is not None and decision.reason != expected.reason:
         yield f"reason: expected {expected.reason}, found {decision.reason}"
+    risk = 0 if decision.risk is None else decision.risk.high
+    if expected.risk is not None and risk != expected.risk:
+        yield f"risk: expected {expected.risk}, found {risk}"
     if decision.would is not expected.would:
         yield f"would: expected {expected.would}, found {decision.would}"
 
 
 def _ids(policy: Policy, decision: Decision) -> Iterable[str]:
-    return (rule.id.removeprefix(f"{policy.name}/") for rule in decision.rules)
+    return (_short(policy, rule.id) for rule in decision.rules)
+
+
+def _short(policy: Policy, rule: str) -> str:
+    """An id without the name of the policy under test."""
+    own = tuple(f"{name}/" for name in policy.name.split("+"))
+    return rule.partition("/")[2] if rule.startswith(own) else rule
 
 
 def _list(words: Sequence[str]) -> str:
     return f"[{', '.join(words)}]"
 
 
-def _said(policy: Policy, steps: Sequence[ProposedStep]) -> Mapping[str, frozenset[bool]]:
-    """For every rule, what its own matchers said over all calls; a doubt is neither yes nor no."""
+def _said(policy: Policy, all_decided: Sequence[Decided]) -> Mapping[str, frozenset[bool]]:
+    """For every rule, what its own matchers said over all calls."""
     said: dict[str, frozenset[bool]] = {}
-    for step in steps:
-        if step.tool is None:
-            continue
-        scene = scene_of(step, NO_FACTS)
-        for one in policy.candidates(step.tool).scopes:
-            answers = {prepared.rule.id: prepared.answer(scene) for prepared in one.prepared}
-            for rule in one.scope.rules:
-                answer = answers.get(rule.id, False)
-                if isinstance(answer, bool):
+    for decided in all_decided:
+        for scope in policy.scopes:
+            for rule in scope.rules:
+                answer = decided.said.get(rule.id, False)
+                if answer is not None:
                     said[rule.id] = said.get(rule.id, frozenset()) | {answer}
     return said

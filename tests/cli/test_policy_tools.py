@@ -1,6 +1,8 @@
 """The commands that help to write a policy and to prove it."""
 
 import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import pytest
 
@@ -17,3 +19,86 @@ def test_the_command_prints_the_schema_that_is_published(
     assert (ended.code, ended.err) == (Exit.DONE, "")
     assert ended.out == (FOLDER / f"{page}.schema.json").read_text()
     assert json.loads(ended.out)["additionalProperties"] is False
+
+
+SUITE = """soothsayer: policy-test/v1
+policy: p.yaml
+tools: {fs: tools.json}
+tests:
+  - {name: reads pass, call: {tool: fs.read}, expect: {effect: allow, rules: default}}
+  - {name: writes <pass>, call: {tool: fs.write}, expect: allow}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "p.yaml").write_text(
+        "soothsayer: policy/v1\nname: p\ndefault: {read: allow, other: ask}\nlabels: [{tools: fs.read, does: read}]\n"
+        'rules: [{deny: "Never.", id: never, tools: fs.write, args: {path: {under: /etc}}}]\n'
+    )
+    schema = {"type": "object", "properties": {"path": {"type": "string"}}}
+    tools = [{"name": name, "inputSchema": schema} for name in ("read", "write")]
+    (tmp_path / "tools.json").write_text(json.dumps({"tools": tools}))
+    (tmp_path / "p.test.yaml").write_text(SUITE)
+    return tmp_path
+
+
+def test_a_suite_that_fails_says_what_was_expected_and_found(soothsayer: Soothsayer, folder: Path) -> None:
+    ended = soothsayer("policy", "test", str(folder / "p.yaml"))
+    assert ended.code == Exit.NO
+    assert ended.out.splitlines() == [
+        f"{folder}/p.test.yaml: 2 tests, 1 failed; 0 of 1 rules covered",
+        "  6:5 writes <pass>",
+        "      effect: expected allow, found ask by default",
+        "  p/never never said yes",
+    ]
+
+
+def test_tests_are_chosen_by_name_and_coverage_is_asked_for(soothsayer: Soothsayer, folder: Path) -> None:
+    suite = str(folder / "p.test.yaml")
+    assert soothsayer("policy", "test", suite, "-k", "reads").code == Exit.DONE
+    assert soothsayer("policy", "test", suite, "-k", "nothing like it").code == Exit.NO
+    assert soothsayer("policy", "test", suite, "-k", "reads", "--mutate").code == Exit.USAGE
+    (folder / "p.test.yaml").write_text(SUITE.replace("write}, expect: allow", "write}, expect: ask"))
+    assert soothsayer("policy", "test", suite).code == Exit.DONE
+    ended = soothsayer("policy", "test", suite, "--coverage", "50")
+    assert (ended.code, ended.out.splitlines()[-1]) == (Exit.NO, "  0 % of the rules are covered, 50 % are due")
+
+
+def test_changes_that_no_test_notices_fail_it(soothsayer: Soothsayer, folder: Path) -> None:
+    (folder / "p.test.yaml").write_text(SUITE.replace("write}, expect: allow", "write}, expect: ask"))
+    ended = soothsayer("policy", "test", str(folder / "p.test.yaml"), "--mutate", "--json")
+    assert ended.code == Exit.NO
+    (told,) = json.loads(ended.out)["suites"]
+    assert (told["passed"], told["rules"], told["covered_percent"], told["changes"]) == (False, 1, 0, 6)
+    assert {"rule": "p/never", "change": "deny becomes ask"} in told["unnoticed"]
+    assert [test["passed"] for test in told["tests"]] == [True, True]
+
+
+def test_a_report_for_ci_is_written(soothsayer: Soothsayer, folder: Path) -> None:
+    report = folder / "report.xml"
+    ended = soothsayer("policy", "test", str(folder / "p.test.yaml"), "--coverage", "100", "--junit", str(report))
+    assert ended.code == Exit.NO
+    suite = ET.parse(report).getroot()[0]
+    assert (suite.get("name"), suite.get("tests"), suite.get("failures")) == ("p", "3", "2")
+    failed = {case.get("name"): case[0].get("message") for case in suite if len(case)}
+    assert failed == {
+        "writes <pass>": "effect: expected allow, found ask by default",
+        "100 % of the rules are covered": "p/never never said yes",
+    }
+
+
+def test_a_policy_without_tests_or_a_suite_that_is_wrong_says_so(soothsayer: Soothsayer, folder: Path) -> None:
+    (folder / "q.yaml").write_text("")
+    assert (
+        "there is no q.test.yaml beside it [policy-untested]"
+        in soothsayer("policy", "test", str(folder / "q.yaml")).err
+    )
+    (folder / "p.test.yaml").write_text(SUITE.replace("fs.write", "fs.wirte"))
+    ended = soothsayer("policy", "test", str(folder / "p.test.yaml"))
+    assert (ended.code, 'did you mean "fs.write"?' in ended.err) == (Exit.USAGE, True)
+
+
+def test_the_tests_of_a_packaged_policy_run_by_its_name(soothsayer: Soothsayer) -> None:
+    assert soothsayer("policy", "test", "guarded", "--json").code == Exit.DONE
+    assert "one of " in soothsayer("policy", "test", "gaurded").err

@@ -1,3 +1,4 @@
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -5,43 +6,35 @@ import pytest
 from policy_kit import ADA, HOST
 from soothsayer_mcp.adapters.policy_files.load import find, load
 from soothsayer_mcp.adapters.policy_files.places import shipped
-from soothsayer_mcp.adapters.policy_files.suites import RUN, Suite, read_suite
+from soothsayer_mcp.adapters.policy_files.suites import RUN
+from soothsayer_mcp.adapters.policy_files.trial import Trial
 from soothsayer_mcp.model.call import PinState
 from soothsayer_mcp.model.decision import Effect
 from soothsayer_mcp.model.facts import NO_FACTS
 from soothsayer_mcp.policy.decide import decide, decide_message, visible
-from soothsayer_mcp.policy.rules import Policy
-from soothsayer_mcp.policy.suite import run_suite
 
 
-def suite_of(name: str) -> Suite:
+@cache
+def trial(name: str) -> Trial:
     file = find(name)
     assert file is not None
-    return read_suite(str(file.with_name(f"{name}.test.yaml")))
+    return Trial.read(str(file.with_name(f"{name}.test.yaml")))
 
 
-def loaded(suite: Suite) -> Policy:
-    return load(suite.policies, state=None, workspace="/w", home="/home/u", temp="/tmp", known_servers=suite.servers)
-
-
-CASES = [(name, case.name) for name in shipped() for case in suite_of(name).cases]
+CASES = [(name, case.name) for name in shipped() for case in trial(name).suite.cases]
 
 
 @pytest.mark.parametrize(("name", "case"), CASES, ids=[f"{name}: {case}" for name, case in CASES])
 def test_a_shipped_policy_decides_as_its_suite_says(name: str, case: str) -> None:
-    suite = suite_of(name)
-    chosen = [one for one in suite.cases if one.name == case]
-    result = run_suite(loaded(suite), RUN, chosen)
+    chosen = tuple(one for one in trial(name).suite.cases if one.name == case)
+    result = trial(name).run(chosen)
     assert [verdict.differences for verdict in result.verdicts] == [()]
 
 
 @pytest.mark.parametrize("name", shipped())
-def test_a_suite_names_rules_that_exist_and_reaches_what_it_promises(name: str) -> None:
-    suite = suite_of(name)
-    policy = loaded(suite)
-    assert suite.unknown_rules(policy) == ()
-    result = run_suite(policy, RUN, suite.cases)
-    assert result.covered_percent >= suite.coverage, result.uncovered
+def test_a_suite_reaches_what_it_promises(name: str) -> None:
+    result = trial(name).run(trial(name).suite.cases)
+    assert result.covered_percent >= trial(name).suite.coverage, result.uncovered
 
 
 @pytest.mark.parametrize("name", shipped())
@@ -57,12 +50,10 @@ def test_a_hidden_tool_is_denied_for_every_call_of_the_suites(name: str) -> None
     """The row's thousand random policies are in `test_properties`; what other faces show is the proxy's part."""
     policy = load([name], state=None, workspace="/w", home="/home/u", temp="/tmp")
     for other in shipped():
-        for case in suite_of(other).cases:
-            tool = case.step.tool
-            assert tool is not None
-            assert tool.pin is PinState.PINNED
-            if not visible(policy, tool, case.step.principal):
-                assert decide(policy, RUN, case.step, NO_FACTS).effect is Effect.DENY
+        for step in (turn.step for case in trial(other).suite.cases for turn in case.turns):
+            if step.tool is not None and not visible(policy, step.tool, step.principal):
+                assert step.tool.pin is PinState.PINNED
+                assert decide(policy, RUN, step, NO_FACTS).effect is Effect.DENY
 
 
 def test_every_shipped_policy_has_a_suite() -> None:

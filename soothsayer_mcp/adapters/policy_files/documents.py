@@ -857,3 +857,7 @@ def _parts(annotation: object) -> list[object]:
 def heads(rule: Mapping[str, Json]) -> list[str]:
     """The heads that a rule has; one is right."""
     return [head for head in ("deny", "ask", "allow", "also") if head in rule]
+
+
+bad, milliseconds = _bad, _milliseconds
+"""For the tests of policies, which are read like policies."""

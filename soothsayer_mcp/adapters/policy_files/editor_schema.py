@@ -49,6 +49,8 @@ _READS: Final[Mapping[str, _Widen]] = {
     "_as_matchers": _or({"type": ["string", "number", "boolean", "array"]}),
     "_as_sink": _or(_TEXT),
     "_into": lambda inner: {"anyOf": [{"const": "sinks"}, inner.get("items", {}), inner]},
+    "_as_scopes": _or(_TEXT, {"type": "array", "items": _TEXT}),
+    "_as_intent": _or(_TEXT),
     "_as_expect": _or({"enum": ["allow", "ask", "deny"]}),
 }
 """Function that reads what is written -> what may be written, from what it makes of it."""

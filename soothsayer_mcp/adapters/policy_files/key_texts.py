@@ -26,6 +26,10 @@ _MASKED = {
     "matches": "RE2 expressions; whatever fits is masked.",
     "with": "What stands there instead; without it a marker that names the kind.",
 }
+_CALLED = {
+    "tool": "server.tool as saved, or server.@method for a request that is no tool call.",
+    "args": "The arguments.",
+}
 
 KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
     "PolicyDocument": {
@@ -219,34 +223,63 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "SuiteDocument": {
         "soothsayer": "The language and its version.",
-        "policy": "The policy under test: a file beside this one or a shipped name; several are one scope.",
+        "policy": "The policy under test: a file beside this one, a shipped name, several, or some for each scope.",
         "tools": "Server name to a file with its saved tools/list.",
         "principals": "Callers, by the names that tests use.",
         "defaults": "What holds for every test that says nothing else.",
-        "tests": "The tests.",
+        "tests": "The tests; each is a run of its own.",
         "coverage": "How much of the policy its tests have to reach.",
     },
+    "ScopesDocument": {
+        "org": "The organisation's policies.",
+        "project": "The project's policies.",
+        "user": "The user's policies.",
+    },
     "PrincipalDocument": {"sub": "The caller's id.", "groups": "The caller's groups."},
-    "CallDocument": {"tool": "server.tool, as saved.", "args": "The arguments."},
+    "CallDocument": _CALLED,
+    "GivenDocument": {
+        **_CALLED,
+        "ok": "Whether it succeeded.",
+        "result": "What it returned.",
+        "ago": "How long before the test; else a second apart.",
+        "cause": "Who made it.",
+        "state": "in_flight, unknown (sent, and nobody knows what became of it) or refused.",
+    },
+    "TurnDocument": {
+        **_CALLED,
+        "ok": "Whether it succeeds when it is allowed.",
+        "result": "What it returns then.",
+        "expect": "All that its decision has to be.",
+    },
     "ExpectDocument": {
         "effect": "allow, ask or deny. Alone as a text it is all that is compared.",
         "rules": "The rules of the winning effect, or default; all of them.",
         "obligations": "The kinds of what an allowed call owes; all of them.",
         "reason": "Why it is no allow; compared where it is given.",
+        "risk": "The sum of the risk terms; compared where it is given.",
         "would": "In observe mode, the effect that enforcing would have had.",
         "where": "For a matrix: values and the effect that is due where they meet.",
         "else": "For a matrix: the effect everywhere else.",
+        "effects": "For calls in parallel: how many decisions of each effect.",
         "short": "Set by a bare effect; not written.",
+    },
+    "IntentDocument": {
+        "text": "What the run is for.",
+        "declared_by": "human, host or agent; an agent's word counts for nothing.",
     },
     "CaseDocument": {
         "name": "What the test shows.",
+        "intent": "What the run is for; a bare text is a person's word.",
         "who": "Who calls: a name of principals.",
         "now": 'When, for example "2027-01-31T12:00:00Z".',
+        "given": "Steps before the call, in their order.",
         "call": "The call.",
+        "calls": "Several calls of one run, one after the other.",
+        "parallel": "So many calls at once, none of them finished; ${n} counts them.",
         "matrix": "Values for ${x} in the call; each combination is a test.",
         "expect": "All that the decision has to be; a bare effect compares the effect alone.",
     },
-    "DefaultsDocument": {"who": "Who calls.", "now": "When."},
+    "DefaultsDocument": {"intent": "What the runs are for.", "who": "Who calls.", "now": "When."},
     "CoverageDocument": {"rules": "Percent of the policy's own rules that must say yes in one test and no in another."},
 }
 """Class of the model -> key as it is written -> its line."""

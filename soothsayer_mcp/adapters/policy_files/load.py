@@ -90,6 +90,14 @@ def load(
     )
 
 
+def gather_only(
+    named: Mapping[str, Sequence[str]], *, known_servers: Collection[str] | None, known_tools: KnownTools
+) -> Gathered:
+    """Read and check the files of every scope (`org`, `project`, `user`), and keep nothing. Raises `LoadErrors`."""
+    gather = cast("_Gather", resolve("soothsayer_mcp.adapters.policy_files.gather:gather"))
+    return gather(_requests(named), None if known_servers is None else frozenset(known_servers), known_tools)
+
+
 def _kept(cache: PolicyCache, key: str) -> Gathered | None:
     kept = cache.get(key)
     if kept is None:

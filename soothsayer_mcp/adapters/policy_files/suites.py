@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, TypeAlias, cast
+from typing import Annotated, ClassVar, Literal, Self, TypeAlias, cast
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
-from soothsayer_mcp.adapters.policy_files.documents import Document, validate
+from soothsayer_mcp.adapters.policy_files.documents import Document, bad, milliseconds, validate
 from soothsayer_mcp.adapters.policy_files.positions import Pairs, examine, mark_of
 from soothsayer_mcp.adapters.policy_files.positions import Path as Way
 from soothsayer_mcp.adapters.policy_files.problems import START, LoadErrors, Problem, nearest
@@ -21,10 +21,10 @@ from soothsayer_mcp.model.call import Cause, Client, Principal, Proposal, RunId,
 from soothsayer_mcp.model.decision import Effect
 from soothsayer_mcp.model.failure import Failure, Reason
 from soothsayer_mcp.model.json import Json, JsonObject, canonical, compact, digest
-from soothsayer_mcp.model.run import Run, RunState
+from soothsayer_mcp.model.run import DeclaredBy, Intent, Run, RunState
 from soothsayer_mcp.model.step import ProposedStep
-from soothsayer_mcp.policy.rules import Policy
-from soothsayer_mcp.policy.suite import Case, Expected
+from soothsayer_mcp.policy.rules import MESSAGE, Policy
+from soothsayer_mcp.policy.suite import Became, Case, Expected, Given, Turn
 
 LANGUAGE = "policy-test/v1"
 NOBODY = Principal(id="os:tester", how="os_account")
@@ -56,18 +56,30 @@ class CallDocument(Document):
     args: dict[str, object] = {}
 
 
+class GivenDocument(CallDocument):
+    """A step before the test, let through whatever the policy says of it."""
+
+    ok: bool = True
+    result: object = None
+    ago: Annotated[int, BeforeValidator(milliseconds)] = 0
+    cause: Literal["agent", "undo", "probe"] = "agent"
+    state: Literal["in_flight", "unknown", "refused"] = "in_flight"
+
+
 class ExpectDocument(Document):
     """All that a decision must be."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"risk", "next", "effects"})
+    later: ClassVar[frozenset[str]] = frozenset({"next"})
 
     effect: _Effect = "deny"
     rules: Annotated[list[_Name], BeforeValidator(_listed)] = []
     obligations: Annotated[list[_Name], BeforeValidator(_listed)] = []
     reason: Annotated[Reason, Field(strict=False)] = Reason.RULE_DENIED
+    risk: Annotated[int, Field(ge=0, le=100)] = 0
     would: _Effect = "deny"
     where: list[dict[str, object]] = []
     else_: _Effect = Field(default="deny", alias="else")
+    effects: dict[_Effect, Annotated[int, Field(ge=0)]] = {}
     short: Literal[True] = True
     """Set for `expect: deny`: only the effect is compared."""
 
@@ -76,24 +88,58 @@ def _as_expect(value: object) -> object:
     return {"effect": value, "short": True} if isinstance(value, str) else value
 
 
+_Expect = Annotated[ExpectDocument, BeforeValidator(_as_expect)]
+
+
+class TurnDocument(CallDocument):
+    """One of several calls of a run."""
+
+    ok: bool = True
+    result: object = None
+    expect: _Expect
+
+
+class IntentDocument(Document):
+    """What the run is for, and who says so."""
+
+    text: _Name
+    declared_by: Literal["human", "host", "agent"] = "human"
+
+
+def _as_intent(value: object) -> object:
+    return {"text": value} if isinstance(value, str) else value
+
+
 class CaseDocument(Document):
     """One test."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"intent", "given", "calls", "parallel"})
-
     name: _Name
+    intent: Annotated[IntentDocument, BeforeValidator(_as_intent)] = Field(default=cast("IntentDocument", None))
     who: _Name = ""
     now: _Name = ""
-    call: CallDocument
+    given: list[GivenDocument] = []
+    call: CallDocument = Field(default=cast("CallDocument", None))
+    calls: Annotated[list[TurnDocument], Field(min_length=1)] = []
+    parallel: Annotated[int, Field(ge=2, le=100)] = 2
     matrix: dict[str, Annotated[list[object], BeforeValidator(_listed)]] = {}
-    expect: Annotated[ExpectDocument, BeforeValidator(_as_expect)]
+    expect: _Expect = Field(default=cast("ExpectDocument", None))
+
+    @model_validator(mode="after")
+    def _calls_somehow(self) -> Self:
+        said = self.model_fields_set
+        if len(said & {"call", "calls"}) != 1:
+            raise bad("test", "a test has one of call and calls")
+        if "calls" in said and said & {"parallel", "matrix", "expect"}:
+            raise bad("test", "each of several calls has its own expect; parallel and matrix go with call")
+        if "call" in said and "expect" not in said:
+            raise bad("test", "an expectation is due")
+        return self
 
 
 class DefaultsDocument(Document):
     """What holds for every test that says nothing else."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"intent"})
-
+    intent: Annotated[IntentDocument, BeforeValidator(_as_intent)] = Field(default=cast("IntentDocument", None))
     who: _Name = ""
     now: _Name = ""
 
@@ -104,11 +150,26 @@ class CoverageDocument(Document):
     rules: Annotated[int, Field(ge=0, le=100)]
 
 
+_Names: TypeAlias = Annotated[list[_Name], BeforeValidator(_listed), Field(min_length=1)]
+
+
+class ScopesDocument(Document):
+    """The policies of each scope."""
+
+    org: _Names = []
+    project: _Names = []
+    user: _Names = []
+
+
+def _as_scopes(value: object) -> object:
+    return cast("object", value) if isinstance(value, dict) else {"user": value}
+
+
 class SuiteDocument(Document):
     """A whole file."""
 
     soothsayer: Literal["policy-test/v1"]
-    policy: Annotated[list[_Name], BeforeValidator(_listed), Field(min_length=1)]
+    policy: Annotated[ScopesDocument, BeforeValidator(_as_scopes)]
     tools: dict[str, str] = {}
     principals: dict[str, PrincipalDocument] = {}
     defaults: DefaultsDocument = Field(default=cast("DefaultsDocument", None))
@@ -121,9 +182,11 @@ class Suite:
     """A checked suite, before its policy is loaded."""
 
     file: str
-    policies: tuple[str, ...]
-    """Absolute paths, or names of shipped policies."""
+    policies: Mapping[str, tuple[str, ...]]
+    """Scope -> absolute paths, or names of shipped policies."""
     servers: tuple[str, ...]
+    tools: Mapping[str, Mapping[str, frozenset[str] | None]]
+    """Server -> tool -> its declared arguments, as saved."""
     cases: tuple[Case, ...]
     coverage: int
     """Percent of the policy's own rules that have to be covered."""
@@ -133,7 +196,8 @@ class Suite:
     def unknown_rules(self, policy: Policy) -> tuple[Problem, ...]:
         """Expected rule ids that the policy does not have."""
         ids = {rule.id for scope in policy.scopes for rule in scope.rules}
-        known = ids | {name.removeprefix(f"{policy.name}/") for name in ids}
+        own = {f"{name}/" for name in policy.name.split("+")}
+        known = ids | {name.removeprefix(head) for name in ids for head in own if name.startswith(head)}
         return tuple(
             Problem(
                 file=f"{self.file}:{self.marks[case.name]}",
@@ -143,8 +207,9 @@ class Suite:
                 nearest=nearest(rule, known),
             )
             for case in self.cases
-            for rule in case.expected.rules
-            if rule not in known and rule != "default" and rule.partition("/")[0] not in {"pins", "arguments"}
+            for turn in case.turns
+            for rule in turn.expected.rules
+            if rule not in known and rule != "default" and rule.partition("/")[0] not in BUILT_IN
         )
 
 
@@ -164,6 +229,11 @@ def read_suite(file: str) -> Suite:
         raise LoadErrors(problems)
     return _Reader(file=file, tree=tree, document=document, stated=document.stated()).suite()
 
+
+_SECOND_US = 1_000_000
+
+BUILT_IN = frozenset({"pins", "arguments", "step"})
+"""First halves of the ids of what acts as a rule."""
 
 _VALUE = re.compile(r"\$\{([a-z][a-z0-9_]*)\}")
 
@@ -194,11 +264,20 @@ class _Reader:
                 cases.append(case)
         if self.problems:
             raise LoadErrors(self.problems)
-        named = tuple(str(folder / name) if "." in name or "/" in name else name for name in self.document.policy)
+        stated = self.document.policy
+        named = {
+            scope: tuple(str(folder / name) if "." in name or "/" in name else name for name in names)
+            for scope, names in (("org", stated.org), ("project", stated.project), ("user", stated.user))
+        }
+        servers = self.document.tools
+        declared = {
+            server: {one.name: one.properties for one in tools.values() if one.server == server} for server in servers
+        }
         return Suite(
             file=self.file,
             policies=named,
-            servers=tuple(self.document.tools),
+            servers=tuple(servers),
+            tools=declared,
             cases=tuple(cases),
             coverage=self.document.coverage.rules if "coverage" in self.stated else 0,
             marks=marks,
@@ -220,35 +299,107 @@ class _Reader:
         return found
 
     def _cases(self, number: int, document: CaseDocument, tools: Mapping[str, ToolDefinition]) -> Iterator[Case]:
-        definition = tools.get(document.call.tool)
-        if definition is None:
-            text = f'no saved tool is called "{document.call.tool}"'
-            self.add(("tests", number, "call", "tool"), text, nearest(document.call.tool, tools))
-            return
-        who = document.who or (self.document.defaults.who if "defaults" in self.stated else "")
-        principal = NOBODY
-        if who:
-            known = self.document.principals.get(who)
-            if known is None:
-                text = f'no principal is called "{who}"'
-                self.add(("tests", number), text, nearest(who, self.document.principals))
-                return
-            principal = Principal(id=known.sub, how="token", groups=tuple(known.groups))
-        if not document.expect.model_fields_set & {"effect", "where", "else_"}:
-            self.add(("tests", number, "expect"), "an expectation says which effect is due")
+        way: Way = ("tests", number)
+        principal = self._principal(way, document)
         now_us = self._now(number, document)
+        given = self._given(way, document, tools, principal, now_us)
+        intent = self._intent(document)
+        if "calls" in document.model_fields_set:
+            turns = [
+                Turn(
+                    step=_step(one.tool, found, cast("JsonObject", one.args), principal, now_us + place * _SECOND_US),
+                    expected=self._expected((*way, "calls", place), one.expect, {}),
+                    became=Became.SUCCEEDED if one.ok else Became.FAILED,
+                    result=cast("Json", one.result),
+                )
+                for place, one in enumerate(document.calls)
+                if (found := self._tool((*way, "calls", place), one.tool, tools)) is not False
+            ]
+            yield Case(name=document.name, given=given, turns=tuple(turns), intent=intent)
+            return
+        definition = self._tool((*way, "call"), document.call.tool, tools)
+        if definition is False:
+            return
+        together = document.parallel if "parallel" in document.model_fields_set else 1
+        if ("effects" in document.expect.model_fields_set) and together == 1:
+            self.add((*way, "expect", "effects"), "`effects` counts the decisions of calls in parallel")
         unused = set(document.matrix)
         for values in _combinations(cast("Mapping[str, list[Json]]", document.matrix)):
-            filled = _fill(cast("Json", document.call.args), values, unused)
-            args: JsonObject = dict(filled) if isinstance(filled, Mapping) else {}
+            expected = self._expected(way, document.expect, values)
+            turns = [
+                Turn(
+                    step=_step(
+                        document.call.tool,
+                        definition,
+                        _filled(cast("Json", document.call.args), {**values, "n": str(n)}, unused),
+                        principal,
+                        now_us,
+                    ),
+                    expected=expected,
+                    became=Became.SUCCEEDED if together == 1 else Became.IN_FLIGHT,
+                )
+                for n in range(1, together + 1)
+            ]
             suffix = "".join(f", {name} {canonical(value).decode()}" for name, value in values.items())
-            yield Case(
-                name=document.name + suffix,
-                step=_step(definition, args, principal, now_us),
-                expected=_expected(document.expect, values),
-            )
+            effects = {Effect(word): count for word, count in document.expect.effects.items()}
+            yield Case(name=document.name + suffix, given=given, turns=tuple(turns), effects=effects, intent=intent)
         for name in sorted(unused):
-            self.add(("tests", number, "matrix", name), f'"{name}" is never used in the call')
+            self.add((*way, "matrix", name), f'"{name}" is never used in the call')
+
+    def _intent(self, document: CaseDocument) -> Intent | None:
+        if "intent" in document.model_fields_set:
+            said = document.intent
+        elif "defaults" in self.stated and "intent" in self.document.defaults.model_fields_set:
+            said = self.document.defaults.intent
+        else:
+            return None
+        return Intent(text=said.text, declared_by=DeclaredBy(said.declared_by))
+
+    def _given(
+        self,
+        way: Way,
+        document: CaseDocument,
+        tools: Mapping[str, ToolDefinition],
+        principal: Principal,
+        now_us: int,
+    ) -> tuple[Given, ...]:
+        found: list[Given] = []
+        for place, one in enumerate(document.given):
+            tool = self._tool((*way, "given", place), one.tool, tools)
+            if not tool:
+                self.add((*way, "given", place), "only tool calls are steps")
+                continue
+            said = one.model_fields_set
+            # A second apart, the last one a second ago, where nothing else is said.
+            ago_us = one.ago * 1000 if "ago" in said else (len(document.given) - place) * _SECOND_US
+            became = Became(one.state) if "state" in said else Became.SUCCEEDED if one.ok else Became.FAILED
+            step = _step(one.tool, tool, cast("JsonObject", one.args), principal, now_us - ago_us, Cause(one.cause))
+            found.append(Given(step=step, became=became, result=cast("Json", one.result)))
+        return tuple(found)
+
+    def _tool(self, way: Way, name: str, tools: Mapping[str, ToolDefinition]) -> ToolDefinition | Literal[False] | None:
+        """The saved tool; `None` for a request that is no tool call; false, with a problem, when there is neither."""
+        server, _, own = name.partition(".")
+        if own.startswith(MESSAGE) and server in self.document.tools:
+            return None
+        found = tools.get(name)
+        if found is None:
+            self.add((*way, "tool"), f'no saved tool is called "{name}"', nearest(name, tools))
+        return False if found is None else found
+
+    def _principal(self, way: Way, document: CaseDocument) -> Principal:
+        who = document.who or (self.document.defaults.who if "defaults" in self.stated else "")
+        known = self.document.principals.get(who)
+        if known is not None:
+            return Principal(id=known.sub, how="token", groups=tuple(known.groups))
+        if who:
+            self.add(way, f'no principal is called "{who}"', nearest(who, self.document.principals))
+        return NOBODY
+
+    def _expected(self, way: Way, document: ExpectDocument, values: Mapping[str, Json]) -> Expected:
+        if not document.model_fields_set & {"effect", "where", "else_", "effects"}:
+            self.add((*way, "expect"), "an expectation says which effect is due")
+        return _expected(document, values)
 
     def _now(self, number: int, document: CaseDocument) -> int:
         stated = document.now or (self.document.defaults.now if "defaults" in self.stated else "")
@@ -281,21 +432,27 @@ def _definition(server: str, raw: Mapping[str, Json]) -> ToolDefinition:
     )
 
 
-def _step(definition: ToolDefinition, args: JsonObject, principal: Principal, now_us: int) -> ProposedStep:
-    check: Callable[[Json], object] = definition.check_arguments or (lambda _: None)
+def _step(
+    name: str,
+    definition: ToolDefinition | None,
+    args: JsonObject,
+    principal: Principal,
+    now_us: int,
+    cause: Cause = Cause.AGENT,
+) -> ProposedStep:
+    check: Callable[[Json], object] = (definition.check_arguments if definition else None) or (lambda _: None)
     # As the proxy does it: what does not fit the schema is a flaw.
     wrong = Failure(reason=Reason.ARGUMENTS_INVALID, summary="the arguments do not fit the schema")
     raw = compact(args)
+    server, _, tool = name.partition(".")
     return ProposedStep(
         id=StepId("0" * 16),
         run_id=RUN.id,
-        cause=Cause.AGENT,
+        cause=cause,
         principal=principal,
         client=CLIENT,
         tool=definition,
-        proposal=Proposal(
-            server=definition.server, tool=definition.name, arguments=args, raw_arguments=raw, raw=raw, request_id=1
-        ),
+        proposal=Proposal(server=server, tool=tool, arguments=args, raw_arguments=raw, raw=raw, request_id=1),
         flaws=() if check(args) is None else (wrong,),
         proposed_at_us=now_us,
         began_ns=0,
@@ -305,6 +462,11 @@ def _step(definition: ToolDefinition, args: JsonObject, principal: Principal, no
 def _combinations(matrix: Mapping[str, list[Json]]) -> Iterator[dict[str, Json]]:
     for values in itertools.product(*matrix.values()):
         yield dict(zip(matrix, values, strict=True))
+
+
+def _filled(value: Json, values: Mapping[str, Json], unused: set[str]) -> JsonObject:
+    filled = _fill(value, values, unused)
+    return dict(filled) if isinstance(filled, Mapping) else {}
 
 
 def _fill(value: Json, values: Mapping[str, Json], unused: set[str]) -> Json:
@@ -334,5 +496,6 @@ def _expected(document: ExpectDocument, values: Mapping[str, Json]) -> Expected:
         rules=tuple(document.rules),
         obligations=tuple(document.obligations),
         reason=document.reason if "reason" in said else None,
+        risk=document.risk if "risk" in said else None,
         would=Effect(document.would) if "would" in said else None,
     )
