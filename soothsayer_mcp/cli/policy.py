@@ -28,7 +28,7 @@ from soothsayer_mcp.model.decision import Mode
 from soothsayer_mcp.model.facts import Facts
 from soothsayer_mcp.model.failure import Failure, Reason
 from soothsayer_mcp.model.json import Json, JsonObject, canonical, digest
-from soothsayer_mcp.model.run import NOTHING_COUNTED, Counters, Intent, Run, RunScope, RunState
+from soothsayer_mcp.model.run import Run, RunState
 from soothsayer_mcp.model.step import ProposedStep
 from soothsayer_mcp.policy.explain import Explanation, explain
 from soothsayer_mcp.policy.rules import Cell, Policy
@@ -71,7 +71,7 @@ class Ground:
 )
 @click.argument("files", nargs=-1, metavar="[FILE]...")
 def policy_check(output: Output, files: tuple[str, ...]) -> int:  # noqa: D103 - the table says what it does
-    ground = _ground(output, ())
+    ground = ground_of(output, ())
     loaded: list[Policy] = []
     problems: list[Problem] = []
     for names in [(file,) for file in files] or [ground.names]:
@@ -113,7 +113,7 @@ def policy_explain(  # noqa: D103 - see policy_check
     principal: str | None,
     client: str,
 ) -> int:
-    ground = replace(_ground(output, policies), mode=None if mode is None else Mode(mode))
+    ground = replace(ground_of(output, policies), mode=None if mode is None else Mode(mode))
     if STEP_NAME.fullmatch(call):
         if arguments is not None or principal is not None or client:
             raise Problem(
@@ -130,7 +130,7 @@ def policy_explain(  # noqa: D103 - see policy_check
     return Exit.DONE
 
 
-def _ground(output: Output, policies: tuple[str, ...]) -> Ground:
+def ground_of(output: Output, policies: tuple[str, ...]) -> Ground:
     """What the proxy would start from, as far as options and configuration say. Raises `LoadErrors`."""
     settings = output.settings
     file = find_config(settings.config)
@@ -212,7 +212,8 @@ def _of_call(output: Output, ground: Ground, typed: _Typed, who: Principal, clie
         flaws = (Failure(reason=Reason.ARGUMENTS_INVALID, summary=f"argument {fault.path} {fault.problem}"),)
     step = _step(typed, tool=tool, flaws=flaws, who=who, client=client, cause=Cause.AGENT, at_us=SystemClock().now_us())
     facts = look(policy.questions(step).links)
-    return _explained(policy, step, facts, notes)
+    run = Run(id=step.run_id, principal=step.principal, state=RunState.OPEN, version=0)
+    return _explained(policy, run, step, facts, notes)
 
 
 def _of_step(output: Output, ground: Ground, name: str, *, chosen: bool) -> Explained:
@@ -230,14 +231,8 @@ def _of_step(output: Output, ground: Ground, name: str, *, chosen: bool) -> Expl
                 notes.append(f"explained under {policy.name}, not under the policy it was decided by: {why}")
         else:
             notes.append("explained under the recorded policy")
-        step = _recalled_step(reader, recalled)
-        asked = policy.questions(step).values
-        facts = recalled.facts
-        if len(asked) == len(recalled.origins):
-            facts = replace(facts, values=dict(zip(asked, recalled.origins, strict=True)))
-        told = _explained(
-            policy, step, facts, notes, counters=recalled.counters, intent=recalled.intent, scope=recalled.scope
-        )
+        step = recalled_step(reader, recalled)
+        told = _explained(policy, recalled.run, step, recalled.known(policy.questions(step)), notes)
     again = (str(told.explanation.decision.effect), [rule.id for rule in told.explanation.decision.rules])
     if again != (recalled.effect, [*recalled.rules]):
         before = f"{recalled.effect} by {', '.join(recalled.rules) or 'the default'}"
@@ -245,7 +240,8 @@ def _of_step(output: Output, ground: Ground, name: str, *, chosen: bool) -> Expl
     return told
 
 
-def _recalled_step(reader: Reader, recalled: Recall) -> ProposedStep:
+def recalled_step(reader: Reader, recalled: Recall) -> ProposedStep:
+    """A step on record, as it was proposed."""
     typed = _Typed(server=recalled.step.server, tool=recalled.step.tool, arguments=recalled.arguments)
     return _step(
         typed,
@@ -291,25 +287,7 @@ def _step(
     )
 
 
-def _explained(
-    policy: Policy,
-    step: ProposedStep,
-    facts: Facts,
-    notes: list[str],
-    *,
-    counters: Counters = NOTHING_COUNTED,
-    intent: Intent | None = None,
-    scope: RunScope | None = None,
-) -> Explained:
-    run = Run(
-        id=step.run_id,
-        principal=step.principal,
-        state=RunState.OPEN,
-        version=0,
-        counters=counters,
-        intent=intent,
-        scope=scope,
-    )
+def _explained(policy: Policy, run: Run, step: ProposedStep, facts: Facts, notes: list[str]) -> Explained:
     return Explained(
         call=f"{step.proposal.server}.{step.proposal.tool}",
         arguments=step.proposal.arguments,

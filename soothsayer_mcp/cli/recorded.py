@@ -3,7 +3,7 @@
 import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import cast
@@ -14,12 +14,12 @@ from soothsayer_mcp.adapters.policy_files.problems import LoadErrors
 from soothsayer_mcp.adapters.store.reader import Reader
 from soothsayer_mcp.cli.exits import Exit
 from soothsayer_mcp.cli.problems import Problem
-from soothsayer_mcp.model.call import Client, PinState, Principal, ToolDefinition
+from soothsayer_mcp.model.call import Client, PinState, Principal, RunId, ToolDefinition
 from soothsayer_mcp.model.decision import Mode
-from soothsayer_mcp.model.facts import Facts, Origin, Seen, Tally, TallyQuestion
+from soothsayer_mcp.model.facts import Facts, Origin, Questions, Seen, Tally, TallyQuestion
 from soothsayer_mcp.model.failure import Failure, Reason
 from soothsayer_mcp.model.json import Digest, Json, JsonObject, canonical, digest
-from soothsayer_mcp.model.run import NOTHING_COUNTED, Counters, DeclaredBy, Intent, RunScope
+from soothsayer_mcp.model.run import NOTHING_COUNTED, Counters, DeclaredBy, Intent, Run, RunScope, RunState
 from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.trace.rows import RunStory, StepRow, Story
 
@@ -53,7 +53,31 @@ class Recall:
     home: str
     effect: str
     rules: tuple[str, ...]
+    decided: bytes
+    """All that the decision said, by `decided_fields`."""
+    masked: bool
+    """Whether something of the arguments is masked in the record."""
     notes: tuple[str, ...]
+
+    @property
+    def run(self) -> Run:
+        """The run as decisions looked at it."""
+        return Run(
+            id=RunId(self.step.run),
+            principal=self.principal,
+            state=RunState.OPEN,
+            version=0,
+            counters=self.counters,
+            intent=self.intent,
+            scope=self.scope,
+        )
+
+    def known(self, questions: Questions) -> Facts:
+        """What is on record of these questions."""
+        asked = questions.values
+        if len(asked) != len(self.origins):
+            return self.facts
+        return replace(self.facts, values=dict(zip(asked, self.origins, strict=True)))
 
     def tool(self, reader: Reader) -> ToolDefinition | None:
         """The tool as it was defined then; `None` when no server offered it."""
@@ -153,8 +177,18 @@ def recall(reader: Reader, step: StepRow) -> Recall:
         definition=_text(fields.get("definition")),
         effect=step.effect,
         rules=tuple(_rule_ids(fields.get("rules"))),
+        decided=decided_fields(fields),
+        masked=any(payload.part == "args" and payload.masked for payload in story.payloads),
         notes=tuple(notes),
     )
+
+
+DECIDED = ("effect", "mode", "would", "rules", "obligations", "risk", "policy")
+
+
+def decided_fields(body: Mapping[str, Json]) -> bytes:
+    """Of an entry, what its decision said."""
+    return canonical({name: body[name] for name in DECIDED if name in body})
 
 
 def _arguments(story: Story) -> tuple[JsonObject, bytes, list[str]]:

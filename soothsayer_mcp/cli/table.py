@@ -130,6 +130,12 @@ COMMANDS: tuple[Row, ...] = (
         runs=f"{_CLI}.policy_test:policy_test",
     ),
     Row(
+        words="policy replay",
+        section="policy",
+        help="Decide recorded steps again, by their own policy or by another.",
+        runs=f"{_CLI}.policy_replay:policy_replay",
+    ),
+    Row(
         words="policy schema",
         section="policy",
         help="A JSON Schema for editors, of policies or of their tests.",

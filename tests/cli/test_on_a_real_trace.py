@@ -1,11 +1,13 @@
 """Commands on a trace that the real proxy wrote: the one the tour leaves behind."""
 
+import contextlib
 import json
 import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -223,3 +225,73 @@ def test_the_log_of_a_real_trace_names_its_columns_and_its_ends(soothsayer: Soot
     for words in ("arguments_invalid; nothing was sent", "call_timeout; unknown, not settled", "nobody_to_ask"):
         assert words in out
     assert os.linesep.join(line.rstrip() for line in out.splitlines()) == out.rstrip(os.linesep)
+
+
+def replayed(soothsayer: Soothsayer, *argv: str) -> tuple[int, dict[str, Any]]:
+    ended = soothsayer("policy", "replay", "--json", *argv)
+    return ended.code, json.loads(ended.out)
+
+
+@pytest.mark.timeout(120)
+def test_every_decision_on_record_is_reproduced_by_its_own_policy(
+    soothsayer: Soothsayer, there: tuple[str, str]
+) -> None:
+    code, told = replayed(soothsayer, *there)
+    assert code == Exit.DONE
+    assert (told["counts"]["same"], told["changed"]) == (told["steps"], [])
+    assert told["steps"] >= 10
+
+
+def test_a_decision_that_the_record_tells_otherwise_is_a_fault(soothsayer: Soothsayer, there: tuple[str, str]) -> None:
+    written = steps(soothsayer, there, "tool:write_file", "outcome:succeeded")[0]
+    with contextlib.closing(sqlite3.connect(Path(there[1]) / "trace-000001.db")) as db, db:
+        db.execute("DROP TRIGGER IF EXISTS entries_no_update")
+        changed = db.execute(
+            "UPDATE entries SET body = replace(body, 'demo/edits-in-tree', 'demo/another')"
+            " WHERE kind = 'step.intent' AND body LIKE '%demo/edits-in-tree%'"
+        ).rowcount
+    assert changed >= 1
+    code, told = replayed(soothsayer, "tool:write_file", *there)
+    assert code == Exit.NO
+    assert {"different"} == {one["verdict"] for one in told["changed"] if one["step"] == written["step"]}
+
+
+def test_another_policy_shows_what_it_would_change_and_the_looser_first(
+    soothsayer: Soothsayer, there: tuple[str, str], tmp_path: Path
+) -> None:
+    policy = tmp_path / "new.yaml"
+    policy.write_text("soothsayer: policy/v1\nname: new\ndefault: {read: deny, other: allow, checked: deny}\n")
+    code, told = replayed(soothsayer, "--policy", str(policy), *there)
+    assert code == Exit.DONE
+    kinds = [one["verdict"] for one in told["changed"]]
+    assert kinds == sorted(kinds, key=["looser", "tighter", "different", "cannot tell"].index)
+    assert {"looser"} <= set(kinds)
+    (published,) = [one for one in told["changed"] if one["tool"] == "release.publish"]
+    assert (published["before"], published["after"], published["rule"]) == (
+        "ask by default",
+        "allow by default",
+        "default",
+    )
+    page = soothsayer("policy", "replay", "--policy", str(policy), *there).out
+    assert page.splitlines()[0].startswith(f"{told['steps']} steps: ")
+    assert "release.publish" in page.split("tighter", maxsplit=1)[0]
+
+
+def test_a_fact_that_nobody_recorded_cannot_be_told(
+    soothsayer: Soothsayer, there: tuple[str, str], tmp_path: Path
+) -> None:
+    policy = tmp_path / "new.yaml"
+    policy.write_text(
+        "soothsayer: policy/v1\nname: new\ndefault: allow\n"
+        "rules: [{deny: N., id: n1, tools: files.write_file, flow: {into: args.path, unless_from: intent}}]\n"
+    )
+    _, told = replayed(soothsayer, "tool:write_file", "effect:allow", "--policy", str(policy), *there)
+    assert {(one["verdict"], one["why"]) for one in told["changed"]} == {
+        ("cannot tell", "a fact that its policy did not need is not on record")
+    }
+
+
+def test_a_folder_is_named_instead_and_nothing_found_is_a_no(soothsayer: Soothsayer, there: tuple[str, str]) -> None:
+    code, told = replayed(soothsayer, there[1], "tool:write_file")
+    assert (code, told["steps"]) == (Exit.DONE, told["counts"]["same"])
+    assert soothsayer("policy", "replay", "tool:nothing", *there).code == Exit.NO
