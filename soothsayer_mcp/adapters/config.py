@@ -14,6 +14,7 @@ from typing import Final, Protocol, cast
 from soothsayer_mcp.adapters.launch import Launch
 from soothsayer_mcp.adapters.lazy import resolve
 from soothsayer_mcp.adapters.lines import MAX_FRAME
+from soothsayer_mcp.adapters.policy_files.places import Organisation
 from soothsayer_mcp.adapters.policy_files.problems import START, LoadErrors, Problem
 from soothsayer_mcp.adapters.system import config_folder
 from soothsayer_mcp.model.call import CONTROL
@@ -58,6 +59,7 @@ class Config:
     mode: Mode = Mode.ENFORCE
     policy: tuple[str, ...] = ("guarded",)
     """Files by absolute path, packaged policies by name; the first rules over the later ones."""
+    organisation: Organisation | None = None
     workspace: str
     servers: tuple[ServerSpec, ...] = ()
     state: str | None = None

@@ -9,8 +9,10 @@ from typing import Final
 
 from soothsayer_mcp.adapters.config import FORMAT, START_TIMEOUT_S, Config, Remote, ServerSpec
 from soothsayer_mcp.adapters.launch import Launch
+from soothsayer_mcp.adapters.policy_files.places import Organisation
 from soothsayer_mcp.adapters.policy_files.positions import Items, Node, Pair, Pairs, Scalar, read
 from soothsayer_mcp.adapters.policy_files.problems import START, LoadErrors, Mark, Problem, nearest
+from soothsayer_mcp.adapters.policy_files.signed import KEY
 from soothsayer_mcp.model.call import CONTROL
 from soothsayer_mcp.model.decision import Mode
 from soothsayer_mcp.model.tier import Tier
@@ -25,6 +27,7 @@ _TOP: Final = (
     "soothsayer",
     "mode",
     "policy",
+    "organisation",
     "workspace",
     "mcpServers",
     "asks",
@@ -98,6 +101,7 @@ class _Reading:
             file=path,
             mode=Mode(self.word(top.get("mode"), [*Mode], usual.mode)),
             policy=self.policies(top.get("policy"), usual.policy),
+            organisation=self.organisation(top.get("organisation")),
             workspace=self.workspace,
             servers=self.servers(top.get("mcpServers")),
             state=None if state is None else self.path(state),
@@ -291,6 +295,21 @@ class _Reading:
             case _:
                 self.wrong(node.mark, "value", "a number from 0 to 1 has to stand here")
                 return None
+
+    def organisation(self, node: Node | None) -> Organisation | None:
+        """A file, or a file and the key that has to have signed it."""
+        if node is None:
+            return None
+        if not isinstance(node, Pairs):
+            return Organisation(policy=self.beside(self.filled(node)))
+        parts = self.keys(node, ("policy", "key"), "key")
+        if "policy" not in parts:
+            self.wrong(node.mark, "key", "the key `policy` is missing: the organisation's policy file")
+            return None
+        key = self.filled(parts["key"]) if "key" in parts else ""
+        if "key" in parts and KEY.fullmatch(key) is None:
+            self.wrong(parts["key"].mark, "value", "a key is ed25519: and 64 digits of 0-9 and a-f")
+        return Organisation(policy=self.beside(self.filled(parts["policy"])), key=key)
 
     def servers(self, node: Node | None) -> tuple[ServerSpec, ...]:
         if node is None:

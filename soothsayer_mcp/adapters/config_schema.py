@@ -26,6 +26,10 @@ def schema() -> JsonObject:
         "soothsayer": {"const": "config/v1"},
         "mode": {"enum": ["enforce", "observe"]},
         "policy": {**_described("files, or names of policies that are shipped"), "oneOf": [text, listed]},
+        "organisation": {
+            **_described("the organisation's policy, and the key that has to have signed it"),
+            "oneOf": [text, {**_section({"policy": text, "key": text}), "required": ["policy"]}],
+        },
         "workspace": text,
         "mcpServers": {
             "type": "object",

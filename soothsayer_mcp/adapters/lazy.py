@@ -8,6 +8,8 @@ ROWS: Final = (
     "cel_expr_python.cel:NewEnv",
     "cel_expr_python.cel:Type",
     "cel_expr_python.ext.ext_optional:ExtOptional",
+    "cryptography.hazmat.primitives.asymmetric.ed25519:Ed25519PrivateKey",
+    "cryptography.hazmat.primitives.asymmetric.ed25519:Ed25519PublicKey",
     "cryptography.hazmat.primitives.ciphers.aead:AESGCM",
     "idna:IDNAError",
     "idna:encode",

@@ -11,7 +11,8 @@ import click
 
 from soothsayer_mcp.adapters.config import Config, find_config
 from soothsayer_mcp.adapters.config import load as load_config
-from soothsayer_mcp.adapters.policy_files.load import DEFAULT, load
+from soothsayer_mcp.adapters.policy_files.load import DEFAULT, load_standing
+from soothsayer_mcp.adapters.policy_files.places import Organisation
 from soothsayer_mcp.adapters.policy_files.problems import LoadErrors
 from soothsayer_mcp.adapters.store.reader import NoTraceError, Reader
 from soothsayer_mcp.adapters.system import SystemClock, account, look
@@ -44,14 +45,16 @@ class Ground:
     workspace: str | None
     servers: tuple[str, ...] | None
     state: Path
+    organisation: Organisation | None = None
     mode: Mode | None = None
     tiers: tuple[str, ...] | None = None
     """The configuration's model tiers; `None` where there is none to ask."""
 
     def load(self, names: tuple[str, ...] | None = None) -> Policy:
         """Load as the proxy would, and keep nothing. Raises `LoadErrors`."""
-        return load(
+        return load_standing(
             self.names if names is None else names,
+            self.organisation,
             mode_override=self.mode,
             workspace=self.workspace,
             state=self.state,
@@ -140,6 +143,7 @@ def ground_of(output: Output, policies: tuple[str, ...]) -> Ground:
         workspace=None if config is None else config.workspace,
         servers=None if config is None or policies else tuple(spec.name for spec in config.servers),
         state=state_dir(settings),
+        organisation=None if config is None else config.organisation,
         mode=_observing(config),
         tiers=None if config is None else tuple(tier.name for tier in config.tiers),
     )

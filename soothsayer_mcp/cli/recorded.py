@@ -33,6 +33,8 @@ class Recall:
     policy_digest: str
     sources: Mapping[str, str]
     """Path -> text of the policy's files as they were; empty when they are not on record."""
+    named: Mapping[str, Sequence[str]]
+    """Scope -> the files that were named for it; empty where that is not on record."""
     observing: bool
     arguments: JsonObject
     raw_arguments: bytes
@@ -103,11 +105,17 @@ class Recall:
         if not self.sources:
             return None
         with tempfile.TemporaryDirectory(prefix="soothsayer-") as folder:
-            laid = [_lay(Path(folder), path, text) for path, text in self.sources.items()]
-            for names in _selections(laid):
+            laid = {path: _lay(Path(folder), path, text) for path, text in self.sources.items()}
+            above = {
+                scope: tuple(laid[path] for path in self.named.get(scope, ()) if path in laid)
+                for scope in ("org", "project", "user")
+            }
+            for names in [above["user"]] if above["user"] else _selections([*laid.values()]):
                 try:
                     policy = load(
                         names,
+                        organisation=above["org"],
+                        project=above["project"],
                         mode_override=mode or (Mode.OBSERVE if self.observing else None),
                         workspace=self.workspace or None,
                         home=self.home or None,
@@ -163,6 +171,7 @@ def recall(reader: Reader, step: StepRow) -> Recall:
         home=_text(context.get("home")),
         policy_digest=step.policy,
         sources=reader.policy_sources(step.policy),
+        named=reader.policy_files(step.policy),
         observing=fields.get("mode") == Mode.OBSERVE,
         arguments=arguments,
         raw_arguments=raw_arguments,

@@ -136,6 +136,12 @@ COMMANDS: tuple[Row, ...] = (
         runs=f"{_CLI}.policy_replay:policy_replay",
     ),
     Row(
+        words="policy sign",
+        section="policy",
+        help="Sign an organisation's policy.",
+        runs=f"{_CLI}.policy_sign:policy_sign",
+    ),
+    Row(
         words="policy schema",
         section="policy",
         help="A JSON Schema for editors, of policies or of their tests.",

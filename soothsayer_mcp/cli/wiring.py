@@ -17,7 +17,7 @@ from soothsayer_mcp.adapters.lazy import resolve
 from soothsayer_mcp.adapters.notify import find as find_desktop
 from soothsayer_mcp.adapters.orphans import Orphans
 from soothsayer_mcp.adapters.pipes import PipeLeg, take_stdio
-from soothsayer_mcp.adapters.policy_files.load import load as load_policy
+from soothsayer_mcp.adapters.policy_files.load import load_standing as load_policy
 from soothsayer_mcp.adapters.policy_files.problems import LoadErrors
 from soothsayer_mcp.adapters.policy_files.reload import PolicyWatch
 from soothsayer_mcp.adapters.processes import ServerProcess
@@ -100,6 +100,7 @@ def _loader(prepared: Plan) -> Callable[[], Policy]:
     mode = Mode.OBSERVE if config.mode is Mode.OBSERVE else None
     return lambda: load_policy(
         config.policy,
+        config.organisation,
         mode_override=mode,
         workspace=config.workspace,
         state=prepared.state,
@@ -218,6 +219,7 @@ def loaded_note(policy: Policy) -> Note:
             "scopes": [scope.kind.value for scope in policy.scopes],
             "rules": policy.rule_count,
             "self_test": "passed",
+            "named": {scope: [*files] for scope, files in policy.named.items()},
         },
         payloads={"source": canonical(sources)},
     )

@@ -582,6 +582,7 @@ class Policy:
         run_rules: RunRules | None = None,
         masks: Sequence[Redact] = (),
         tiers: Sequence[str] = (),
+        named: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         """Take checked parts; `place` is for servers without an entry in `places`."""
         self.name = name
@@ -591,6 +592,8 @@ class Policy:
         observing = all(scope.mode is Mode.OBSERVE for scope in self.scopes)
         self.mode = Mode.OBSERVE if observing else Mode.ENFORCE
         """Observe only when every scope only observes."""
+        self.named: Mapping[str, Sequence[str]] = named or {}
+        """Scope -> the files that were named for it; the others are used by these."""
         self.digest = digest
         self.pins = pins
         self.arguments = arguments

@@ -102,3 +102,25 @@ def test_a_policy_without_tests_or_a_suite_that_is_wrong_says_so(soothsayer: Soo
 def test_the_tests_of_a_packaged_policy_run_by_its_name(soothsayer: Soothsayer) -> None:
     assert soothsayer("policy", "test", "guarded", "--json").code == Exit.DONE
     assert "one of " in soothsayer("policy", "test", "gaurded").err
+
+
+def test_an_organisation_signs_its_policy_and_prints_the_key_that_configurations_name(
+    soothsayer: Soothsayer, folder: Path
+) -> None:
+    (folder / "p.yaml").write_text(
+        "soothsayer: policy/v1\nname: p\ndefault: leave\nservers: {a: {}}\nrules: [{deny: No way., tools: a.b}]\n"
+    )
+    argv = ("policy", "sign", str(folder / "p.yaml"), "--key", str(folder / "key"))
+    assert "this is no private key" in soothsayer(*argv).err
+    ended = soothsayer(*argv, "--new-key", "--expires", "2999-01-01", "--json")
+    assert ended.code == Exit.DONE
+    key = json.loads(ended.out)["signed"]["key"]
+    assert ((folder / "key").stat().st_mode & 0o777, len(key)) == (0o600, 72)
+    assert soothsayer(*argv, "--new-key").code == Exit.USAGE
+    config = folder / "soothsayer.yaml"
+    config.write_text(f'soothsayer: config/v1\norganisation: {{policy: p.yaml, key: "{key}"}}\n')
+    ended = soothsayer("policy", "check", "-c", str(config), "--json")
+    assert [scope["kind"] for scope in json.loads(ended.out)["policies"][0]["scopes"]] == ["org", "user"]
+    (folder / "p.yaml").write_text("soothsayer: policy/v1\nname: p\ndefault: leave\nabout: nothing is left\n")
+    ended = soothsayer("policy", "check", "-c", str(config))
+    assert (ended.code, "p.yaml is not what was signed [policy-signature]" in ended.err) == (Exit.USAGE, True)

@@ -192,6 +192,37 @@ def test_earlier_and_simultaneous_calls_count_as_they_do_in_a_run(tmp_path: Path
     assert differences(tmp_path, f"tests: [{test}]\n", policy=PAST) == []
 
 
+COUNTED = """
+default: {read: allow, other: allow}
+rules:
+  - {deny: "Not after a read.", id: unread, tools: fs.write, after: fs.read}
+  - {ask: "Three are many.", id: many, tools: fs.send, history: {count: calls, window: 1h, above: 2}}
+  - {allow: "Two at most.", id: two, tools: fs.write, limit: {calls: 2}}
+"""
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        f"{{name: a, {WRITE}, expect: {{effect: allow, rules: two, obligations: limit}}}}",
+        f"{{name: a, given: [{{tool: fs.read}}], {WRITE}, expect: {{effect: deny, rules: unread}}}}",
+        f"{{name: a, given: [{{tool: fs.read, ok: false}}], {WRITE}, expect: allow}}",
+        f"{{name: a, given: [{{tool: fs.read, state: in_flight}}], {WRITE}, expect: deny}}",
+        f"{{name: a, given: [{{tool: fs.read, state: unknown}}], {WRITE}, expect: deny}}",
+        f"{{name: a, given: [{{tool: fs.read, state: refused}}], {WRITE}, expect: allow}}",
+        "{name: a, given: [{tool: fs.send}, {tool: fs.send, ago: 59m}], call: {tool: fs.send}, expect: ask}",
+        "{name: a, given: [{tool: fs.send}, {tool: fs.send, ago: 61m}], call: {tool: fs.send}, expect: allow}",
+        f"{{name: a, parallel: 3, {WRITE}, expect: {{effects: {{allow: 2, deny: 1}}}}}}",
+        (
+            "{name: a, calls: [{tool: fs.write, expect: allow}, {tool: fs.write, ok: false, expect: allow},"
+            " {tool: fs.write, expect: {effect: deny, reason: budget_spent}}]}"
+        ),
+    ],
+)
+def test_earlier_calls_are_counted_as_the_store_counts_them(tmp_path: Path, test: str) -> None:
+    assert differences(tmp_path, f"tests: [{test}]\n", policy=COUNTED) == []
+
+
 def test_calls_that_go_otherwise_than_expected_are_told_one_by_one(tmp_path: Path) -> None:
     calls = "calls: [{tool: fs.read, expect: allow}, {tool: fs.write, expect: allow}]"
     wanted = ["call 2: effect: expected allow, found deny by unread"]

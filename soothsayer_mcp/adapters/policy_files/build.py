@@ -112,6 +112,7 @@ def build(
     sources: Mapping[str, str],
     watch: Sequence[str],
     tiers: Sequence[str] = (),
+    named: Mapping[str, Sequence[str]] | None = None,
 ) -> Policy:
     """Make the policy that a checked form describes, for this machine."""
     raw_scopes = _maps(form, "scopes")
@@ -144,6 +145,7 @@ def build(
         watch=watch,
         masks=[read_redact(spec) for scope in filled for spec in _maps(scope, "masks")],
         tiers=tiers,
+        named=named,
         run_rules=_run_rules(
             [said for scope in filled for said in _maps(scope, "run")],
             [said for scope in filled for said in _maps(scope, "complete")],
@@ -177,7 +179,7 @@ def _scope(form: Form, mode: Mode | None) -> Scope:
     return Scope(
         kind=ScopeKind(_text(form, "kind")),
         name=_text(form, "name"),
-        mode=mode or Mode(_text(form, "mode")),
+        mode=_mode(ScopeKind(_text(form, "kind")), Mode(_text(form, "mode")), mode),
         defaults={cell: _effect_or_leave(defaults[cell.value]) for cell in Cell},
         rules=tuple(rule_of(rule) for rule in _maps(form, "rules")),
         labels=tuple(_label(label) for label in _maps(form, "labels")),
@@ -187,6 +189,11 @@ def _scope(form: Form, mode: Mode | None) -> Scope:
             name for name, entry in _map(form.get("servers", {})).items() if _map(entry).get("trusted") is True
         ),
     )
+
+
+def _mode(kind: ScopeKind, stated: Mode, override: Mode | None) -> Mode:
+    # Whoever starts a proxy may observe with policies of their own, and not with the organisation's.
+    return stated if override is None or (override is Mode.OBSERVE and kind is ScopeKind.ORG) else override
 
 
 def _effect_or_leave(value: Json) -> Effect | None:

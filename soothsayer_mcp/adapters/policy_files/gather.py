@@ -296,7 +296,8 @@ class _Gatherer:
                 self.add(file.path, file.mark("methods", "unknown"), "value", text)
         if file.top and PACKAGED_NAME.fullmatch(Path(file.path).stem) and find(Path(file.path).stem) == Path(file.path):
             return
-        if file.top:
+        if file.top and file.kind != "project":
+            # A project names the servers of all its people; few have all of them.
             self._check_names(file)
 
     def _check_names(self, file: _File) -> None:

@@ -4,6 +4,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -12,8 +13,9 @@ from soothsayer_mcp.adapters.lazy import resolve
 from soothsayer_mcp.adapters.policy_files import places
 from soothsayer_mcp.adapters.policy_files.build import Gathered, Machine, build
 from soothsayer_mcp.adapters.policy_files.cache import Kept, PolicyCache, code_stamp, digest_file, read_unchanged
-from soothsayer_mcp.adapters.policy_files.places import PACKAGED_NAME, Request
+from soothsayer_mcp.adapters.policy_files.places import PACKAGED_NAME, Organisation, Request
 from soothsayer_mcp.adapters.policy_files.problems import START, LoadErrors, Problem, nearest
+from soothsayer_mcp.adapters.policy_files.signed import why_not
 from soothsayer_mcp.adapters.system import state_folder
 from soothsayer_mcp.model.decision import Mode
 from soothsayer_mcp.model.json import Json, canonical, digest
@@ -53,15 +55,19 @@ def load(
     tiers: Sequence[str] | None = None,
     organisation: Sequence[str] = (),
     project: Sequence[str] = (),
+    keys: Mapping[str, str] | None = None,
+    looked: Sequence[str] = (),
 ) -> Policy:
     """Load the policy of a user, `guarded` when none is named, below an organisation's and beside a project's.
 
     A word is a shipped policy, anything else a file. `state` is Soothsayer's own folder, where the checked form is
-    kept; without it nothing is kept. `known_servers` are the names that rules may use; `None` checks none.
+    kept; without it nothing is kept. `keys` have to have signed a file of the organisation; `looked` are places
+    whose files would change what is in force. `known_servers` are the names that rules may use; `None` checks none.
     `tiers` are the model tiers of the configuration, weakest first; `None` where there is no configuration to ask.
     Raises `LoadErrors` with everything that is wrong.
     """
-    requests = _requests({"org": organisation, "project": project, "user": names_or_paths or (DEFAULT,)})
+    named = {"org": organisation, "project": project, "user": names_or_paths or (DEFAULT,)}
+    requests = _requests(named)
     machine = Machine(
         workspace=_absolute(workspace or Path.cwd()),
         home=_absolute(home or Path.home()),
@@ -80,14 +86,55 @@ def load(
             cache.put(
                 key, Kept(form=gathered.form, files={path: digest_file(raw) for path, raw in gathered.files.items()})
             )
+    _check_signatures(keys or {}, gathered, looked)
     return build(
         gathered.form,
         machine,
         mode=mode_override,
         sources={path: raw.decode() for path, raw in gathered.files.items()},
-        watch=tuple(gathered.files),
+        watch=tuple(dict.fromkeys([*gathered.files, *looked])),
+        named={request.kind: request.files for request in requests},
         tiers=tiers or (),
     )
+
+
+def load_standing(
+    names_or_paths: Sequence[str],
+    named: Organisation | None,
+    *,
+    mode_override: Mode | None,
+    workspace: str | None,
+    state: Path,
+    known_servers: Collection[str] | None,
+    known_tools: KnownTools | None = None,
+    tiers: Sequence[str] | None = None,
+) -> Policy:
+    """Load a user's policy with what stands above and beside it on this machine. Raises `LoadErrors`."""
+    found = places.standing(_absolute(workspace or Path.cwd()), named)
+    return load(
+        names_or_paths,
+        mode_override=mode_override,
+        workspace=workspace,
+        state=state,
+        known_servers=known_servers,
+        known_tools=known_tools,
+        organisation=found.organisation,
+        project=found.project,
+        keys=found.keys,
+        looked=found.looked,
+        tiers=tiers,
+    )
+
+
+def _check_signatures(keys: Mapping[str, str], gathered: Gathered, looked: Sequence[str]) -> None:
+    """Raise `LoadErrors` for an organisation's policy that is not signed as it has to be."""
+    if not keys:
+        return
+    digests = {path: digest_file(raw) for path, raw in gathered.files.items()}
+    now = datetime.now(UTC)
+    problems = [problem for file, key in keys.items() if (problem := why_not(file, key, digests, now)) is not None]
+    if problems:
+        raise LoadErrors(problems, watch=(*gathered.files, *looked))
 
 
 def gather_only(
@@ -95,7 +142,7 @@ def gather_only(
 ) -> Gathered:
     """Read and check the files of every scope (`org`, `project`, `user`), and keep nothing. Raises `LoadErrors`."""
     gather = cast("_Gather", resolve("soothsayer_mcp.adapters.policy_files.gather:gather"))
-    return gather(_requests(named), None if known_servers is None else frozenset(known_servers), known_tools)
+    return gather(_requests(named), None if known_servers is None else frozenset(known_servers), known_tools, None)
 
 
 def _kept(cache: PolicyCache, key: str) -> Gathered | None:

@@ -1,10 +1,14 @@
 """Where policies lie: those that are shipped, in the wheel or in a checkout, and those that people name."""
 
+import os
 import re
-from dataclasses import dataclass
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import soothsayer_mcp
+from soothsayer_mcp.adapters.policy_files.signed import signature_of
 
 PACKAGED_NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 """A word without dot or slash is a shipped policy; anything else is a file."""
@@ -18,6 +22,75 @@ class Request:
     """`org`, `project` or `user`."""
     files: tuple[str, ...]
     """Absolute paths."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Organisation:
+    """An organisation's policy that a configuration names."""
+
+    policy: str
+    """Absolute path."""
+    key: str = ""
+    """The public key that has to have signed it; empty where the place is trusted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Policies that stand above or beside the user's, by where they lie."""
+
+    organisation: tuple[str, ...] = ()
+    project: tuple[str, ...] = ()
+    keys: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Policy file -> the key that has to have signed it."""
+    looked: tuple[str, ...] = ()
+    """All places that were looked at: a file that appears there changes what is in force."""
+
+
+PROJECT_POLICY = ".soothsayer/policy.yaml"
+"""Below the workspace: what a project's own people object to. It permits nothing."""
+
+
+def system_folder() -> Path:
+    """Where an administrator puts what holds for everybody on this machine."""
+    match sys.platform:
+        case "win32":
+            return Path(os.environ.get("PROGRAMDATA", "C:\\ProgramData")) / "soothsayer"
+        case "darwin":
+            return Path("/Library/Application Support/soothsayer")
+        case _:
+            return Path("/etc/soothsayer")
+
+
+def standing(workspace: str, named: Organisation | None, *, system: Path | None = None) -> Standing:
+    """Find the policies beside the user's: the machine's, the configured organisation's, and the project's."""
+    folder = system_folder() if system is None else system
+    machine, key_file, project = folder / "policy.yaml", folder / "policy.pub", Path(workspace) / PROJECT_POLICY
+    organisation: dict[str, str] = {}
+    if machine.is_file():
+        # A key that is there and cannot be read lets nothing pass.
+        organisation[str(machine)] = _key(key_file)
+    if named is not None:
+        organisation.setdefault(named.policy, named.key)
+        if named.key:
+            organisation[named.policy] = named.key
+    return Standing(
+        organisation=tuple(organisation),
+        project=(str(project),) if project.is_file() else (),
+        keys={file: key for file, key in organisation.items() if key},
+        looked=(
+            *map(str, (machine, key_file, project)),
+            *(signature_of(file) for file, key in organisation.items() if key),
+        ),
+    )
+
+
+def _key(file: Path) -> str:
+    if not file.exists():
+        return ""
+    try:
+        return file.read_text(encoding="utf-8").strip() or "an empty key file"
+    except (OSError, ValueError):
+        return "a key file that cannot be read"
 
 
 def folders() -> tuple[Path, ...]:

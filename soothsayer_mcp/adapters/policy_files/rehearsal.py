@@ -16,6 +16,7 @@ from soothsayer_mcp.policy.match import Scene
 from soothsayer_mcp.policy.rules import MESSAGE, Policy
 from soothsayer_mcp.policy.suite import Became, Case, Decided, SuiteResult, Verdict, compare, conclude
 from soothsayer_mcp.run.count import admitted, ended, withheld
+from soothsayer_mcp.run.reserve import refuse_over_cap
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,9 +45,20 @@ class Rehearsal:
             return self._message(step)
         facts = self._facts(step)
         if not self._telling:
-            return Decided(step=step, decision=decide(self._policy, self._run, step, facts))
+            return Decided(step=step, decision=self._within(decide(self._policy, self._run, step, facts)))
         told = explain(self._policy, self._run, step, facts)
-        return Decided(step=step, decision=told.decision, said={rule.id: rule.matched for rule in told.rules})
+        said = {rule.id: rule.matched for rule in told.rules}
+        return Decided(step=step, decision=self._within(told.decision), said=said)
+
+    def _within(self, decision: Decision) -> Decision:
+        """What is used up denies, as it does when a step is admitted."""
+        caps = decision.charge.caps
+        if decision.effect is not Effect.ALLOW or not caps:
+            return decision
+        spent = refuse_over_cap(decision.charge, {cap.question: self._tally(cap.question) for cap in caps})
+        if spent is None:
+            return decision
+        return replace(decision, effect=Effect.DENY, reason=spent.reason, rules=(), obligations=())
 
     def _message(self, step: ProposedStep) -> Decided:
         """Decide a request that is no tool call; it belongs to no run and counts for nothing."""

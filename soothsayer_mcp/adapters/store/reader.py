@@ -333,14 +333,27 @@ class Reader:
 
     # What decisions rested on.
 
-    def policy_sources(self, digest: str) -> dict[str, str]:
-        """The files of a policy as they were when it was loaded; empty when they are not on record."""
-        entries = self._entries(
+    def policy_files(self, digest: str) -> dict[str, list[str]]:
+        """Which files were named for which scope of a policy; empty when that is not on record."""
+        entries = self._loaded(digest)
+        named = entries[0].fields.get("named") if entries else None
+        return {
+            scope: [path for path in paths if isinstance(path, str)]
+            for scope, paths in (named.items() if isinstance(named, Mapping) else ())
+            if isinstance(paths, list)
+        }
+
+    def _loaded(self, digest: str) -> list[EntryRow]:
+        return self._entries(
             Where(
                 sql=f"e.kind = 'policy.loaded' AND {_RARE} AND json_extract(e.body, '$.policy') = ?", params=(digest,)
             ),
             "ORDER BY e.pos DESC LIMIT 1",
         )
+
+    def policy_sources(self, digest: str) -> dict[str, str]:
+        """The files of a policy as they were when it was loaded; empty when they are not on record."""
+        entries = self._loaded(digest)
         texts = [payload.text for payload in self.payloads(entries) if payload.part == "source"]
         if not texts or texts[0] is None:
             return {}
