@@ -10,9 +10,12 @@ from random import Random
 from typing import Final
 
 from fidelity.rig import ALLOWING, Rig, at, entries, read
+from soothsayer_mcp.adapters.lab import LAB
 from soothsayer_mcp.adapters.store.masking import mask
 from soothsayer_mcp.model.json import Json, JsonObject
+from soothsayer_mcp.policy.redact import Part, Redact, Redactor
 from soothsayer_mcp.testing.servers import Script, result, tool
+from soothsayer_mcp.wire.texts import changed
 
 EACH: Final = 50
 MASKED_LIMIT: Final = 0.001
@@ -142,6 +145,22 @@ def test_hardly_a_value_of_harmless_results_is_masked() -> None:
     masked = [mask(json.dumps(each).encode()) for each in results]
     share = sum(count for _, count in masked) / sum(map(leaves, results))
     assert share <= MASKED_LIMIT, f"{share:.4%}: " + str([kept for kept, count in masked if count][:5])
+
+
+def test_hardly_a_value_of_harmless_results_is_masked_before_a_model_reads_it() -> None:
+    """Where people's addresses and telephone numbers do stand, finding them is what `email` and `phone` are for."""
+    redactor = Redactor([Redact(part=Part.RESULT, find=("secret", "iban", "card_number", "phone"))], LAB.scan)
+    results = [each for each in corpus() if "phone" not in json.dumps(each)]
+    assert len(results) >= 9 * EACH
+    masked = 0
+    found: list[str] = []
+    for each in results:
+        redaction = redactor.begin()
+        text = changed(json.dumps({"result": each}), redaction, {("result",): None})
+        masked += redaction.counts.total()
+        found += [text[:300]] if redaction.counts else []
+    share = masked / sum(map(leaves, results))
+    assert share <= MASKED_LIMIT, f"{share:.4%}: {found[:5]}"
 
 
 def test_no_harmless_result_is_withheld_or_changed(tmp_path: Path) -> None:
