@@ -15,7 +15,7 @@ from soothsayer_mcp.model.evidence import Support
 from soothsayer_mcp.model.facts import NO_FACTS, Facts, Questions
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.outcome import Asked, Refused, Returned, Unknown
-from soothsayer_mcp.model.run import Run
+from soothsayer_mcp.model.run import Closing, Run
 from soothsayer_mcp.model.step import (
     AnsweredStep,
     ClosedStep,
@@ -30,6 +30,7 @@ from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.policy.within import scope_questions
 from soothsayer_mcp.ports import Admit, Call, Look, PortError, Standing, Store, Tools
 from soothsayer_mcp.redaction import shown
+from soothsayer_mcp.run.budget import refuse_over_budget
 from soothsayer_mcp.run.close import close
 from soothsayer_mcp.run.reserve import refuse_over_cap, refuse_unless_open
 
@@ -74,11 +75,11 @@ class Governor:
         basis = self._basis(run, step, self._store.recall)
         decided = step.decided(decide(basis.policy, run, step, basis.facts))
         supported = decided.supported(await self._support(decided, call))
-        recorded = await self._store.record_intent(supported, self._admit(basis, call), close)
+        recorded = await self._store.record_intent(supported, self._admit(basis, call), basis.close)
         answered = await self._forward(recorded, call)
         verified = answered.verified(judge_answer(answered))
         redacted = verified.redacted(shown(basis.policy, verified))
-        return await self._store.record_outcome(redacted, close)
+        return await self._store.record_outcome(redacted, basis.close)
 
     async def _support(self, step: DecidedStep, call: Call) -> Support:
         """What is held before the call, people last: nobody is asked about a call that would be refused anyway."""
@@ -149,7 +150,7 @@ class Governor:
             if again.effect is not step.decision.effect or again.obligations != step.decision.obligations:
                 what = "the policy" if now.policy.digest != basis.policy.digest else "what the decision rested on"
                 return Refused(failure=Failure(reason=Reason.STATE_CHANGED, summary=what))
-            spent = _spent(standing, step)
+            spent = _spent(now.policy, standing, step)
             return None if spent is None else Refused(failure=spent)
 
         return admit
@@ -188,11 +189,14 @@ class Governor:
         return Unknown(failure=Failure(reason=Reason.CALL_TIMEOUT, summary=summary))
 
 
-def _spent(standing: Standing, step: SupportedStep) -> Failure | None:
+def _spent(policy: Policy, standing: Standing, step: SupportedStep) -> Failure | None:
     """Why what the step would use up is not there any more."""
     decision = step.decision
     if decision.mode is Mode.OBSERVE or step.cause is not Cause.AGENT:
         return None
+    over = refuse_over_budget(standing.run.counters, decision.charge, policy.budgets, standing.now_us)
+    if over is not None:
+        return over
     caps = decision.charge.caps
     if not caps:
         return None
@@ -222,6 +226,10 @@ class _Basis:
     facts: Facts
     counted: tuple[int, ...]
     """Those of the run's counters that the decision reads."""
+
+    def close(self, run: Run, step: SupportedStep, failure: Failure | None) -> Closing:
+        """Choose what follows, under the policy that decided."""
+        return close(run, step, failure, self.policy.budgets)
 
     def same_as(self, other: "_Basis") -> bool:
         """Whether the decision would be the same for certain, so that it need not be made again."""

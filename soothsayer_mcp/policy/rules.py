@@ -9,6 +9,7 @@ from itertools import islice
 from typing import TypeAlias
 
 from soothsayer_mcp.model.ask import AskTerms
+from soothsayer_mcp.model.budget import NO_BUDGETS, Budgets
 from soothsayer_mcp.model.call import CONTROL, Cause, Does, PinState, Principal, ToolDefinition
 from soothsayer_mcp.model.decision import Decision, Effect, Mode, ObligationKind
 from soothsayer_mcp.model.entry import PayloadMode
@@ -580,6 +581,7 @@ class Policy:
         watch: Sequence[str],
         about: str = "",
         run_rules: RunRules | None = None,
+        budgets: Budgets = NO_BUDGETS,
         masks: Sequence[Redact] = (),
         tiers: Sequence[str] = (),
         named: Mapping[str, Sequence[str]] | None = None,
@@ -600,6 +602,7 @@ class Policy:
         self.methods = methods
         self.payload_mode = payload_mode
         self.run_rules = run_rules or RunRules()
+        self.budgets = budgets
         """How long runs live."""
         self.masks = tuple(masks)
         """What is masked in everything that is kept."""
@@ -957,6 +960,7 @@ class Policy:
             watch=self.watch,
             about=self.about,
             run_rules=self.run_rules,
+            budgets=self.budgets,
             masks=self.masks,
             tiers=self.tiers,
         )

@@ -25,9 +25,9 @@ def answer(request_id: RequestId, closed: ClosedStep | Unrecorded, *, stateless:
     failure = closed.failure
     withheld = closed.shown is not None and closed.shown.raw is None
     if isinstance(returned, Returned) and not withheld:
-        if closed.decision.mode is Mode.OBSERVE or (failure is not None and failure.reason in THE_SERVERS_OWN):
+        if closed.decision.mode is Mode.OBSERVE or returned.error is not None:
             return _own_bytes(returned, closed.shown, stateless=stateless)
-        if failure is None:
+        if failure is None or failure.reason in THE_SERVERS_OWN:
             return _told(closed, _own_bytes(returned, closed.shown, stateless=stateless))
     assert failure is not None
     content = (

@@ -34,10 +34,10 @@ LATER: Final = frozenset(
         *(Reason.SIGNATURE_INVALID, Reason.CHECK_BROKEN, Reason.SIDE_EFFECT, Reason.NOT_RESTORED, Reason.ABSENT),
         *(Reason.STALE, Reason.LEVEL_TOO_LOW, Reason.HELD),
         *(Reason.EVIDENCE_PENDING, Reason.UNREACHABLE, Reason.CAPTURE_FAILED),
-        *(Reason.BUDGET_SPENT, Reason.DEBT_LIMIT, Reason.REPEAT_LIMIT, Reason.RESULT_TOO_BIG),
+        Reason.REPEAT_LIMIT,
     }
 )
-"""Reasons that nothing gives yet: evidence, undo and budgets are not built."""
+"""Reasons that nothing gives yet: evidence, undo and loops are not built."""
 
 POLICY: Final = """
 soothsayer: policy/v1
@@ -212,9 +212,11 @@ ELSEWHERE: Final = frozenset(
     {
         *(Reason.CONNECTION_LOST, Reason.DEFINITION_CHANGED, Reason.SERVER_UNREACHABLE, Reason.OUTCOME_LOST),
         *(Reason.INTERNAL_ERROR, Reason.TRACE_UNAVAILABLE),
+        # In tests/run, tests/pitfalls_e2e/test_budget_rows.py and test_history_rows.py.
+        *(Reason.BUDGET_SPENT, Reason.DEBT_LIMIT, Reason.RESULT_TOO_BIG),
     }
 )
-"""Reasons with a test of their own below."""
+"""Reasons with a test of their own, below or where it says."""
 
 UNANSWERED: Final = {Reason.WITHDRAWN, Reason.CANCELLED}
 SERVERS_OWN: Final = {Reason.TOOL_FAILED, Reason.PROTOCOL_ERROR}

@@ -60,7 +60,7 @@ ERRORS: list[tuple[str, str]] = [
         "rules: [{deny: x, require: a}]",
         '3:19: "require" is not supported yet: this version does not have it [policy-key]',
     ),
-    ("budgets: {calls: 5}", '3:1: "budgets" is not supported yet: this version does not have it [policy-key]'),
+    ("budgets: {tools: {}}", '3:11: "tools" is not supported yet: this version does not have it [policy-key]'),
     (
         "rules: [{ask: x, args: {'**': {find: secrets}}}]",
         '3:38: "secrets" is none of secret, email, iban, card_number, phone; did you mean "secret"? [policy-key]',

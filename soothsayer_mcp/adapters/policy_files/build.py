@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from soothsayer_mcp.adapters.lab import LAB
 from soothsayer_mcp.model.ask import AskTerms, Remember
+from soothsayer_mcp.model.budget import NO_BUDGETS, Budgets
 from soothsayer_mcp.model.call import Cause, PinState
 from soothsayer_mcp.model.decision import Effect, Mode
 from soothsayer_mcp.model.entry import PayloadMode
@@ -146,10 +147,37 @@ def build(
         masks=[read_redact(spec) for scope in filled for spec in _maps(scope, "masks")],
         tiers=tiers,
         named=named,
+        budgets=_budgets(
+            [
+                said
+                for scope, made in zip(filled, scopes, strict=True)
+                for said in _maps(scope, "budgets")
+                if made.mode is not Mode.OBSERVE
+            ]
+        ),
         run_rules=_run_rules(
             [said for scope in filled for said in _maps(scope, "run")],
             [said for scope in filled for said in _maps(scope, "complete")],
         ),
+    )
+
+
+def _budgets(said: Sequence[Form]) -> Budgets:
+    """The smallest figure that any file states; what only observes binds nothing."""
+
+    def least(key: str) -> int | None:
+        return min((value for form in said if isinstance(value := form.get(key), int)), default=None)
+
+    if not said:
+        return NO_BUDGETS
+    return Budgets(
+        calls=least("calls"),
+        writes=least("writes"),
+        minutes=least("minutes"),
+        bytes_returned=least("bytes_returned"),
+        denials=least("denials"),
+        unverified_writes=least("unverified_writes"),
+        error_streak=least("error_streak"),
     )
 
 

@@ -682,6 +682,20 @@ class TraceDocument(Document):
     mask: Annotated[list[Annotated[MaskDocument, BeforeValidator(_as_mask)]], _Many, _AtLeastOne] = []
 
 
+class BudgetsDocument(Document):
+    """What one run may use up."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"cost", "asks", "same_call_repeats", "tools", "ceiling"})
+
+    calls: Annotated[int, Field(ge=1)] = 1
+    writes: _Count = 0
+    minutes: Annotated[int, Field(ge=1)] = 1
+    bytes_returned: _Size = 0
+    denials: Annotated[int, Field(ge=1)] = 1
+    unverified_writes: Annotated[int, Field(ge=1)] = 1
+    error_streak: Annotated[int, Field(ge=1)] = 1
+
+
 class RunDocument(Document):
     """How long runs live."""
 
@@ -720,7 +734,7 @@ def _as_use(value: object) -> object:
 class PolicyDocument(Document):
     """A whole file."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"roles", "budgets"})
+    later: ClassVar[frozenset[str]] = frozenset({"roles"})
 
     soothsayer: Literal["policy/v1"]
     name: Annotated[str, _matching(_NAME, "policy name: a small letter, then letters, digits and -, at most 40")]
@@ -739,6 +753,7 @@ class PolicyDocument(Document):
     arguments: ArgumentsDocument = Field(default=cast("ArgumentsDocument", None))
     methods: MethodsDocument = Field(default=cast("MethodsDocument", None))
     trace: TraceDocument = Field(default=cast("TraceDocument", None))
+    budgets: BudgetsDocument = Field(default=cast("BudgetsDocument", None))
     run: RunDocument = Field(default=cast("RunDocument", None))
     complete: CompleteDocument = Field(default=cast("CompleteDocument", None))
 

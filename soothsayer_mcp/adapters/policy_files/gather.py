@@ -433,6 +433,7 @@ def _joined(kind: str, files: Sequence[_File], rules: Sequence[JsonObject]) -> J
         "pins": [pins for file in files if (pins := file.form.get("pins"))],
         "arguments": [stated for file in files if (stated := file.form.get("arguments"))],
         "complete": [stated for file in files if (stated := file.form.get("complete"))],
+        "budgets": [stated for file in files if (stated := file.form.get("budgets"))],
         "run": [stated for file in files if (stated := file.form.get("run"))],
         "methods": [methods for file in tops if (methods := file.form.get("methods"))],
         "payloads": [trace["payloads"] for trace in _traces(files) if "payloads" in trace],

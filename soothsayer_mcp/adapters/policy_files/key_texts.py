@@ -50,11 +50,21 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
         "arguments": "What holds of the arguments of every call.",
         "methods": "Methods of the protocol that have no row of their own.",
         "trace": "How much the record keeps of arguments and results.",
+        "budgets": "What one run may use up; the smallest figure of all files holds.",
         "run": "When a run of this policy ends by itself.",
         "complete": "What has to hold before a run is completed, beside the checks that its steps owe.",
     },
     "CompleteDocument": {
         "unverified": "list: what was changed and not checked is listed; refuse: the run is not completed for it.",
+    },
+    "BudgetsDocument": {
+        "calls": "Calls that are sent. Failed ones count, refused ones do not. Used up: the run is paused.",
+        "writes": "Of these, calls of tools not labelled read. Used up: further ones are refused.",
+        "minutes": "While the run is open. Used up: the run is paused.",
+        "bytes_returned": "What its answers add up to, with the limits of calls in flight. Used up: the run is paused.",
+        "denials": "Calls that were refused. Used up: the run is paused.",
+        "unverified_writes": "Writes in flight, unknown, or with a check that is not kept. At it writes are refused.",
+        "error_streak": "Failed calls one after the other, whatever they were. At it the run is paused.",
     },
     "RunDocument": {
         "idle": "How long an automatic run may be without a call and still take the next one.",

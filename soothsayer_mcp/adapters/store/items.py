@@ -594,7 +594,7 @@ def change_state(batch: Batch, row: RunRow, to: RunState, *, reason: str, by: st
     if row.state is RunState.OPEN:
         row.counters = row.counters._replace(open_us=row.counters.open_us + max(0, at - row.counters.opened_us))
     elif to is RunState.OPEN:
-        row.counters = row.counters._replace(opened_us=at)
+        row.counters = row.counters._replace(opened_us=at, error_streak=0)  # a person has seen it
     row.state = to
     row.why = "" if to is RunState.OPEN else reason
     row.version += 1
