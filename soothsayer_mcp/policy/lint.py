@@ -146,6 +146,8 @@ def _covers(wide: Rule, narrow: Rule) -> bool:
         and (wide.who is None or wide.who == narrow.who)
         and (not wide.causes or wide.causes == narrow.causes)
         and (not wide.pins or wide.pins == narrow.pins)
+        and wide.hidden_text in {None, narrow.hidden_text}
+        and wide.instructions in {None, narrow.instructions}
         and (not wide.when or wide.when == narrow.when)
         and (wide.tainted is None or wide.tainted is narrow.tainted)
         and (wide.flow is None or wide.flow == narrow.flow)

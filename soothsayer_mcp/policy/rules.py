@@ -49,6 +49,7 @@ from soothsayer_mcp.policy.match import (
 from soothsayer_mcp.policy.paths import Place, component
 from soothsayer_mcp.policy.redact import Part, Redact, Redactor, read_redact
 from soothsayer_mcp.policy.sight import TAINT, RiskBounds, Sight, Weight, counters_of, risk_test, taint_test, when_test
+from soothsayer_mcp.policy.wording import hides, instructs, texts_of
 
 UNLABELLED = "unlabelled"
 ALSO = "also"
@@ -192,6 +193,10 @@ class Rule:
     who: Who | None = None
     causes: frozenset[Cause] = frozenset()
     pins: frozenset[PinState] = frozenset()
+    hidden_text: bool | None = None
+    """Whether the definition must, or must not, hold characters that nobody sees; `None` wants neither."""
+    instructions: bool | None = None
+    """The same of text that reads like an instruction to a model."""
     args: Mapping[str, Mapping[str, Json]] = field(default_factory=dict[str, Mapping[str, Json]])
     only_args: bool = False
     observe: bool = False
@@ -234,7 +239,13 @@ class Rule:
         """Whether the rule can match a call of this tool at all."""
         if subject.message and self.looks_back:
             return False  # what is no call belongs to no run
-        return self._names(subject) and self._fits_does(subject.does) and (not self.pins or subject.pin in self.pins)
+        return (
+            self._names(subject)
+            and self._fits_does(subject.does)
+            and (not self.pins or subject.pin in self.pins)
+            and self.hidden_text in {None, subject.hidden_text}
+            and self.instructions in {None, subject.instructions}
+        )
 
     def _names(self, subject: "Subject") -> bool:
         server, tool = subject.server, subject.tool
@@ -316,6 +327,10 @@ class Subject:
     pin: PinState = PinState.PINNED
     message: bool = False
     """Whether this is a request that is no tool call."""
+    hidden_text: bool = False
+    """Whether the tool's definition holds characters that nobody sees."""
+    instructions: bool = False
+    """Whether it reads like an instruction to a model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -628,6 +643,11 @@ class Policy:
         """The forms in which values are compared; none where no rule compares any."""
         self._seen = any(flow.seen for flow in flows)
         self._redactors: dict[bytes, Redactor] = {}
+        self._words = any(
+            rule.hidden_text is not None or rule.instructions is not None
+            for scope in self.scopes
+            for rule in _matching(scope)
+        )
 
     @property
     def rule_count(self) -> int:
@@ -708,7 +728,7 @@ class Policy:
             # Labels of lower scopes are not seen: a project that calls a tool `read` changes only its own objections.
             seen = [above for above in self.scopes[: number + 1] if above is scope or above.kind.may_permit]
             does = self._labels(seen, server, name, tool)
-            subject = _subject(server, name, does, tool)
+            subject = _subject(server, name, does, tool, words=self._words)
             weighed: list[Weight] = []
             sinks = tuple(
                 dict.fromkeys(
@@ -751,7 +771,7 @@ class Policy:
         asks = {counted.mark: counted for one in every_one for counted in one.asks}
         conditions = any(prepared.rule.when for prepared in every_one)
         return Candidates(
-            subject=_subject(server, name, speaking.does, tool),
+            subject=_subject(server, name, speaking.does, tool, words=self._words),
             definition=None if tool is None else tool.digest,
             place=place,
             scopes=tuple(settled),
@@ -1003,10 +1023,19 @@ def scene_of(step: ProposedStep, facts: Facts, run: Run | None = None) -> Scene:
     )
 
 
-def _subject(server: str, name: str, does: frozenset[str], tool: ToolDefinition | None) -> Subject:
+def _subject(server: str, name: str, does: frozenset[str], tool: ToolDefinition | None, *, words: bool) -> Subject:
+    """What static matchers look at; `words` where a rule asks what the definition's text does."""
     if tool is None:
         return Subject(server=server, tool=name, does=does, message=True)
-    return Subject(server=server, tool=name, does=does, pin=tool.pin)
+    texts = tuple(texts_of(tool.raw)) if words else ()
+    return Subject(
+        server=server,
+        tool=name,
+        does=does,
+        pin=tool.pin,
+        hidden_text=any(map(hides, texts)),
+        instructions=any(map(instructs, texts)),
+    )
 
 
 def _context(place: Place, tool: ToolDefinition | None, *, reads_paths: bool, workspace: str) -> Mapping[str, Json]:

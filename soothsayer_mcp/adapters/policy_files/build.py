@@ -243,6 +243,8 @@ def rule_of(form: Form) -> Rule:
         who=_who(_map(form["who"])) if "who" in form else None,
         causes=frozenset(map(Cause, _words_in(form, "cause"))),
         pins=frozenset(map(PinState, _words_in(form, "pin"))),
+        hidden_text=form["hidden_text"] is True if "hidden_text" in form else None,
+        instructions=form["instructions"] is True if "instructions" in form else None,
         args={key: _map(spec) for key, spec in _map(form.get("args", {})).items()},
         only_args="only_args" in form,
         observe="mode" in form,

@@ -528,6 +528,8 @@ class RuleDocument(Document):
     who: WhoMatcher = Field(default=cast("WhoMatcher", None))
     cause: Annotated[list[Literal["agent", "undo", "probe", "selftest", "control"]], _Many, _AtLeastOne] = []
     pin: Annotated[list[Literal["pinned", "new", "changed", "shadowed"]], _Many, _AtLeastOne] = []
+    hidden_text: bool = False
+    instructions: bool = False
     args: Annotated[
         dict[Annotated[str, AfterValidator(_argument_key)], Annotated[Matchers, BeforeValidator(_as_matchers)]],
         _AtLeastOne,
@@ -562,6 +564,8 @@ class TermDocument(Document):
     who: WhoMatcher = Field(default=cast("WhoMatcher", None))
     cause: Annotated[list[Literal["agent", "undo", "probe", "selftest"]], _Many, _AtLeastOne] = []
     pin: Annotated[list[Literal["pinned", "new", "changed", "shadowed"]], _Many, _AtLeastOne] = []
+    hidden_text: bool = False
+    instructions: bool = False
     args: Annotated[
         dict[Annotated[str, AfterValidator(_argument_key)], Annotated[Matchers, BeforeValidator(_as_matchers)]],
         _AtLeastOne,
@@ -585,6 +589,8 @@ class TierDocument(Document):
     who: WhoMatcher = Field(default=cast("WhoMatcher", None))
     cause: Annotated[list[Literal["agent", "undo", "probe", "selftest"]], _Many, _AtLeastOne] = []
     pin: Annotated[list[Literal["pinned", "new", "changed", "shadowed"]], _Many, _AtLeastOne] = []
+    hidden_text: bool = False
+    instructions: bool = False
     args: Annotated[
         dict[Annotated[str, AfterValidator(_argument_key)], Annotated[Matchers, BeforeValidator(_as_matchers)]],
         _AtLeastOne,

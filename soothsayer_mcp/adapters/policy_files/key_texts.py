@@ -13,6 +13,8 @@ _MATCHED = {
     "who": "The caller.",
     "cause": "Who makes the call: the agent, an undo, a probe or the self-test; without it all.",
     "pin": "The state of the tool's definition.",
+    "hidden_text": "Whether the definition holds characters that nobody sees, or that turn the reading direction.",
+    "instructions": "Whether the definition reads like an instruction to a model. A sign, no verdict.",
     "args": "Matchers by argument: a path such as a.b or items[*].id, a | b for either, or ** for every text.",
     "only_args": "No other argument than those that args names.",
     "tainted": "Whether the run was given a result that others than the first party can write.",
