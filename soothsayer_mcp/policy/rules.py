@@ -637,9 +637,9 @@ class Policy:
         self.tiers = (*named_tiers, *tiers)
         """The model tiers from weakest to strongest; those that nobody ordered are the weakest, by name."""
         flows = [rule.flow for scope in self.scopes for rule in _matching(scope) if rule.flow is not None]
-        named = [sink for scope in self.scopes for label in scope.labels for sink in label.sinks]
-        named += [sink for flow in flows for sink in flow.sinks or ()]
-        self._forms = tuple(sorted({Form.TEXT, *(sink.form for sink in named)})) if flows else ()
+        sinks = [sink for scope in self.scopes for label in scope.labels for sink in label.sinks]
+        sinks += [sink for flow in flows for sink in flow.sinks or ()]
+        self._forms = tuple(sorted({Form.TEXT, *(sink.form for sink in sinks)})) if flows else ()
         """The forms in which values are compared; none where no rule compares any."""
         self._seen = any(flow.seen for flow in flows)
         self._redactors: dict[bytes, Redactor] = {}
