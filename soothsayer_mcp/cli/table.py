@@ -136,6 +136,12 @@ COMMANDS: tuple[Row, ...] = (
         runs=f"{_CLI}.policy_replay:policy_replay",
     ),
     Row(
+        words="policy suggest",
+        section="policy",
+        help="A least-privilege policy from recorded steps, with its tests.",
+        runs=f"{_CLI}.policy_suggest:policy_suggest",
+    ),
+    Row(
         words="policy sign",
         section="policy",
         help="Sign an organisation's policy.",

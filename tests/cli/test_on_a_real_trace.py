@@ -295,3 +295,34 @@ def test_a_folder_is_named_instead_and_nothing_found_is_a_no(soothsayer: Soothsa
     code, told = replayed(soothsayer, there[1], "tool:write_file")
     assert (code, told["steps"]) == (Exit.DONE, told["counts"]["same"])
     assert soothsayer("policy", "replay", "tool:nothing", *there).code == Exit.NO
+
+
+@pytest.mark.timeout(120)
+def test_what_is_suggested_allows_the_trace_asks_about_the_rest_and_passes_its_own_tests(
+    soothsayer: Soothsayer, there: tuple[str, str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "new"
+    ended = soothsayer("policy", "suggest", "--write", str(folder), "--json", *there)
+    assert ended.code == Exit.DONE, ended.err
+    told = json.loads(ended.out)
+    ruled = {one["tool"] for one in told["tools"] if one["rule"]}
+    assert {"files.read_file", "files.write_file"} <= ruled
+    assert told["would_let_in"] == []
+    policy = str(folder / "suggested.yaml")
+    assert soothsayer("policy", "test", policy, "--coverage", "100").code == Exit.DONE
+    _, again = replayed(soothsayer, "outcome:succeeded", "effect:allow", "--policy", policy, *there)
+    assert {one["tool"] for one in again["changed"]}.isdisjoint(ruled)
+    assert again["counts"]["same"] >= 2
+    foreign = ("files.write_file", '{"path": "/etc/passwd", "content": "x"}')
+    ended = soothsayer("policy", "explain", *foreign, "--policy", policy, "--json", *there)
+    assert json.loads(ended.out)["explanation"]["effect"] == "ask"
+    again_there = soothsayer("policy", "suggest", "--write", str(folder), *there)
+    assert (again_there.code, "is already there; name another folder [exists]" in again_there.err) == (Exit.USAGE, True)
+
+
+def test_a_suggestion_is_printed_and_says_what_stays_with_a_person(
+    soothsayer: Soothsayer, there: tuple[str, str]
+) -> None:
+    ended = soothsayer("policy", "suggest", *there)
+    assert ended.out.splitlines()[1:3] == ["soothsayer: policy/v1", "name: suggested"]
+    assert soothsayer("policy", "suggest", "tool:nothing", *there).code == Exit.NO
