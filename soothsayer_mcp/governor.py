@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 
 import anyio
 
+from soothsayer_mcp.evidence.admit import outdated
 from soothsayer_mcp.evidence.approval import why_void
-from soothsayer_mcp.evidence.judge import judge_answer
+from soothsayer_mcp.evidence.judge import judge_answer, unchecked
 from soothsayer_mcp.evidence.weigh import weigh
 from soothsayer_mcp.model.call import Cause
 from soothsayer_mcp.model.decision import Decision, Effect, Mode
@@ -23,12 +24,13 @@ from soothsayer_mcp.model.step import (
     ProposedStep,
     RecordedStep,
     SupportedStep,
+    VerifiedStep,
     WithheldStep,
 )
 from soothsayer_mcp.policy.decide import decide
 from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.policy.within import scope_questions
-from soothsayer_mcp.ports import Admit, Call, Look, PortError, Standing, Store, Tools
+from soothsayer_mcp.ports import Admit, Call, Inspector, Look, PortError, Standing, Store, Tools
 from soothsayer_mcp.redaction import shown
 from soothsayer_mcp.run.budget import refuse_over_budget
 from soothsayer_mcp.run.close import close
@@ -49,13 +51,21 @@ class Governor:
     """Governs calls: propose, decide, evidence, record intent, forward, verify, record outcome, next step."""
 
     def __init__(
-        self, *, policy: Callable[[], Policy], store: Store, tools: Tools, look: Look, call_timeout_s: float
+        self,
+        *,
+        policy: Callable[[], Policy],
+        store: Store,
+        tools: Tools,
+        look: Look,
+        inspector: Inspector,
+        call_timeout_s: float,
     ) -> None:
         """Govern by the policy in force at each moment; `call_timeout_s` holds where no rule sets a smaller limit."""
         self._policy = policy
         self._store = store
         self._tools = tools
         self._look = look
+        self._inspector = inspector
         self._call_timeout_s = call_timeout_s
 
     async def govern(self, step: ProposedStep, call: Call) -> ClosedStep | Unrecorded:
@@ -77,15 +87,35 @@ class Governor:
         supported = decided.supported(await self._support(decided, call))
         recorded = await self._store.record_intent(supported, self._admit(basis, call), basis.close)
         answered = await self._forward(recorded, call)
-        verified = answered.verified(judge_answer(answered))
+        verified = await self._verified(answered, call)
         redacted = verified.redacted(shown(basis.policy, verified))
         return await self._store.record_outcome(redacted, basis.close)
 
     async def _support(self, step: DecidedStep, call: Call) -> Support:
         """What is held before the call, people last: nobody is asked about a call that would be refused anyway."""
-        if step.decision.effect is Effect.ASK and call.ask is not None:
-            return await call.ask(step)
-        return weigh(step)
+        asks = step.decision.effect is Effect.ASK and call.ask is not None
+        if not step.decision.dues.before or not (asks or step.decision.effect is Effect.ALLOW):
+            return await call.ask(step) if asks and call.ask is not None else weigh(step)
+        gathered = await self._inspector.gather(step, call)
+        if gathered.gaps or not asks or call.ask is None:
+            return gathered
+        said = await call.ask(step)
+        return replace(said, evidence=gathered.evidence, files=gathered.files, before=gathered.before)
+
+    async def _verified(self, step: AnsweredStep, call: Call) -> VerifiedStep:
+        """What the checks of an answer found; error answers owe none, nor does what was never sent."""
+        if not step.decision.dues.after or not isinstance(step.outcome, Returned) or isinstance(step, WithheldStep):
+            return step.verified(judge_answer(step))
+        try:
+            findings, files = await self._inspector.verify(step, call)
+            return step.verified(findings, files)
+        except anyio.get_cancelled_exc_class():
+            with anyio.move_on_after(RECORD_BOUND_S, shield=True), suppress(PortError):
+                left = step.verified(unchecked(step, "Soothsayer ended meanwhile"))
+                await self._store.record_outcome(left, close)
+            raise
+        except Exception:  # noqa: BLE001 - a check that fails has found nothing out: the step is unchecked, never kept
+            return step.verified(unchecked(step, "the checks failed inside Soothsayer"))
 
     async def abandon(self, step: ProposedStep, call: Call) -> ClosedStep | Unrecorded:
         """End a step in which a fault of ours showed itself: refused if nothing was sent, unknown if something was."""
@@ -136,9 +166,9 @@ class Governor:
                 return step.support.asked
             if call.withdrawn:
                 return Refused(failure=Failure(reason=Reason.WITHDRAWN, summary=call.cancel_reason or "by the host"))
-            closed = refuse_unless_open(standing.run, asks=step.cause is Cause.CONTROL)
-            if closed is not None:
-                return Refused(failure=closed)
+            lapsed = _lapsed(standing, step)
+            if lapsed is not None:
+                return Refused(failure=lapsed)
             now = self._basis(standing.run, step, standing.recall)
             same = now.same_as(basis)
             again = step.decision if same else decide(now.policy, standing.run, step, now.facts)
@@ -147,7 +177,8 @@ class Governor:
                 void = why_void(approval, standing.ask, standing.grant, step, again, standing.now_us)
                 if void is not None:
                     return Refused(failure=void)
-            if again.effect is not step.decision.effect or again.obligations != step.decision.obligations:
+            kept = again.effect is step.decision.effect and again.obligations == step.decision.obligations
+            if not kept or again.dues != step.decision.dues:
                 what = "the policy" if now.policy.digest != basis.policy.digest else "what the decision rested on"
                 return Refused(failure=Failure(reason=Reason.STATE_CHANGED, summary=what))
             spent = _spent(now.policy, standing, step)
@@ -202,6 +233,15 @@ def _spent(policy: Policy, standing: Standing, step: SupportedStep) -> Failure |
         return None
     told = standing.recall(Questions(tallies=tuple(cap.question for cap in caps)))
     return refuse_over_cap(decision.charge, told.tallies)
+
+
+def _lapsed(standing: Standing, step: SupportedStep) -> Failure | None:
+    """Why the run, or the evidence that the step rests on, admits it no longer. A check of a run may outlast it."""
+    probe = step.cause is Cause.PROBE
+    closed = None if probe else refuse_unless_open(standing.run, asks=step.cause is Cause.CONTROL)
+    if closed is not None or not step.support.evidence:
+        return closed
+    return outdated(step, standing.held, standing.now_us)
 
 
 def _unrecorded(error: PortError, call: Call) -> Unrecorded:

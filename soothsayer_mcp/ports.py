@@ -4,16 +4,29 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, Self, TypeAlias
 
+from soothsayer_mcp.evidence.attestation import Statement
+from soothsayer_mcp.evidence.checks import CommandFacts, FileFacts, HttpFacts, ReadFacts
 from soothsayer_mcp.model.ask import Ask, AskAnswer, Grant, NewAsk
 from soothsayer_mcp.model.call import PinState, RequestId, RunId, StepId
+from soothsayer_mcp.model.dues import Held
 from soothsayer_mcp.model.entry import Kind, Receipt
 from soothsayer_mcp.model.evidence import Support
 from soothsayer_mcp.model.facts import Facts, Questions
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
-from soothsayer_mcp.model.json import Digest, Json
+from soothsayer_mcp.model.finding import Finding
+from soothsayer_mcp.model.json import Digest, Json, JsonObject
 from soothsayer_mcp.model.outcome import Asked, Refused, Returned
 from soothsayer_mcp.model.run import Closing, Completion, Debts, Run, RunBinding
-from soothsayer_mcp.model.step import ClosedStep, DecidedStep, RecordedStep, SupportedStep, VerifiedStep, WithheldStep
+from soothsayer_mcp.model.step import (
+    AnsweredStep,
+    ClosedStep,
+    DecidedStep,
+    ProposedStep,
+    RecordedStep,
+    SupportedStep,
+    VerifiedStep,
+    WithheldStep,
+)
 
 
 class PortError(Exception):
@@ -39,6 +52,7 @@ class Standing:
     run: Run
     recall: Callable[[Questions], Facts]
     """Answers what the store was asked before deciding, as it stands here. What it cannot answer is absent."""
+    held: Held
     now_us: int = 0
     """Microseconds since 1970, UTC."""
     ask: Ask | None = None
@@ -102,6 +116,11 @@ class Store(Protocol):
 
     def recall(self, questions: Questions) -> Facts:
         """Answer questions about earlier steps, as of a moment ago; what cannot be answered is absent. Never raises."""
+        ...
+
+    @property
+    def held(self) -> Held:
+        """What evidence rests on, as of now; commit A looks again."""
         ...
 
     async def record_intent(self, step: SupportedStep, admit: Admit, close: Close) -> RecordedStep | WithheldStep:
@@ -180,6 +199,21 @@ class Desk(Protocol):
         ...
 
 
+class Inspector(Protocol):
+    """Looks before and after the calls that owe something.
+
+    Neither method raises `PortError`: what cannot be looked at is a gap, or a finding that says `unknown`.
+    """
+
+    async def gather(self, step: DecidedStep, call: "Call") -> Support:
+        """Look up or gather what policy demands before the call; a gap for each demand that is not met."""
+        ...
+
+    async def verify(self, step: AnsweredStep, call: "Call") -> tuple[tuple[Finding, ...], Mapping[str, str]]:
+        """Check an answer that came: a finding for each check that is owed, and the digests of files it is to keep."""
+        ...
+
+
 class Tools(Protocol):
     """The tool servers."""
 
@@ -194,7 +228,7 @@ class Tools(Protocol):
 class Call:
     """The live side of one governed call: whether its host still wants it, and how far it has come."""
 
-    __slots__ = ("ask", "cancel_reason", "halted", "recorded", "sent", "withdrawn")
+    __slots__ = ("ask", "cancel_reason", "halted", "read", "recorded", "sent", "withdrawn")
 
     def __init__(self, ask: "PutQuestion | None" = None) -> None:
         """A call that nobody has withdrawn and that is not sent; `ask` reaches a person, where one can be reached."""
@@ -206,6 +240,8 @@ class Call:
         """Set when its server was told to cancel it because its run was stopped at once."""
         self.sent = False
         """Set by `Tools.forward` before the first byte leaves."""
+        self.read: Readback | None = None
+        """Calls another tool for a check of this call, through the loop; `None` where none can be called."""
         self.recorded: RecordedStep | None = None
         """The step once its intent is durable."""
 
@@ -235,6 +271,45 @@ class Asks(Protocol):
 
     def grants(self, run: RunId, server: str, tool: str) -> Sequence[Grant]:
         """The remembered answers of a run about a tool that still hold."""
+        ...
+
+
+Readback: TypeAlias = Callable[[ProposedStep, str, JsonObject], Awaitable[ReadFacts]]
+"""Calls a tool that only reads, by `server.tool`, for a check of a step. Raises `PortError` when nothing came."""
+
+
+class Probes(Protocol):
+    """What checks may look at beside tools, within the limits of the configuration.
+
+    Every method raises `PortError` (`unreachable`) when nothing well-formed could be seen: that is never an answer.
+    """
+
+    async def file(self, path: str) -> FileFacts:
+        """Look at one file by its absolute path, following no link."""
+        ...
+
+    async def files(self, globs: Sequence[str], leave_out: Sequence[str]) -> Mapping[str, str]:
+        """The digest of every file that a pattern means: path -> SHA-256."""
+        ...
+
+    async def digest(self, glob: str) -> str:
+        """One digest over all files that a pattern means, by path and content."""
+        ...
+
+    async def head(self, folder: str) -> str:
+        """The commit that a git work tree stands on."""
+        ...
+
+    async def command(self, name: str, words: Mapping[str, str]) -> CommandFacts:
+        """Run a program that the configuration names."""
+        ...
+
+    async def http(self, template: str, values: Mapping[str, Json], method: str) -> tuple[str, HttpFacts]:
+        """Ask an address, with values encoded into it; the address that was asked, and its answer."""
+        ...
+
+    async def statement(self, envelope: Json, keys: Sequence[str]) -> Statement:
+        """Open a signed envelope by the pinned keys of these names."""
         ...
 
 

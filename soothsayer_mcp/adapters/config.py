@@ -16,6 +16,7 @@ from soothsayer_mcp.adapters.lazy import resolve
 from soothsayer_mcp.adapters.lines import MAX_FRAME
 from soothsayer_mcp.adapters.policy_files.places import Organisation
 from soothsayer_mcp.adapters.policy_files.problems import START, LoadErrors, Problem
+from soothsayer_mcp.adapters.probes.settings import ProbeSettings
 from soothsayer_mcp.adapters.system import config_folder
 from soothsayer_mcp.model.call import CONTROL
 from soothsayer_mcp.model.decision import Mode
@@ -82,6 +83,7 @@ class Config:
     """Whether the desktop is told of a question."""
     tiers: tuple[Tier, ...] = ()
     """Model tiers, weakest first."""
+    probes: ProbeSettings = field(default_factory=ProbeSettings)
     warnings: tuple[str, ...] = ()
     """What a person should know although the file loads; each a line."""
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from soothsayer_mcp.adapters.policy_files.places import Organisation
 from soothsayer_mcp.adapters.policy_files.positions import Items, Node, Pair, Pairs, Scalar, read
 from soothsayer_mcp.adapters.policy_files.problems import START, LoadErrors, Mark, Problem, nearest
 from soothsayer_mcp.adapters.policy_files.signed import KEY
+from soothsayer_mcp.adapters.probes.settings import Command, ProbeSettings
 from soothsayer_mcp.model.call import CONTROL
 from soothsayer_mcp.model.decision import Mode
 from soothsayer_mcp.model.tier import Tier
@@ -22,7 +24,7 @@ TIER: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
 NAME: Final = re.compile(r"[a-z0-9-]{1,20}")
 """A server's name. Hosts put it before tool names, and the whole is cut at 64 characters by some."""
 
-_LATER: Final = frozenset({"probes", "serve", "otel"})
+_LATER: Final = frozenset({"serve", "otel"})
 _TOP: Final = (
     "soothsayer",
     "mode",
@@ -37,6 +39,7 @@ _TOP: Final = (
     "limits",
     "control_tools",
     "tiers",
+    "probes",
 )
 _STDIO: Final = ("command", "args", "cwd", "env", "pass_env", "start_timeout", "disabled", "type")
 _HTTP: Final = ("url", "headers", "start_timeout", "disabled", "type")
@@ -45,6 +48,11 @@ _HOST_KEYS: Final = frozenset({"timeout", "description", "gallery", "version"})
 _HOST_APPROVALS: Final = frozenset({"alwaysAllow", "autoApprove", "trust"})
 """What hosts write about their own asking: it answers to another gate."""
 _TYPES: Final = {"stdio": "stdio", "http": "http", "streamable-http": "http", "streamableHttp": "http"}
+
+_WORD_USE: Final = re.compile(r"\$\{(?!workspace\})[a-z][a-z0-9_-]*\}")
+"""A word of a command that a check fills in."""
+COMMAND_S: Final = 60.0
+MOST_COMMAND_S: Final = 900.0
 
 _PLACEHOLDER: Final = re.compile(r"\$\{([^}]*)\}")
 _DURATION: Final = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)(ms|s|m|h|d)")
@@ -114,6 +122,7 @@ class _Reading:
             max_frame=self.bytes(limits.get("max_frame"), usual.max_frame),
             in_flight=self.count(limits.get("in_flight"), usual.in_flight),
             call_timeout_s=self.seconds(limits.get("call_timeout"), usual.call_timeout_s),
+            probes=self.probes(top),
             ask_expires_s=self.seconds(asks.get("expires"), usual.ask_expires_s),
             ask_hold_s=self.seconds(asks.get("hold"), usual.ask_hold_s),
             ask_notify=self.notifies(asks.get("notify"), otherwise=usual.ask_notify),
@@ -255,6 +264,46 @@ class _Reading:
             case _:
                 self.wrong(node.mark, "type", f"names and values of {what} have to stand here")
                 return {}
+
+    # -- what checks may look at --------------------------------------------------------------------------------------
+
+    def probes(self, top: Mapping[str, Node]) -> ProbeSettings:
+        found = self.section(top, "probes", ("files", "http", "commands", "keys"))
+        files = self.section(found, "files", ("roots",))
+        http = self.section(found, "http", ("hosts",))
+        return ProbeSettings(
+            roots=tuple(os.path.realpath(self.path(node)) for node in self.items(files.get("roots"))),
+            hosts=frozenset(self.filled(node).lower() for node in self.items(http.get("hosts"))),
+            commands={pair.key: self.command(pair.value) for pair in self.pairs(found.get("commands"))},
+            keys={pair.key: self.path(pair.value) for pair in self.pairs(found.get("keys"))},
+        )
+
+    def pairs(self, node: Node | None) -> Sequence[Pair]:
+        if node is None or isinstance(node, Pairs):
+            return [] if node is None else node.pairs
+        self.wrong(node.mark, "type", "names and what they stand for have to stand here")
+        return []
+
+    def command(self, node: Node) -> Command:
+        found = self.keys(node, ("argv", "cwd", "env", "timeout"), "key")
+        words = self.items(found.get("argv"))
+        argv = [self.text(word) if _WORD_USE.fullmatch(self.text(word)) else self.filled(word) for word in words]
+        program = shutil.which(argv[0], path=self.environ.get("PATH")) if argv else None
+        if program is None:
+            text = (
+                "a command has an `argv` that begins with a program" if not argv else f'no program "{argv[0]}" is found'
+            )
+            self.wrong(node.mark, "value", text)
+        timeout_s = self.seconds(found.get("timeout"), COMMAND_S)
+        if timeout_s > MOST_COMMAND_S:
+            self.wrong(found["timeout"].mark, "value", "a check runs 15m at most")
+        names = [self.text(name) for name in self.items(found.get("env"))]
+        return Command(
+            argv=(program or "", *argv[1:]),
+            cwd=self.path(found["cwd"]) if "cwd" in found else self.workspace,
+            env={name: self.environ[name] for name in names if name in self.environ},
+            timeout_s=timeout_s,
+        )
 
     # -- parts --------------------------------------------------------------------------------------------------------
 

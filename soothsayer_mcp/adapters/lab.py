@@ -3,6 +3,7 @@
 from soothsayer_mcp.adapters.conditions import Conditions
 from soothsayer_mcp.adapters.patterns import compile_pattern, to_ascii
 from soothsayer_mcp.adapters.scanning import compile_together
+from soothsayer_mcp.evidence.scope import NAMES as EVIDENCE_NAMES
 from soothsayer_mcp.policy.match import Lab
 from soothsayer_mcp.policy.sight import NAMES, TERM_NAMES
 
@@ -11,6 +12,9 @@ CONDITIONS = Conditions(NAMES)
 
 TERM_CONDITIONS = Conditions(TERM_NAMES)
 """Conditions of risk terms."""
+
+EVIDENCE_CONDITIONS = Conditions(EVIDENCE_NAMES)
+"""Conditions of what calls owe."""
 
 LAB = Lab(
     pattern=compile_pattern,

@@ -23,6 +23,11 @@ ROWS: Final = (
     "re2:error",
     "soothsayer_mcp.adapters.config_file:parse",
     "soothsayer_mcp.adapters.policy_files.gather:gather",
+    "soothsayer_mcp.adapters.probes.commands:run",
+    "soothsayer_mcp.adapters.probes.http:Asking",
+    "soothsayer_mcp.adapters.probes.http:address_of",
+    "soothsayer_mcp.adapters.probes.signatures:chosen",
+    "soothsayer_mcp.adapters.probes.signatures:open_envelope",
 )
 """Every row that an adapter of ours resolves; a test resolves them all."""
 

@@ -12,6 +12,7 @@ from soothsayer_mcp import __version__
 from soothsayer_mcp.adapters import schemas
 from soothsayer_mcp.adapters.config import Config, Remote, server_identity
 from soothsayer_mcp.adapters.faces import is_watched
+from soothsayer_mcp.adapters.lab import EVIDENCE_CONDITIONS
 from soothsayer_mcp.adapters.launch import Child, Launch
 from soothsayer_mcp.adapters.lazy import resolve
 from soothsayer_mcp.adapters.notify import find as find_desktop
@@ -20,6 +21,7 @@ from soothsayer_mcp.adapters.pipes import PipeLeg, take_stdio
 from soothsayer_mcp.adapters.policy_files.load import load_standing as load_policy
 from soothsayer_mcp.adapters.policy_files.problems import LoadErrors
 from soothsayer_mcp.adapters.policy_files.reload import PolicyWatch
+from soothsayer_mcp.adapters.probes.probes import LocalProbes
 from soothsayer_mcp.adapters.processes import ServerProcess
 from soothsayer_mcp.adapters.sealing import Sealer
 from soothsayer_mcp.adapters.signals import on_signals
@@ -31,6 +33,7 @@ from soothsayer_mcp.cli.plan import Plan, Started
 from soothsayer_mcp.cli.problems import Problem
 from soothsayer_mcp.console.card import card
 from soothsayer_mcp.console.text import escape
+from soothsayer_mcp.gathering import Inspection
 from soothsayer_mcp.governor import Governor
 from soothsayer_mcp.model.decision import Mode
 from soothsayer_mcp.model.entry import Durability, Kind
@@ -131,8 +134,22 @@ async def _relay(
     ]
     fleet = Fleet(entries, clock=clock, ids=ids, limits=limits)
     tools = ControlTools(fleet, store, lambda: policies.current().run_rules) if config.control_tools else fleet
+    inspection = Inspection(
+        held=lambda: store.held,
+        probes=LocalProbes(config.probes),
+        conditions=EVIDENCE_CONDITIONS.compile,
+        schema=schemas.compile_output,
+        workspace=config.workspace,
+        clock=clock,
+        ids=ids,
+    )
     governor = Governor(
-        policy=policies.current, store=store, tools=tools, look=look, call_timeout_s=config.call_timeout_s
+        policy=policies.current,
+        store=store,
+        tools=tools,
+        look=look,
+        inspector=inspection,
+        call_timeout_s=config.call_timeout_s,
     )
     around = Surroundings(
         store=store,

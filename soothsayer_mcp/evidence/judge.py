@@ -32,7 +32,7 @@ def judge_answer(step: AnsweredStep) -> tuple[Finding, ...]:
     check = None if step.tool is None else step.tool.check_result
     if check is None or step.decision.mode is Mode.OBSERVE or step.decision.effect is Effect.DENY:
         return ()
-    if _is_not_final(outcome):
+    if not is_final(outcome):
         return ()
     if not outcome.strict:
         return (_finding(Answer.UNKNOWN, "its answer reads in more than one way", Reason.UNCHECKED),)
@@ -44,11 +44,19 @@ def judge_answer(step: AnsweredStep) -> tuple[Finding, ...]:
     return (_finding(Answer.BROKEN, f"{fault.path or 'the whole'} {fault.problem}", Reason.RESULT_SCHEMA),)
 
 
-def _is_not_final(outcome: Returned) -> bool:
-    """Whether the server still wants something (`input_required`) or answers later (a task)."""
+def is_final(outcome: Returned) -> bool:
+    """Whether this is the answer: the server wants nothing more (`input_required`), and answers no later (a task)."""
     result = outcome.result or {}
-    return result.get("resultType", "complete") != "complete" or "task" in result
+    return result.get("resultType", "complete") == "complete" and "task" not in result
 
 
 def _finding(answer: Answer, detail: str, reason: Reason | None, check: str = OUTPUT_SCHEMA) -> Finding:
     return Finding(check=check, answer=answer, level=Level.E1, reason=reason, detail=detail)
+
+
+def unchecked(step: AnsweredStep, why: str) -> tuple[Finding, ...]:
+    """A finding for each owed check of a step whose checks could not be made."""
+    return tuple(
+        Finding(check=item.kind, answer=Answer.UNKNOWN, level=Level.E1, reason=Reason.UNCHECKED, detail=why)
+        for item in step.decision.dues.verify
+    ) or (Finding(check="checks", answer=Answer.UNKNOWN, level=Level.E1, reason=Reason.UNCHECKED, detail=why),)

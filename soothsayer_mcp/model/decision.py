@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from soothsayer_mcp.model.ask import AskTerms
+from soothsayer_mcp.model.dues import NOTHING_DUE, Dues
 from soothsayer_mcp.model.facts import NO_CHARGE, UNTRUSTED_READS, Charge, Reads
 from soothsayer_mcp.model.failure import Reason
 from soothsayer_mcp.model.json import Digest, Json
@@ -121,3 +122,5 @@ class Decision:
     """What its result makes of the run."""
     charge: Charge = NO_CHARGE
     """What the step counts for once it is admitted."""
+    dues: Dues = NOTHING_DUE
+    """What it owes before the call and after it, and what it may write to."""

@@ -1,10 +1,13 @@
 """Checked facts that the proxy holds, and what is missing of them."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from soothsayer_mcp.model.ask import Approval
+from soothsayer_mcp.model.call import RunId
 from soothsayer_mcp.model.failure import Failure
+from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.model.outcome import Asked
 
 
@@ -31,6 +34,24 @@ class Evidence:
     kind: str
     level: Level
     subject: str
+    source: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    """Whence it is: a step, a path, a tool, an address, a key."""
+    began: int = 0
+    """Position of the store when looking began; a later write makes it stale."""
+    at_us: int = 0
+    expires_us: int | None = None
+    spend: str = ""
+    """The key under which it is used up by the intent that cites it; empty when it may serve again."""
+    newer_than: tuple[str, ...] = ()
+    """Subjects no write to which may have ended since, or be under way."""
+    made_by: tuple[RunId, int] | None = None
+    """The step it is about, whose own writes do not count."""
+    pattern: str = ""
+    """Under which that step has to be the latest still."""
+    title: str = ""
+    """What it shows, in the words of a refusal."""
+    do: str = ""
+    """What would show it anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,3 +71,7 @@ class Support:
     """Whether that question was put for this step, so that it counts as an ask."""
     continues: str = ""
     """The earlier step (`RUN.NO`) whose question is taken up here."""
+    files: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Glob -> digest of the files it means, before the call."""
+    before: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    """What checks after the call compare with: key of the check -> what was seen."""

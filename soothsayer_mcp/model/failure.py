@@ -555,6 +555,8 @@ class Failure:
     """What goes into the reason's first line: fixed phrases, policy text, tool names and escaped values only."""
     certainly_not_acted: bool = False
     """Set where the facts are better than the table's `maybe`: nothing was sent, or a tool that only reads."""
+    lines: tuple[str, ...] = ()
+    """What follows the first line in place of the table's remedy; made of the same words as the summary."""
 
     @property
     def failure(self) -> FailureClass:
@@ -571,4 +573,6 @@ class Failure:
         row = REASONS[self.reason]
         first = row.first_line.format(summary=self.summary)
         mark = f"[{self.failure}/{self.reason}, step {step}]" if step else f"[{self.failure}/{self.reason}]"
+        if self.lines:
+            return "\n".join((f"{first} {mark}", *self.lines))
         return f"{first} {mark}\nDo: {row.do}" if row.do else f"{first} {mark}"

@@ -26,4 +26,8 @@ class Finding:
     reason: Reason | None
     """The failure that this finding makes; `None` when kept."""
     detail: str = ""
+    subject: str = ""
+    """What was looked at; empty for the answer itself."""
+    rule: str = ""
+    """The rule that demands it, or `label`; empty for what every answer owes."""
     took_us: int = 0

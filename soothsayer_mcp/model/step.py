@@ -3,7 +3,8 @@
 `Tools.forward` takes a `RecordedStep`: forwarding before recording, although refused, or twice does not type-check.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Self, TypeVar
 
@@ -15,6 +16,8 @@ from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.finding import Answer, Finding
 from soothsayer_mcp.model.outcome import Asked, Outcome, Refused, Returned, Shown, Unknown
 from soothsayer_mcp.model.run import NextStep
+
+NO_FILES: Mapping[str, str] = {}
 
 _Later = TypeVar("_Later", bound="ProposedStep")
 
@@ -88,9 +91,9 @@ class AnsweredStep(SupportedStep):
     intent: Receipt
     outcome: Outcome
 
-    def verified(self, findings: tuple[Finding, ...]) -> "VerifiedStep":
+    def verified(self, findings: tuple[Finding, ...], files: Mapping[str, str] = NO_FILES) -> "VerifiedStep":
         """Learn what the checks found."""
-        return _learn(VerifiedStep, self, findings=findings)
+        return _learn(VerifiedStep, self, findings=findings, files=files)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +108,8 @@ class VerifiedStep(AnsweredStep):
     findings: tuple[Finding, ...]
     shown: Shown | None = None
     """What the host may read of the answer; `None` where policy masks nothing of it."""
+    files: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Glob -> digest of the files it means, after the call, for checks of later steps."""
 
     def redacted(self, shown: Shown | None) -> Self:
         """Learn what the host may read of the answer."""

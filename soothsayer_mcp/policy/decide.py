@@ -4,14 +4,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from soothsayer_mcp.model.ask import AskTerms, Remember
-from soothsayer_mcp.model.call import CONTROL, Cause, Client, PinState, Principal, ToolDefinition
+from soothsayer_mcp.model.call import CONTROL, Cause, Client, Does, PinState, Principal, ToolDefinition
 from soothsayer_mcp.model.decision import Decision, Effect, Mode, Obligation, ObligationKind, RuleMatch
+from soothsayer_mcp.model.dues import NOTHING_DUE
 from soothsayer_mcp.model.facts import NO_FACTS, Cap, Charge, Facts, TallyQuestion
 from soothsayer_mcp.model.failure import Failure, Reason
 from soothsayer_mcp.model.json import Json, canonical
 from soothsayer_mcp.model.run import Run, RunScope
 from soothsayer_mcp.model.step import ProposedStep
 from soothsayer_mcp.policy.answers import Unsure
+from soothsayer_mcp.policy.dues import obligations_of
 from soothsayer_mcp.policy.match import Scene
 from soothsayer_mcp.policy.redact import Part
 from soothsayer_mcp.policy.rules import (
@@ -200,9 +202,8 @@ def _decide(policy: Policy, run: Run, step: ProposedStep, facts: Facts) -> Decis
     found = weigh_rules(candidates, scene)
     about_arguments = tuple(_about_arguments(policy, tool, arguments, size, step.proposal.raw_arguments))
     # Where nothing but the rules that match has a say, the same rules always come to the same decision.
-    certain = (
-        None if step.flaws or candidates.tiers or about_arguments or facts is not NO_FACTS else _certain(tool, found)
-    )
+    plain = not (step.flaws or candidates.tiers or about_arguments or facts is not NO_FACTS)
+    certain = _certain(tool, found) if plain and step.cause is not Cause.PROBE else None
     known = None if certain is None else candidates.concluded.get(certain)
     if known is not None:
         return known
@@ -216,7 +217,12 @@ def _decide(policy: Policy, run: Run, step: ProposedStep, facts: Facts) -> Decis
         *about_arguments,
         *_over_limit(limited, size),
     ]
-    decision = _conclude(policy, candidates, found, objections)
+    if step.cause is Cause.PROBE:
+        decision = _conclude_probe(policy, candidates, found, objections)
+    else:
+        decision = _conclude(policy, candidates, found, objections)
+    owes = step.cause not in {Cause.PROBE, Cause.CONTROL} and decision.effect is not Effect.DENY
+    dues = candidates.dues.dues(_owing(candidates, found), scene) if owes else NOTHING_DUE
     timeouts = [rule.limit.timeout_s for rule in limited if rule.limit and rule.limit.timeout_s is not None]
     decision = replace(
         decision,
@@ -226,8 +232,10 @@ def _decide(policy: Policy, run: Run, step: ProposedStep, facts: Facts) -> Decis
         else (
             *map(_obligation, limited),
             *(_redacts(candidates, found, Part.RESULT) if candidates.redacts else ()),
+            *(obligations_of(dues) if dues.require or dues.verify else ()),
         ),
         masks=_masks(candidates, found),
+        dues=dues,
         timeout_s=None if observing else min(timeouts, default=None),
         risk=risk_of(candidates.sight, scene) if candidates.sight.weights else None,
         asks=_terms(decision, found) if decision.effect is Effect.ASK else None,
@@ -237,7 +245,8 @@ def _decide(policy: Policy, run: Run, step: ProposedStep, facts: Facts) -> Decis
         tier=_tier(candidates, scene) if candidates.tiers else "",
     )
     same_for_all = decision.context is candidates.context and decision.charge is candidates.charge
-    if certain is not None and not limited and decision.risk is None and same_for_all:
+    steady = dues is NOTHING_DUE or dues is candidates.dues.steady
+    if certain is not None and steady and not limited and decision.risk is None and same_for_all:
         if len(candidates.concluded) >= _MOST_CONCLUDED:
             candidates.concluded.clear()
         candidates.concluded[certain] = decision
@@ -295,6 +304,37 @@ def _terms(decision: Decision, found: Sequence[Sequence[Match]]) -> AskTerms | N
 
 
 _MEMORY = (Remember.NEVER, Remember.ONCE, Remember.RUN)
+
+
+def _owing(candidates: Candidates, found: Sequence[Sequence[Match]]) -> Iterable[str]:
+    """The rules that matched and owe something. An allow in doubt does not match, so nothing hangs on it."""
+    if not candidates.dues.rules:
+        return ()
+    return sorted(
+        match.prepared.rule.id
+        for matches in found
+        for match in matches
+        if match.doubt is None or match.prepared.rule.effect is not Effect.ALLOW
+    )
+
+
+def _conclude_probe(
+    policy: Policy, candidates: Candidates, found: Sequence[Sequence[Match]], objections: Sequence[Objection]
+) -> Decision:
+    """Answer a call that a check makes: it needs no allow but the label `read`, and what would ask denies it."""
+    objecting = {Effect.DENY, Effect.ASK}
+    against = [match.shown for matches in found for match in matches if match.prepared.rule.effect in objecting]
+    against += [objection.match for objection in objections]
+    if candidates.does != (Does.READ.value,):
+        text = "checks call tools that are labelled read, and no others"
+        against.append(RuleMatch(id="probe/reads_only", effect=Effect.DENY, text=text))
+    return Decision(
+        effect=Effect.DENY if against else Effect.ALLOW,
+        reason=Reason.RULE_DENIED if against else None,
+        rules=tuple(dict.fromkeys(against)),
+        mode=policy.mode,
+        policy_digest=policy.digest,
+    )
 
 
 def _flawed(policy: Policy, step: ProposedStep, binding: Sequence[Failure]) -> Decision:

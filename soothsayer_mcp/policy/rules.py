@@ -27,6 +27,16 @@ from soothsayer_mcp.model.json import Digest, Json, canonical
 from soothsayer_mcp.model.run import Run, RunRules
 from soothsayer_mcp.model.step import ProposedStep
 from soothsayer_mcp.policy.answers import Answer, Unsure, every, opposite
+from soothsayer_mcp.policy.dues import (
+    DuesPlan,
+    LabelOwes,
+    Owes,
+    plan_dues,
+    prepare_items,
+    prepare_owes,
+    prepare_watch,
+    step_specs,
+)
 from soothsayer_mcp.policy.flow import MOST_QUESTIONS, Flow, FlowTest, Form, Reader, Sink, of_result
 from soothsayer_mcp.policy.history import (
     Counted,
@@ -215,6 +225,8 @@ class Rule:
     """Whether the run must have, or must not have, been given an untrusted result; `None` wants neither."""
     flow: Flow | None = None
     redact: tuple[Redact, ...] = ()
+    demands: Owes | None = None
+    """What has to be shown before the calls that it matches, what is checked after them, and what they write to."""
 
     @property
     def head(self) -> str:
@@ -224,7 +236,7 @@ class Rule:
     @property
     def owes(self) -> bool:
         """Whether calls that it matches owe anything."""
-        return self.limit is not None or bool(self.redact)
+        return self.limit is not None or bool(self.redact) or self.demands is not None
 
     after: tuple[Past, ...] = ()
     unless_after: tuple[Past, ...] = ()
@@ -309,6 +321,7 @@ class Label:
     sinks: tuple[Sink, ...] = ()
     secret: tuple[str, ...] = ()
     """Arguments whose values are kept as a digest only."""
+    demands: LabelOwes | None = None
 
     def fits(self, server: str, tool: str) -> bool:
         """Whether the label is about this tool."""
@@ -570,6 +583,7 @@ class Candidates:
     """What is masked in the record of every call, because of its labels."""
     context: Mapping[str, Json]
     """What decisions read that neither the call nor the policy's text holds."""
+    dues: DuesPlan
     concluded: dict[tuple[int, ...], Decision] = field(default_factory=dict[tuple[int, ...], Decision])
     """What `decide` has concluded from the rules that matched; it only remembers what can be computed again."""
     shown: dict[tuple[Principal, bool], bool] = field(default_factory=dict[tuple[Principal, bool], bool])
@@ -685,9 +699,11 @@ class Policy:
             return NO_QUESTIONS
         candidates = self.candidates(step.tool)
         arguments = step.proposal.arguments
-        links = ()
+        links: tuple[str, ...] = ()
         if candidates.path_tests and candidates.place.local:
             links = link_questions(candidates.path_tests, arguments, candidates.place)
+        if candidates.dues.touched and candidates.place.local:
+            links = tuple(dict.fromkeys((*links, *candidates.dues.questions(arguments))))
         if not links and not candidates.counters and not candidates.flows and not candidates.asks:
             return NO_QUESTIONS
         asked = dict.fromkeys(value for flow in candidates.flows for value in flow.asks(arguments))
@@ -793,6 +809,43 @@ class Policy:
             redacts=any(prepared.rule.redact for one in settled for prepared in one.prepared),
             masks=self._secret_arguments(server, name),
             context=_context(place, tool, reads_paths=bool(tests), workspace=self._place.root if conditions else ""),
+            dues=self._dues(server, name, place, settled),
+        )
+
+    def _dues(self, server: str, name: str, place: Place, settled: Sequence[ScopeCandidates]) -> DuesPlan:
+        """What calls of a tool owe: of all scopes that bind. Only a scope that may permit says that less is written."""
+        owing = [
+            prepare_owes(rule.id, rule.demands, may_loosen=one.scope.kind.may_permit)
+            for one in settled
+            for prepared in one.prepared
+            if (rule := prepared.rule).demands is not None and not rule.observe and one.scope.mode is not Mode.OBSERVE
+        ]
+        labels = [(one, label) for one in settled for label in one.scope.labels if label.fits(server, name)]
+        said = [
+            label.demands.touches
+            for one, label in labels
+            if label.demands is not None and label.demands.touches is not None and one.scope.kind.may_permit
+        ]
+        binding = [label.demands for one, label in labels if label.demands and one.scope.mode is not Mode.OBSERVE]
+        does = frozenset[str]().union(*(one.does for one in settled))
+        bench = Bench(place=place, lab=self._lab, every=True)
+        watches = [
+            prepare_watch(spec, bench, executes=Does.EXEC.value in does or UNLABELLED in does)
+            for scope in self.scopes
+            for rule in scope.rules
+            if rule.demands is not None
+            for spec in step_specs(rule.demands)
+            if _is_named(spec, server, name)
+        ]
+        return plan_dues(
+            place=place,
+            workspace=self._place.root,
+            touches=tuple(text for texts in said for text in texts),
+            everything=does != _ONLY_READ and not said,
+            ok_when=tuple(dict.fromkeys(owes.ok_when for owes in binding if owes.ok_when)),
+            verify=prepare_items([item for owes in binding for item in owes.verify]),
+            watches=watches,
+            rules=owing,
         )
 
     def _values(self, subject: "Subject", trust: Trust) -> Mapping[str, Json]:
@@ -987,6 +1040,23 @@ class Policy:
 
 
 _ONLY_READ = frozenset({Does.READ.value})
+
+
+def _is_named(spec: Mapping[str, Json], server: str, name: str) -> bool:
+    """Whether an item about earlier steps can mean a tool."""
+    named = [_pattern(text) for text in _texts(spec.get("tools"))]
+    return any(pattern.fits(server, name) for pattern in named) and not any(
+        _pattern(text).fits(server, name) for text in _texts(spec.get("except"))
+    )
+
+
+def _pattern(text: str) -> ToolPattern:
+    server, _, tool = text.partition(".")
+    return ToolPattern(server=server, tool=tool)
+
+
+def _texts(value: Json) -> list[str]:
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
 
 
 def _limited(rule: Rule) -> Counted | None:

@@ -13,8 +13,8 @@ from soothsayer_mcp.wire.strict import WireError, read_server
 
 THE_SERVERS_OWN = frozenset({Reason.TOOL_FAILED, Reason.PROTOCOL_ERROR})
 """Failures that the server tells in its own bytes."""
-WITH_ITS_CONTENT = frozenset({Reason.UNCHECKED, Reason.NOT_OK})
-"""Failures after which the agent still reads what the server said."""
+BROKEN = frozenset({Reason.RESULT_SCHEMA, Reason.CHECK_BROKEN, Reason.SIDE_EFFECT})
+"""Failures of checks after the call."""
 
 
 def answer(request_id: RequestId, closed: ClosedStep | Unrecorded, *, stateless: bool) -> bytes:
@@ -32,7 +32,7 @@ def answer(request_id: RequestId, closed: ClosedStep | Unrecorded, *, stateless:
     assert failure is not None
     content = (
         _content(_raw_of(returned, closed.shown))
-        if isinstance(returned, Returned) and failure.reason in WITH_ITS_CONTENT
+        if isinstance(returned, Returned) and _is_shown(closed, failure)
         else ()
     )
     return failed(
@@ -44,6 +44,14 @@ def answer(request_id: RequestId, closed: ClosedStep | Unrecorded, *, stateless:
         content=content,
         more=_next(closed),
     )
+
+
+def _is_shown(closed: ClosedStep, failure: Failure) -> bool:
+    """Whether the agent still reads what the server said."""
+    dues = closed.decision.dues
+    if failure.reason in BROKEN:
+        return not dues.withhold_broken
+    return failure.reason is Reason.NOT_OK or (failure.reason is Reason.UNCHECKED and not dues.withhold_unknown)
 
 
 def failed(

@@ -1,6 +1,7 @@
 """Tool calls of the host: read, attributed, proposed, governed, answered. Each is a task of its own."""
 
 from contextlib import suppress
+from functools import partial
 from typing import TypeAlias
 
 import anyio
@@ -24,6 +25,7 @@ from soothsayer_mcp.proxy.gate import Gate
 from soothsayer_mcp.proxy.late import Late
 from soothsayer_mcp.proxy.owed import HostRequest
 from soothsayer_mcp.proxy.pins import Books
+from soothsayer_mcp.proxy.probing import Probing
 from soothsayer_mcp.wire import replies
 from soothsayer_mcp.wire.codes import Code
 from soothsayer_mcp.wire.frame import Edit, Frame, Replace
@@ -59,6 +61,7 @@ class Calls:
         self._gate = gate
         self._late = late
         self._asking = asking
+        self._probing = Probing(connection, books, governor)
         self._governed = 0
         self._underway: dict[Call, HostRequest] = {}
         self._bindings: dict[tuple[Client, str, str], RunBinding] = {}
@@ -71,6 +74,7 @@ class Calls:
             return
         self._governed += 1
         request.call = Call() if self._asking is None else self._asking.call_of(request)
+        request.call.read = partial(self._probing.read, request)
         self._underway[request.call] = request
         self._crew.give((request, request.call))
 

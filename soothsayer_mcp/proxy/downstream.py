@@ -355,7 +355,7 @@ class Downstream:
                 )
             raise
         tool_us = (self._clock.monotonic_ns() - began) // 1000
-        return _returned(frame, tool_us, judged=step.tool is not None and step.tool.check_result is not None)
+        return _returned(frame, tool_us, judged=_is_judged(step))
 
     def cancel(self, request_key: IdKey, raw: bytes) -> None:
         """Send a cancel on; what it cancels may still answer, for a bounded time."""
@@ -541,6 +541,11 @@ class Downstream:
         self._let_go()
         assert self._side is not None
         self._side.died(self, end)
+
+
+def _is_judged(step: RecordedStep) -> bool:
+    """Whether a check will look inside the answer."""
+    return step.decision.dues.after or (step.tool is not None and step.tool.check_result is not None)
 
 
 def _returned(frame: Frame, tool_us: int, *, judged: bool) -> Returned:

@@ -6,13 +6,24 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from soothsayer_mcp.model.call import Client, PinState, Principal, RunId, StepId
+from soothsayer_mcp.model.dues import Held, LastWrite, Seen
 from soothsayer_mcp.model.entry import Kind, Receipt
+from soothsayer_mcp.model.evidence import Support
 from soothsayer_mcp.model.facts import NO_FACTS, Facts, Questions
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
+from soothsayer_mcp.model.finding import Finding
 from soothsayer_mcp.model.json import Digest
 from soothsayer_mcp.model.outcome import Asked, Refused, Returned
 from soothsayer_mcp.model.run import Closing, Run, RunBinding, RunState
-from soothsayer_mcp.model.step import ClosedStep, RecordedStep, SupportedStep, VerifiedStep, WithheldStep
+from soothsayer_mcp.model.step import (
+    AnsweredStep,
+    ClosedStep,
+    DecidedStep,
+    RecordedStep,
+    SupportedStep,
+    VerifiedStep,
+    WithheldStep,
+)
 from soothsayer_mcp.ports import Admit, Call, Close, LegEnd, Note, PortError, SeenTool, ServerIdentity, Standing
 
 Happening: TypeAlias = Callable[[], Awaitable[None] | None]
@@ -23,6 +34,29 @@ PRINCIPAL = Principal(id="os:tester", how="os_account")
 CLIENT = Client(name="test-host", version="1")
 WRITER = "a" * 16
 ANSWER = b'{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"done"}]}}'
+
+
+class NothingHeld:
+    """A record in which nothing was written and nothing used up."""
+
+    def position(self) -> int:
+        """The beginning."""
+        return 0
+
+    def seen(self, run: RunId, pattern: str) -> Seen | None:
+        """No step."""
+        del run, pattern
+        return None
+
+    def last_write(self, subject: str, *, but: tuple[RunId, int] | None) -> LastWrite:
+        """No write."""
+        del subject, but
+        return LastWrite()
+
+    def spent(self, key: str) -> bool:
+        """Nothing."""
+        del key
+        return False
 
 
 class World:
@@ -44,6 +78,11 @@ class World:
         self._closings: dict[StepId, Closing] = {}
         self.pins: dict[str, PinState] = {}
         """How each tool name compares with its pin; `pinned` where nothing is said."""
+        self.support = Support()
+        """What is found before a call that owes something."""
+        self.findings: tuple[Finding, ...] = ()
+        """What is found after one."""
+        self.held: Held = NothingHeld()
         self.before: dict[str, Happening] = {}
         """Port method -> what happens when it begins, before it has done anything."""
         self.after: dict[str, Happening] = {}
@@ -94,7 +133,7 @@ class World:
     async def record_intent(self, step: SupportedStep, admit: Admit, close: Close) -> RecordedStep | WithheldStep:
         """Commit A, with `admit` inside it, and `close` for what is not admitted."""
         await self._begin("record_intent")
-        refusal = admit(Standing(run=self.run, recall=self.recall), step)
+        refusal = admit(Standing(run=self.run, recall=self.recall, held=self.held), step)
         if refusal is not None:
             self._closings[step.id] = close(self.run, step, refusal.failure)
         match refusal:
@@ -156,6 +195,20 @@ class World:
         self.forwarded.append(step)
         await self._end("forward")
         return self.answer
+
+    async def gather(self, step: DecidedStep, call: Call) -> Support:
+        """Answer from `support`."""
+        del step, call
+        await self._begin("gather")
+        await self._end("gather")
+        return self.support
+
+    async def verify(self, step: AnsweredStep, call: Call) -> tuple[tuple[Finding, ...], Mapping[str, str]]:
+        """Answer from `findings`."""
+        del step, call
+        await self._begin("verify")
+        await self._end("verify")
+        return self.findings, {}
 
     def look(self, paths: Sequence[str]) -> Facts:
         """Answer from `facts`."""

@@ -13,6 +13,7 @@ from soothsayer_mcp.model.ask import Approval, Ask, AskAnswer, AskState, NewAsk
 from soothsayer_mcp.model.call import Does, RequestId, RunId
 from soothsayer_mcp.model.decision import Decision, Obligation, ObligationKind, Risk
 from soothsayer_mcp.model.entry import Kind
+from soothsayer_mcp.model.evidence import Evidence
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.finding import Answer, Finding
 from soothsayer_mcp.model.json import Json, canonical, compact
@@ -202,6 +203,28 @@ def approved(approval: Approval | None) -> str:
     return "" if approval is None else f',"approval":"{approval.ask}"'
 
 
+def terms(opens: Sequence[str], cites: Sequence[Evidence]) -> str:
+    """What an intent opens and rests on; follows the decision."""
+    text = f',"opens":{names(opens)}' if opens else ""
+    return f'{text},"cites":{names([one.id for one in cites])}' if cites else text
+
+
+def gathered(one: Evidence, ended: int) -> str:
+    """The own fields of `evidence.gathered`."""
+    text = (
+        f',"evidence":"{one.id}","type":"{one.kind}","level":"{one.level}","finding":"{Answer.KEPT}"'
+        f',"subject":{quoted(one.subject)},"from":{_spelled(one.source)},"began":{one.began},"ended":{ended}'
+    )
+    if one.expires_us is not None:
+        text += f',"expires_us":{one.expires_us}'
+    return f'{text},"single_use":{"true" if one.spend else "false"}'
+
+
+def consumed(key: str) -> str:
+    """The own fields of `evidence.consumed`."""
+    return f',"key":{quoted(key)}'
+
+
 def trace_context(step: SupportedStep, run: RunId) -> str:
     """The W3C trace that the step belongs to: the host's where it gave a valid one, else the run's."""
     parent = step.proposal.meta.get("traceparent")
@@ -245,6 +268,12 @@ def finding(found: Finding) -> str:
     text = f',"check":{quoted(found.check)},"finding":"{found.answer}","level":"{found.level}"'
     if found.reason is not None:
         text += f',"reason":"{found.reason}"'
+    if found.subject:
+        text += f',"subject":{quoted(found.subject)}'
+    if found.detail and found.reason is not None and found.subject:
+        text += f',"detail":{quoted(found.detail[:200])}'
+    if found.rule:
+        text += f',"rule":{quoted(found.rule)}'
     return f'{text},"took_us":{found.took_us}'
 
 

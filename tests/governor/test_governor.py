@@ -41,7 +41,12 @@ class Governed:
         store: Store = self.world
         tools: Tools = self.world
         self.governor = Governor(
-            policy=lambda: self.policy, store=store, tools=tools, look=self.world.look, call_timeout_s=TIMEOUT_S
+            policy=lambda: self.policy,
+            store=store,
+            tools=tools,
+            look=self.world.look,
+            inspector=self.world,
+            call_timeout_s=TIMEOUT_S,
         )
 
     async def govern(self, step: ProposedStep | None = None) -> ClosedStep:
@@ -553,7 +558,9 @@ class Yielding(World):
 def test_a_store_that_overrules_a_refusal_is_a_fault_and_nothing_is_sent() -> None:
     governed = Governed()
     world = Yielding()
-    governor = Governor(policy=make_policy, store=world, tools=world, look=world.look, call_timeout_s=TIMEOUT_S)
+    governor = Governor(
+        policy=make_policy, store=world, tools=world, look=world.look, inspector=world, call_timeout_s=TIMEOUT_S
+    )
     ended = run(lambda: governor.abandon(make_step(), governed.call))
     assert isinstance(ended, Unrecorded)
     assert ended.failure.reason is Reason.INTERNAL_ERROR

@@ -306,7 +306,9 @@ def test_a_fault_of_ours_ends_its_step_once(tmp_path: Path) -> None:
         raise ZeroDivisionError
 
     async def body(store: SqliteStore) -> None:
-        governor = Governor(policy=make_policy, store=store, tools=world, look=look, call_timeout_s=1.0)
+        governor = Governor(
+            policy=make_policy, store=store, tools=world, look=look, inspector=world, call_timeout_s=1.0
+        )
         step = replace(make_proposal(id_=RandomIds().step()), run_id=await bind(store))
         with pytest.raises(ZeroDivisionError):
             await governor.govern(step, Call())

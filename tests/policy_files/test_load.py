@@ -57,8 +57,8 @@ ERRORS: list[tuple[str, str]] = [
         "3:20: the rule id t/x is already used in line 3; give one of them an `id` [policy-id]",
     ),
     (
-        "rules: [{deny: x, require: a}]",
-        '3:19: "require" is not supported yet: this version does not have it [policy-key]',
+        "rules: [{deny: x, settle: a}]",
+        '3:19: "settle" is not supported yet: this version does not have it [policy-key]',
     ),
     ("budgets: {tools: {}}", '3:11: "tools" is not supported yet: this version does not have it [policy-key]'),
     (

@@ -57,6 +57,7 @@ class Play:
             store=self.world,
             tools=self.world,
             look=self.world.look,
+            inspector=self.world,
             call_timeout_s=5,
         )
 

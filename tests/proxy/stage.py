@@ -275,6 +275,7 @@ class Stage:
             store=self.world,
             tools=self.fleet,
             look=self.world.look,
+            inspector=self.world,
             call_timeout_s=60.0,
         )
         self.relay = Relay(

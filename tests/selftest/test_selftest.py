@@ -21,7 +21,9 @@ from soothsayer_mcp.testing.world import PRINCIPAL, CountingIds, SteppingClock, 
 def not_live(world: World, policy: Policy | None = None) -> str | None:
     """Run the self-test over a world; tells what is not live."""
     chosen = policy or make_policy(Effect.ALLOW)
-    governor = Governor(policy=lambda: chosen, store=world, tools=world, look=world.look, call_timeout_s=1.0)
+    governor = Governor(
+        policy=lambda: chosen, store=world, tools=world, look=world.look, inspector=world, call_timeout_s=1.0
+    )
 
     async def scene() -> str | None:
         return await self_test(

@@ -20,6 +20,7 @@ from soothsayer_mcp.model.entry import PayloadMode
 from soothsayer_mcp.model.facts import Origin
 from soothsayer_mcp.model.json import Digest, Json, JsonObject, canonical
 from soothsayer_mcp.model.run import RunRules
+from soothsayer_mcp.policy.dues import LabelOwes, Owes
 from soothsayer_mcp.policy.flow import Flow, Sink
 from soothsayer_mcp.policy.flow import Form as SinkForm
 from soothsayer_mcp.policy.history import Counting, Per, micro_below
@@ -53,6 +54,9 @@ MACHINE_WORDS = ("workspace", "home", "temp", "state")
 """Variables that stand for folders of this machine."""
 
 _WORD = re.compile(r"\$\{(" + "|".join(MACHINE_WORDS) + r")\}")
+
+OWING = frozenset({"require", "verify", "touches", "ok_when", "on_broken", "on_unknown"})
+"""Keys of rules and labels that say what calls owe."""
 
 Form = Mapping[str, Json]
 
@@ -260,6 +264,7 @@ def rule_of(form: Form) -> Rule:
         asks=_asks(form),
         tainted=form["tainted"] is True if "tainted" in form else None,
         flow=_flow(_map(form["flow"])) if "flow" in form else None,
+        demands=_owes(form),
     )
 
 
@@ -290,6 +295,29 @@ def _asks(form: Form) -> AskTerms | None:
         strong="strong" in form,
         expires_s=waits / 1000 if isinstance(waits, int) else None,
         remember=Remember(_text(form, "remember")) if "remember" in form else Remember.RUN,
+    )
+
+
+def _owes(form: Form) -> Owes | None:
+    if not OWING.intersection(form):
+        return None
+    return Owes(
+        require=tuple(_maps(form, "require")),
+        verify=tuple(_maps(form, "verify")),
+        touches=tuple(_list_of_texts(form["touches"])) if "touches" in form else None,
+        on_broken=_text(form, "on_broken") if "on_broken" in form else "",
+        on_unknown=_text(form, "on_unknown") if "on_unknown" in form else "",
+    )
+
+
+def _label_owes(form: Form) -> LabelOwes | None:
+    if not OWING.intersection(form):
+        return None
+    return LabelOwes(
+        touches=tuple(_list_of_texts(form["touches"])) if "touches" in form else None,
+        ok_when=_text(form, "ok_when") if "ok_when" in form else "",
+        # `none` says that nothing is to be checked; lint reads it, a call owes nothing by it.
+        verify=tuple(_maps(form, "verify")) if isinstance(form.get("verify"), list) else (),
     )
 
 
@@ -384,6 +412,7 @@ def _label(form: Form) -> Label:
         trust=Trust(_text(form, "trust")) if "trust" in form else None,
         sinks=_sinks(form, "sinks"),
         secret=tuple(sorted(_words_in(form, "secret"))),
+        demands=_label_owes(form),
     )
 
 

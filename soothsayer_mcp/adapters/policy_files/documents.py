@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from soothsayer_mcp.adapters.conditions import Conditions
-from soothsayer_mcp.adapters.lab import CONDITIONS, LAB, TERM_CONDITIONS
+from soothsayer_mcp.adapters.lab import CONDITIONS, EVIDENCE_CONDITIONS, LAB, TERM_CONDITIONS
 from soothsayer_mcp.adapters.policy_files.build import fill_words
 from soothsayer_mcp.adapters.policy_files.positions import Pairs, Path, mark_of, plain
 from soothsayer_mcp.adapters.policy_files.problems import Problem, nearest
@@ -24,6 +24,7 @@ from soothsayer_mcp.policy.answers import Unsure
 from soothsayer_mcp.policy.match import parse_key
 from soothsayer_mcp.policy.paths import Place, complete, globs
 from soothsayer_mcp.policy.redact import Part, Redact, masks_once, read_place
+from soothsayer_mcp.policy.subjects import last_write, template
 
 LANGUAGE = "policy/v1"
 
@@ -204,6 +205,36 @@ def _some_text(text: str) -> None:
         raise ValueError("the text is empty")
 
 
+def _value_path(text: str) -> None:
+    if _VALUE_PATH.fullmatch(text) is None:
+        raise ValueError("a dotted path is due, such as args.content, returned.id or before.state")
+
+
+def _result_path(text: str) -> None:
+    if not text.startswith("result.") or _VALUE_PATH.fullmatch(f"args.{text}") is None:
+        raise ValueError("a path into the step's result is due, such as result.commit")
+
+
+def _answer_path(text: str) -> None:
+    if _VALUE_PATH.fullmatch(f"args.{text}") is None or text.split(".", maxsplit=1)[0] not in {"result", "text"}:
+        raise ValueError("a path into the answer is due, such as result.n")
+
+
+def _file_glob(text: str) -> None:
+    globs(text, _ANY_PLACE, folded=False)
+    if text.startswith("*"):
+        raise ValueError("begin with a folder, such as ${workspace}/src/**")
+
+
+def _one_tool(text: str) -> str:
+    if _TOOL.fullmatch(text) is None or set("*?") & set(text):
+        raise _bad("value", f"{_cut(text)} is no tool: write server.tool")
+    return text
+
+
+_VALUE_PATH = re.compile(r"(args|returned|before|run|who)(\.[A-Za-z0-9_-]+)+|workspace")
+
+_Subject: TypeAlias = Annotated[str, _checked(template)]
 _Filled: TypeAlias = Annotated[str, _checked(_some_text)]
 _Many = BeforeValidator(_listed)
 _AtLeastOne = Field(min_length=1)
@@ -493,20 +524,184 @@ class RedactDocument(MaskDocument):
         return Part(self.in_)
 
 
+class ItemDocument(Document):
+    """What every kind of item may say."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"independent", "cross_run"})
+
+    when: Annotated[str, _when(EVIDENCE_CONDITIONS)] = ""
+    do: Annotated[str, AfterValidator(_reason)] = ""
+    min_level: Literal["E1", "E2", "E3", "E4", "E5"] = "E1"
+    not_before: Annotated[list[Annotated[str, _checked(last_write)]], _Many, _AtLeastOne] = []
+
+
+class StepItem(ItemDocument):
+    """An earlier step of this run: the latest that fits has to have succeeded."""
+
+    tools: _ToolGlobs
+    except_: _ToolGlobs = Field(default=[], alias="except")
+    args: Annotated[
+        dict[Annotated[str, AfterValidator(_argument_key)], Annotated[Matchers, BeforeValidator(_as_matchers)]],
+        _AtLeastOne,
+    ] = {}
+    only_args: Literal[True] = True
+    ok: Literal[True] = True
+    max_age: Annotated[int, BeforeValidator(_milliseconds)] = 0
+    single_use: bool = False
+    match: Annotated[
+        dict[Annotated[str, _checked(_result_path)], Annotated[str, _checked(_value_path)]], _AtLeastOne
+    ] = {}
+    unchanged: Annotated[list[Annotated[str, _checked(_file_glob)]], _Many, _AtLeastOne] = []
+
+
+class ArtifactItem(ItemDocument):
+    """A file, or the commit of a work tree, as the proxy itself sees it."""
+
+    file: Annotated[str, _checked(_some_text)] = ""
+    git: Annotated[str, _checked(_some_text)] = ""
+    equals: Annotated[str, _checked(_value_path)] = ""
+    sha256: Annotated[str, _checked(_value_path)] = ""
+    head: Annotated[str, _checked(_value_path)] = ""
+    exists: bool = True
+    changed: bool = True
+    max_bytes: _Size = 0
+
+    @model_validator(mode="after")
+    def _names_one(self) -> Self:
+        said = self.model_fields_set
+        if ("file" in said) is ("git" in said):
+            raise _bad("key", "an artifact is a `file` or a `git`")
+        of_git = said & {"head"}
+        of_file = said & {"equals", "sha256", "exists", "changed", "max_bytes"}
+        if ("git" in said) is not bool(of_git) or ("file" in said) is not bool(of_file):
+            raise _bad("key", "a file has to say equals, sha256, exists, changed or max_bytes; a git has to say head")
+        return self
+
+
+class ReadbackItem(ItemDocument):
+    """The answer of another tool, one that reads."""
+
+    tool: Annotated[str, AfterValidator(_one_tool)]
+    args: dict[str, object] = {}
+    until: Annotated[str, _when(EVIDENCE_CONDITIONS)]
+    every: Annotated[int, BeforeValidator(_milliseconds), Field(ge=1_000)] = 1_000
+    within: Annotated[int, BeforeValidator(_milliseconds), Field(le=600_000)] = 0
+
+
+class CommandItem(ItemDocument):
+    """A program that the configuration defines."""
+
+    name: Annotated[str, _matching(_WORD, "command's name")]
+    with_: dict[str, str] = Field(default={}, alias="with")
+    exit: Annotated[int, Field(ge=0, le=255)] = 0
+    stdout: Annotated[str, _when(EVIDENCE_CONDITIONS)] = ""
+
+
+class HttpItem(ItemDocument):
+    """What an address answers."""
+
+    url: Annotated[str, _checked(_some_text)]
+    method: Literal["GET", "HEAD"] = "GET"
+    status: Annotated[int, Field(ge=100, le=599)] = 200
+    json_: Annotated[str, _when(EVIDENCE_CONDITIONS)] = Field(default="", alias="json")
+    every: Annotated[int, BeforeValidator(_milliseconds), Field(ge=1_000)] = 1_000
+    within: Annotated[int, BeforeValidator(_milliseconds), Field(le=600_000)] = 0
+
+
+class AttestationItem(ItemDocument):
+    """A signed statement by a key from outside the run."""
+
+    predicate: Annotated[str, _checked(_some_text)]
+    from_: Annotated[str, _checked(_value_path)] = Field(alias="from")
+    subject: Annotated[str, _checked(_value_path)]
+    keys: _Texts
+    max_age: Annotated[int, BeforeValidator(_milliseconds)] = 0
+    single_use: bool = False
+
+
+class CountedDocument(Document):
+    """What is counted: a value in the answer of a tool that reads."""
+
+    tool: Annotated[str, AfterValidator(_one_tool)]
+    args: dict[str, object] = {}
+    take: Annotated[str, _checked(_answer_path)]
+
+
+class CountItem(ItemDocument):
+    """An invariant between a look before the call and one after it."""
+
+    of: CountedDocument
+    expect: Annotated[str, _when(EVIDENCE_CONDITIONS)]
+
+
+class DiffItem(ItemDocument):
+    """Of some files, only those named may change."""
+
+    of: Annotated[list[Annotated[str, _checked(_file_glob)]], _Many, _AtLeastOne]
+    not_: Annotated[list[Annotated[str, _checked(_file_glob)]], _Many, _AtLeastOne] = Field(default=[], alias="not")
+    only: Annotated[list[_Subject], _Many]
+
+
+class _OneKind(Document):
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if len(self.model_fields_set) != 1:
+            raise _bad("key", "an item is of one kind; write a `-` before each")
+        return self
+
+
+class RequireDocument(_OneKind):
+    """What has to be shown before a call."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"human"})
+
+    @model_validator(mode="after")
+    def _compares_with_nothing(self) -> Self:
+        if "artifact" in self.model_fields_set and "changed" in self.artifact.model_fields_set:
+            raise _bad("key", "`changed` compares with a look before the call, so it stands in `verify` only")
+        return self
+
+    step: StepItem = Field(default=cast("StepItem", None))
+    artifact: ArtifactItem = Field(default=cast("ArtifactItem", None))
+    readback: ReadbackItem = Field(default=cast("ReadbackItem", None))
+    command: CommandItem = Field(default=cast("CommandItem", None))
+    http: HttpItem = Field(default=cast("HttpItem", None))
+    attestation: AttestationItem = Field(default=cast("AttestationItem", None))
+    any: Annotated[list["RequireDocument"], _AtLeastOne] = []
+
+
+class VerifyDocument(_OneKind):
+    """What is checked after a call."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"human"})
+
+    @model_validator(mode="after")
+    def _is_after(self) -> Self:
+        items = [getattr(self, name) for name in self.model_fields_set]
+        said = {key for item in items if isinstance(item, ItemDocument) for key in item.model_fields_set}
+        for key in sorted(said & {"do", "min_level", "not_before"}):
+            raise _bad("key", f"`{key}` is about what has to be shown before a call, so it stands in `require` only")
+        return self
+
+    schema_: Literal["output"] | dict[str, object] = Field(default="output", alias="schema")
+    artifact: ArtifactItem = Field(default=cast("ArtifactItem", None))
+    readback: ReadbackItem = Field(default=cast("ReadbackItem", None))
+    command: CommandItem = Field(default=cast("CommandItem", None))
+    http: HttpItem = Field(default=cast("HttpItem", None))
+    count: CountItem = Field(default=cast("CountItem", None))
+    diff: DiffItem = Field(default=cast("DiffItem", None))
+    any: Annotated[list["VerifyDocument"], _AtLeastOne] = []
+
+
 class RuleDocument(Document):
     """One rule."""
 
     later: ClassVar[frozenset[str]] = frozenset(
         [
-            "require",
-            "verify",
             "capture",
             "undo",
             "settle",
-            "touches",
             "on_failure",
-            "on_broken",
-            "on_unknown",
             "large_results",
             "approvers",
         ]
@@ -542,6 +737,11 @@ class RuleDocument(Document):
     when: Annotated[str, _when(CONDITIONS)] = ""
     tainted: bool = False
     flow: FlowDocument = Field(default=cast("FlowDocument", None))
+    require: Annotated[list[RequireDocument], _Many, _AtLeastOne] = []
+    verify: Annotated[list[VerifyDocument], _Many, _AtLeastOne] = []
+    touches: Annotated[list[_Subject], _Many] = []
+    on_broken: Literal["withhold", "note"] = "withhold"
+    on_unknown: Literal["withhold", "note"] = "note"
     limit: LimitDocument = Field(default=cast("LimitDocument", None))
     redact: Annotated[list[RedactDocument], _Many, _AtLeastOne] = []
 
@@ -613,9 +813,7 @@ class NextDocument(Document):
 class LabelDocument(Document):
     """What the operator knows about some tools."""
 
-    later: ClassVar[frozenset[str]] = frozenset(
-        ["touches", "undo", "ok_when", "polling", "cost", "verify", "idempotency"]
-    )
+    later: ClassVar[frozenset[str]] = frozenset(["undo", "polling", "cost", "idempotency"])
 
     tools: _ToolGlobs
     except_: _ToolGlobs = Field(default=[], alias="except")
@@ -623,6 +821,9 @@ class LabelDocument(Document):
     trust: Literal["first_party", "untrusted"] = "untrusted"
     sinks: Annotated[list[Annotated[SinkDocument, BeforeValidator(_as_sink)]], _Many, _AtLeastOne] = []
     secret: Annotated[list[Annotated[str, _checked(_argument_place)]], _Many, _AtLeastOne] = []
+    touches: Annotated[list[_Subject], _Many] = []
+    ok_when: Annotated[str, _when(EVIDENCE_CONDITIONS)] = ""
+    verify: Literal["none"] | Annotated[list[VerifyDocument], _Many, _AtLeastOne] = []
 
     @model_validator(mode="after")
     def _labels_something(self) -> Self:

@@ -400,6 +400,8 @@ class _Gatherer:
             self.problems.append(Problem(file=file.path, mark=mark, id=flaw.id, text=flaw.text))
 
 
+_KEPT = frozenset({"require", "verify"})
+"""What is filled into calls, where the order of a list counts."""
 _STRICTNESS = ("leave", "allow", "ask", "deny")
 
 
@@ -450,7 +452,7 @@ def _traces(files: Sequence[_File]) -> Iterator[Form]:
 
 def _ordered(form: JsonObject) -> JsonObject:
     """Sort every list of a rule or label: order in a file means nothing, so it may not change the digest."""
-    ordered = {key: _in_order(value) for key, value in sorted(form.items())}
+    ordered = {key: value if key in _KEPT else _in_order(value) for key, value in sorted(form.items())}
     return {key: value for key, value in ordered.items() if value is not None}
 
 

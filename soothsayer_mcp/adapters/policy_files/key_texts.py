@@ -32,6 +32,19 @@ _CALLED = {
     "tool": "server.tool as saved, or server.@method for a request that is no tool call.",
     "args": "The arguments.",
 }
+_COMMON = {
+    "when": "The item counts only where this condition on the call is not false.",
+    "do": "Before a call: what the agent may do about it, in one line.",
+    "min_level": "Before a call: the least level of evidence, E1 to E5.",
+    "not_before": "Before a call: last_write(SUBJECT); what began before the last write to it ended is stale.",
+}
+_KINDS = {
+    "artifact": "A file or work tree, as the proxy itself sees it.",
+    "readback": "The answer of another tool, one that reads.",
+    "command": "How a program of the configuration ends.",
+    "http": "What an address answers.",
+    "any": "One of several items is enough.",
+}
 
 KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
     "PolicyDocument": {
@@ -96,6 +109,88 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
         "trust": "Who can write what these tools return: first_party, or anybody.",
         "sinks": "The arguments that say where something goes: args.to, or {arg: args.to, as: email}.",
         "secret": "Arguments, written args.name, of whose values the record keeps a salted digest only.",
+        "touches": "What these tools write to, as subjects: file(args.path). Unsaid, all but a read touches all.",
+        "ok_when": "A condition on the result without which it is no success, whatever the tool says.",
+        "verify": "Checks that every call of these tools owes; none says that nothing is to be checked.",
+    },
+    "RequireDocument": _KINDS
+    | {
+        "step": "An earlier step of this run: the latest one that fits has to have succeeded.",
+        "attestation": "A statement signed by a pinned key.",
+    },
+    "VerifyDocument": _KINDS
+    | {
+        "schema": "The result fits the tool's own output schema (output), or the JSON Schema that stands here.",
+        "count": "An invariant between a look before the call and one after it.",
+        "diff": "Of some files, only those named may change.",
+    },
+    "StepItem": _COMMON
+    | {
+        "tools": "Which tools such a step called, as server.tool globs.",
+        "except": "Tools that are left out, as globs.",
+        "args": "Matchers on its arguments. Of a tool that executes, arguments that are not named must be absent.",
+        "only_args": "No argument that `args` does not name.",
+        "ok": "It succeeded; there is no other word, and leaving it out says the same.",
+        "max_age": "How long ago it may have begun.",
+        "single_use": "It serves one call, over runs and restarts.",
+        "match": "Path into its result -> path in this call; the two values are equal.",
+        "unchanged": "Files, as globs, that are as they were when it began, when it ended, and now.",
+    },
+    "ArtifactItem": _COMMON
+    | {
+        "file": "A file, by a path as the server reads it.",
+        "git": "A git work tree, by its folder.",
+        "equals": "It holds what is at this path of the call: args.content.",
+        "sha256": "It has the digest at this path of the call.",
+        "head": "It stands on the commit at this path of the call.",
+        "exists": "Whether it is there.",
+        "changed": "Whether it changed during the call.",
+        "max_bytes": "Its largest size.",
+    },
+    "ReadbackItem": _COMMON
+    | {
+        "tool": "A tool that is labelled read, as server.tool; never the one that was called.",
+        "args": "Its arguments; ${args.x} is filled in from the call.",
+        "until": "The condition on its answer: `result`, `text`.",
+        "every": "How often it is asked.",
+        "within": "For how long; once where nothing is said.",
+    },
+    "CommandItem": _COMMON
+    | {
+        "name": "A command of the configuration's key `probes`.",
+        "with": "Words that are filled into it, each as one whole argument.",
+        "exit": "The exit code that is due.",
+        "stdout": "A condition on its output: `text`, or `result` where that is JSON.",
+    },
+    "HttpItem": _COMMON
+    | {
+        "url": "The address; its host is listed in the configuration. Values of the call are encoded.",
+        "method": "GET or HEAD.",
+        "status": "The status that is due.",
+        "json": "A condition on its answer: `body`, `text`.",
+        "every": "How often it is asked.",
+        "within": "For how long; once where nothing is said.",
+    },
+    "AttestationItem": _COMMON
+    | {
+        "predicate": "The type of the predicate.",
+        "from": "Where in the call the envelope is: args.attestation.",
+        "subject": "Where in the call the SHA-256 of its subject is.",
+        "keys": "Names of pinned keys, of the configuration's key `probes`.",
+        "max_age": "How long ago its predicate may have been made (timeVerified).",
+        "single_use": "It serves one call, over runs and restarts.",
+    },
+    "CountItem": _COMMON | {"of": "What is counted.", "expect": "The condition on `before` and `after`."},
+    "CountedDocument": {
+        "tool": "A tool that is labelled read, as server.tool.",
+        "args": "Its arguments; ${args.x} is filled in from the call.",
+        "take": "Where in its answer the value is: result.n.",
+    },
+    "DiffItem": _COMMON
+    | {
+        "of": "Files, as globs, that are compared with how they were before the call.",
+        "not": "Files that are left out.",
+        "only": "Subjects that may change: file(args.path).",
     },
     "RuleDocument": {
         "deny": "Never: the reason, in one line that people and models read.",
@@ -115,6 +210,11 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
         "history": "Only when a count or a sum over steps, this call included, is above a figure.",
         "limit": "Figures for the calls that the rule matches; of all matching rules the smallest holds.",
         "redact": "What is masked in results before a model reads them, or in the record.",
+        "require": "What has to be shown before a call that the rule matches; all of it.",
+        "verify": "What is checked after it.",
+        "touches": "What these calls write to, in place of what labels say; an empty list for nothing.",
+        "on_broken": "Whether the agent is shown the answer of a call whose check is broken: withhold, or note.",
+        "on_unknown": "The same where a check found nothing out; note where nothing is said.",
     },
     "RedactDocument": {
         "in": "result, before a model reads it and whatever part of a message holds it; or trace, in the record only.",

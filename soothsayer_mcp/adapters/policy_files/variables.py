@@ -8,6 +8,10 @@ from soothsayer_mcp.adapters.policy_files.build import MACHINE_WORDS
 from soothsayer_mcp.adapters.policy_files.positions import Items, Node, Pair, Pairs, Scalar
 from soothsayer_mcp.adapters.policy_files.problems import Mark, Problem, nearest
 
+OF_THE_CALL = frozenset({"args", "returned", "before", "run", "who"})
+"""What stands for values of the call below the keys of `OWING`, and nowhere else."""
+OWING = frozenset({"require", "verify"})
+
 _USE = re.compile(r"\$\{([^{}]*)\}")
 
 
@@ -19,6 +23,8 @@ class Variables:
     values: Mapping[str, Node]
     problems: list[Problem] = field(default_factory=list[Problem])
     used: set[str] = field(default_factory=set[str])
+    owing: bool = False
+    """Whether what is being filled says what a call owes."""
 
     def fill(self, node: Node) -> Node:
         """The same tree with every variable replaced; positions stay those of the use."""
@@ -28,8 +34,14 @@ class Variables:
             case Items():
                 return Items(items=[one for item in node.items for one in self._spread(item)], mark=node.mark)
             case Pairs():
-                pairs = [Pair(pair.key, pair.mark, self.fill(pair.value)) for pair in node.pairs]
-                return Pairs(pairs=pairs, mark=node.mark)
+                return Pairs(pairs=[self._pair(pair) for pair in node.pairs], mark=node.mark)
+
+    def _pair(self, pair: Pair) -> Pair:
+        outside = self.owing
+        self.owing = outside or pair.key in OWING
+        filled = Pair(pair.key, pair.mark, self.fill(pair.value))
+        self.owing = outside
+        return filled
 
     def _spread(self, item: Node) -> Iterator[Node]:
         filled = self.fill(item)
@@ -52,7 +64,7 @@ class Variables:
         )
 
     def _value(self, name: str, mark: Mark) -> Node | None:
-        if name in MACHINE_WORDS:
+        if name in MACHINE_WORDS or (self.owing and name.partition(".")[0] in OF_THE_CALL):
             return None
         if name not in self.values:
             near = nearest(name, [*self.values, *MACHINE_WORDS])

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 from soothsayer_mcp.adapters.store.asks import is_spent, load_ask, load_grant, spending_key, withdraw_asks
 from soothsayer_mcp.adapters.store.batch import Batch, RunRow, scope_text
 from soothsayer_mcp.adapters.store.debts import load_debts
+from soothsayer_mcp.adapters.store.held import HeldRows, begin_dues, end_dues
 from soothsayer_mcp.adapters.store.marks import deny_marks, end_marks, open_marks, recall
 from soothsayer_mcp.adapters.store.origins import keep_values
 from soothsayer_mcp.adapters.store.payloads import Payload, Payloads
@@ -162,7 +163,8 @@ class IntentItem(Item[Recorded]):
             row.counters = count.admitted(row.counters, step.cause, step.decision.charge)
             if step.decision.charge.marks and step.cause is Cause.AGENT:
                 open_marks(batch, step.decision.charge.marks, run.id, no, at)
-            tail += entries.deadline(step.decision.timeout_s) + entries.approved(step.support.approval) + trace
+            tail += begin_dues(batch, step, no, at) + entries.deadline(step.decision.timeout_s)
+            tail += entries.approved(step.support.approval) + trace
             seq, leaf = batch.append(Kind.STEP_INTENT, tail, at, run=run.id, no=no, parts=self._parts)
             ending, failure, next_step, why, dur_us = (None, None), None, None, "", None
             if step.support.approval is not None and not step.support.approval.grant:
@@ -235,15 +237,16 @@ class IntentItem(Item[Recorded]):
 
 def _standing(batch: Batch, run: Run, step: SupportedStep, at: int) -> Standing:
     approval = step.support.approval
+    held = HeldRows(batch.db, batch.flush)
     if approval is None:
-        return Standing(run=run, recall=_recalls(batch), now_us=at)
+        return Standing(run=run, recall=_recalls(batch), held=held, now_us=at)
     if approval.grant:
         grant = load_grant(batch.db, approval.grant)
-        return Standing(run=run, recall=_recalls(batch), now_us=at, grant=grant)
+        return Standing(run=run, recall=_recalls(batch), held=held, now_us=at, grant=grant)
     ask = load_ask(batch.db, approval.ask)
     if ask is not None:
         ask = replace(ask, spent=is_spent(batch.db, spending_key(approval)))
-    return Standing(run=run, recall=_recalls(batch), now_us=at, ask=ask)
+    return Standing(run=run, recall=_recalls(batch), held=held, now_us=at, ask=ask)
 
 
 class Closed:
@@ -303,6 +306,8 @@ class OutcomeItem(Item[Closed]):
         seq, leaf = batch.append(Kind.STEP_OUTCOME, tail, at, run=run.id, no=no, parts=self._parts)
         tool_us = getattr(step.outcome, "tool_us", None)
         _end(batch, row, no, ending, closing.next_step, dur_us=dur_us, tool_us=tool_us)
+        if step.decision.dues.opens or step.decision.dues.sightings:
+            end_dues(batch, step, no, ending)
         row.last_at = at
         _close_run(batch, row, closing, at)
         batch.changed(row)
@@ -354,6 +359,7 @@ class EndItem(Item[None]):
             _end(batch, row, self._no, ending, next_step, dur_us=_since(self._step.began_ns), tool_us=None)
             step = self._step
             _settle(batch, row, step.cause, step.decision.charge, self._no, ending, size=0, owes=unknown)
+            end_dues(batch, step, self._no, ending)
         if self._stop and RunState.STOPPED in TRANSITIONS[row.state]:
             change_state(batch, row, RunState.STOPPED, reason=Reason.OUTCOME_LOST, by=PROXY, at=at)
         batch.changed(row)

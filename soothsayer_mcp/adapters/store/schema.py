@@ -150,10 +150,21 @@ CREATE TABLE evidence(
     expires_at INTEGER, writer TEXT NOT NULL, seq INTEGER NOT NULL) WITHOUT ROWID;
 -- single-use evidence, yeses, attestations: one insert each, in A
 CREATE TABLE spent(key TEXT PRIMARY KEY, run TEXT NOT NULL, no INTEGER NOT NULL) WITHOUT ROWID;
--- writes
+-- writes that have not ended
 CREATE TABLE subjects(
-  subject TEXT NOT NULL, run TEXT NOT NULL, no INTEGER NOT NULL, began INTEGER NOT NULL, ended INTEGER,
+  subject TEXT NOT NULL, run TEXT NOT NULL, no INTEGER NOT NULL, began INTEGER NOT NULL,
   PRIMARY KEY(subject, run, no)
+) WITHOUT ROWID;
+-- the two writes to a subject that ended last: a step's own does not make it stale
+CREATE TABLE written(
+  subject TEXT PRIMARY KEY, ended INTEGER NOT NULL, run TEXT NOT NULL, no INTEGER NOT NULL,
+  prev_ended INTEGER, prev_run TEXT, prev_no INTEGER) WITHOUT ROWID;
+-- the latest step of a run that an evidence item asks for; results: JSON, path -> keyed digest; files: glob -> digest
+CREATE TABLE sightings(
+  run TEXT NOT NULL, pattern TEXT NOT NULL, no INTEGER NOT NULL, began INTEGER NOT NULL, sure INTEGER NOT NULL,
+  at INTEGER NOT NULL, ended INTEGER NOT NULL DEFAULT 0, ok INTEGER NOT NULL DEFAULT 0,
+  level TEXT NOT NULL DEFAULT 'E1', why TEXT NOT NULL DEFAULT '', results TEXT NOT NULL DEFAULT '{}',
+  files_before TEXT NOT NULL DEFAULT '{}', files_after TEXT NOT NULL DEFAULT '{}', PRIMARY KEY(run, pattern)
 ) WITHOUT ROWID;
 CREATE INDEX approvals_open ON approvals(asked_at) WHERE state = 'open';
 CREATE INDEX approvals_call ON approvals(run, call);

@@ -18,6 +18,7 @@ from soothsayer_mcp.adapters.store.batch import Chain, load_key, load_run
 from soothsayer_mcp.adapters.store.debts import load_debts
 from soothsayer_mcp.adapters.store.definitions import SELECT_PINS, AcceptItem, CompareItem, Pin, all_pinned, read_pins
 from soothsayer_mcp.adapters.store.folder import StoreError, first_segment, live_segment, prepare
+from soothsayer_mcp.adapters.store.held import HeldRows
 from soothsayer_mcp.adapters.store.items import (
     BindItem,
     Bound,
@@ -46,6 +47,7 @@ from soothsayer_mcp.adapters.store.writer import Ballast, Unavailable, Writer, c
 from soothsayer_mcp.model.ask import Ask, AskAnswer, Grant
 from soothsayer_mcp.model.call import Client, PinState, Principal, RunId, ToolDefinition
 from soothsayer_mcp.model.decision import Decision
+from soothsayer_mcp.model.dues import Held
 from soothsayer_mcp.model.entry import Durability, PayloadMode, Receipt
 from soothsayer_mcp.model.facts import NO_FACTS, Facts, Questions
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
@@ -307,6 +309,11 @@ class SqliteStore:
     def recall(self, questions: Questions) -> Facts:
         """Answer questions about earlier steps, as of a moment ago; what cannot be answered is absent. Never raises."""
         return recall(self._reader, questions) if questions.of_the_store and not self._closed else NO_FACTS
+
+    @property
+    def held(self) -> Held:
+        """What evidence rests on, as of now; commit A looks again."""
+        return HeldRows(self._reader)
 
     async def record_intent(self, step: SupportedStep, admit: Admit, close: Close) -> RecordedStep | WithheldStep:
         """Commit A. Raises `PortError` (`trace_unavailable`, acted no) when it is not durable in time."""

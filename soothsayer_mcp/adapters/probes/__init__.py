@@ -1,0 +1,1 @@
+"""What checks look at beside tools: files, programs, addresses, signatures. Off until the configuration allows each."""
