@@ -142,6 +142,12 @@ COMMANDS: tuple[Row, ...] = (
         runs=f"{_CLI}.policy_suggest:policy_suggest",
     ),
     Row(
+        words="policy score",
+        section="policy",
+        help="What a policy stops, what it costs honest work, how often it asks.",
+        runs=f"{_CLI}.policy_score:policy_score",
+    ),
+    Row(
         words="policy sign",
         section="policy",
         help="Sign an organisation's policy.",

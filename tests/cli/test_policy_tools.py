@@ -124,3 +124,62 @@ def test_an_organisation_signs_its_policy_and_prints_the_key_that_configurations
     (folder / "p.yaml").write_text("soothsayer: policy/v1\nname: p\ndefault: leave\nabout: nothing is left\n")
     ended = soothsayer("policy", "check", "-c", str(config))
     assert (ended.code, "p.yaml is not what was signed [policy-signature]" in ended.err) == (Exit.USAGE, True)
+
+
+CASES = (
+    '{"id": "b1", "kind": "benign", "tags": ["read"], "steps": [{"tool": "fs.read", "args": {"path": "a"}}]}',
+    '{"id": "b2", "kind": "benign", "tags": ["write"], "steps": [{"tool": "fs.write", "args": {"path": "a"}}]}',
+    '{"id": "b3", "kind": "benign", "steps": [{"tool": "fs.write", "args": {"path": "/etc/a"}}]}',
+    (
+        '{"id": "a1", "kind": "attack", "tags": ["write"],'
+        ' "steps": [{"tool": "fs.write", "args": {"path": "/etc"}, "bad": true}]}'
+    ),
+    '{"id": "a2", "kind": "attack", "tags": ["read"], "steps": [{"tool": "fs.read", "args": {}, "bad": true}]}',
+    '{"id": "a3", "kind": "attack", "steps": [{"tool": "fs.write", "args": {"path": "k"}, "bad": true}]}',
+)
+
+
+@pytest.mark.parametrize(
+    ("approver", "done", "stopped"),
+    [("ideal", (2, 1), 2), ("always", (2, 1), 1), ("never", (1, 1), 2)],
+)
+def test_a_score_tells_work_done_questions_and_attacks_stopped_together(
+    soothsayer: Soothsayer, folder: Path, approver: str, done: tuple[int, int], stopped: int
+) -> None:
+    (folder / "cases.jsonl").write_text("\n".join(CASES))
+    argv = ("policy", "score", str(folder / "cases.jsonl"), "--policy", str(folder / "p.yaml"), "--approver", approver)
+    told = json.loads(soothsayer(*argv, "--json").out)
+    assert told["figures"][0] == {
+        "tag": "all",
+        "benign": 3,
+        "benign_done": done[0],
+        "asks_in_benign": done[1],
+        "attacks": 3,
+        "attacks_stopped": stopped,
+    }
+    assert [one["tag"] for one in told["figures"]] == ["all", "read", "write"]
+    assert {"id": "a2", "kind": "attack", "at": "fs.read was let through by default"} in told["failures"]
+    page = soothsayer(*argv).out
+    assert f"{stopped} of 3" in page
+    assert "b3: not done, fs.write: deny by p/never" in page
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("{", "this is no JSON"),
+        ('{"id": "a", "kind": "good", "steps": []}', "a case is an object with id, kind"),
+        ('{"id": "a", "kind": "benign", "steps": []}', "there is a step"),
+        ('{"id": "a", "kind": "benign", "stesp": []}', 'unknown key "stesp"'),
+        ('{"id": "a", "kind": "benign", "steps": [{"tool": "x"}]}', "a step has tool"),
+        ('{"id": "a", "kind": "attack", "steps": [{"tool": "a.b"}]}', "an attack has a bad step"),
+        ('{"id": "a", "kind": "benign", "steps": [{"tool": "a.b", "bad": true}]}', "honest work has no bad step"),
+        ("", "there are no cases"),
+    ],
+)
+def test_a_case_that_is_wrong_is_told_with_its_line(
+    soothsayer: Soothsayer, folder: Path, line: str, wanted: str
+) -> None:
+    (folder / "cases.jsonl").write_text(line)
+    ended = soothsayer("policy", "score", str(folder / "cases.jsonl"), "--policy", str(folder / "p.yaml"))
+    assert (ended.code, wanted in ended.err) == (Exit.USAGE, True)

@@ -307,7 +307,9 @@ class _Reader:
         if "calls" in document.model_fields_set:
             turns = [
                 Turn(
-                    step=_step(one.tool, found, cast("JsonObject", one.args), principal, now_us + place * _SECOND_US),
+                    step=proposed(
+                        one.tool, found, cast("JsonObject", one.args), principal, now_us + place * _SECOND_US
+                    ),
                     expected=self._expected((*way, "calls", place), one.expect, {}),
                     became=Became.SUCCEEDED if one.ok else Became.FAILED,
                     result=cast("Json", one.result),
@@ -328,7 +330,7 @@ class _Reader:
             expected = self._expected(way, document.expect, values)
             turns = [
                 Turn(
-                    step=_step(
+                    step=proposed(
                         document.call.tool,
                         definition,
                         _filled(cast("Json", document.call.args), {**values, "n": str(n)}, unused),
@@ -373,7 +375,7 @@ class _Reader:
             # A second apart, the last one a second ago, where nothing else is said.
             ago_us = one.ago * 1000 if "ago" in said else (len(document.given) - place) * _SECOND_US
             became = Became(one.state) if "state" in said else Became.SUCCEEDED if one.ok else Became.FAILED
-            step = _step(one.tool, tool, cast("JsonObject", one.args), principal, now_us - ago_us, Cause(one.cause))
+            step = proposed(one.tool, tool, cast("JsonObject", one.args), principal, now_us - ago_us, Cause(one.cause))
             found.append(Given(step=step, became=became, result=cast("Json", one.result)))
         return tuple(found)
 
@@ -432,7 +434,7 @@ def _definition(server: str, raw: Mapping[str, Json]) -> ToolDefinition:
     )
 
 
-def _step(
+def proposed(
     name: str,
     definition: ToolDefinition | None,
     args: JsonObject,
@@ -440,8 +442,8 @@ def _step(
     now_us: int,
     cause: Cause = Cause.AGENT,
 ) -> ProposedStep:
+    """A call as the proxy would propose it: what does not fit the schema is a flaw."""
     check: Callable[[Json], object] = (definition.check_arguments if definition else None) or (lambda _: None)
-    # As the proxy does it: what does not fit the schema is a flaw.
     wrong = Failure(reason=Reason.ARGUMENTS_INVALID, summary="the arguments do not fit the schema")
     raw = compact(args)
     server, _, tool = name.partition(".")
