@@ -32,7 +32,10 @@ from soothsayer_mcp.model.json import Json, JsonObject, canonical, digest
 from soothsayer_mcp.model.run import Run, RunState
 from soothsayer_mcp.model.step import ProposedStep
 from soothsayer_mcp.policy.explain import Explanation, explain
+from soothsayer_mcp.policy.lint import Flaw
 from soothsayer_mcp.policy.rules import Cell, Policy
+from soothsayer_mcp.policy.suite import own_rules
+from soothsayer_mcp.policy.warn import warnings
 
 STEP_NAME = re.compile(r"[0-9a-f]{1,32}\.\d{1,15}", re.ASCII)
 
@@ -69,11 +72,13 @@ class Ground:
     "policy check",
     more=(
         "FILEs are policy files or names of packaged policies, each checked by itself; without any, those of the"
-        " configuration together, as the proxy would load them. Exits 2 when one does not load."
+        " configuration together, as the proxy would load them. Exits 2 when one does not load, and with --strict 1 when"
+        " something in its own rules should be looked at again."
     ),
 )
 @click.argument("files", nargs=-1, metavar="[FILE]...")
-def policy_check(output: Output, files: tuple[str, ...]) -> int:  # noqa: D103 - the table says what it does
+@click.option("--strict", is_flag=True, help="What should be looked at again is a no.")
+def policy_check(output: Output, files: tuple[str, ...], *, strict: bool) -> int:  # noqa: D103 - see the table
     ground = ground_of(output, ())
     loaded: list[Policy] = []
     problems: list[Problem] = []
@@ -84,13 +89,28 @@ def policy_check(output: Output, files: tuple[str, ...]) -> int:  # noqa: D103 -
             found = as_problem(errors)
             assert isinstance(found, Problems)
             problems += found.problems
+    doubtful = [flaw for policy in loaded for flaw in _doubtful(policy)]
     if output.as_json:
-        output.document({"policies": [_policy(policy) for policy in loaded]})
+        output.document(
+            {
+                "policies": [_policy(policy) for policy in loaded],
+                "warnings": [{"rule": flaw.rule, "id": flaw.id, "message": flaw.text} for flaw in doubtful],
+            }
+        )
     elif loaded:
         output.page(explanation.policies([_policy(policy) for policy in loaded], output.width))
+    for flaw in doubtful:
+        output.remark(f"warning: {flaw.rule}: {flaw.text} [{flaw.id}]")
     if problems:
         raise Problems(problems)
-    return Exit.DONE
+    return Exit.NO if strict and doubtful else Exit.DONE
+
+
+def _doubtful(policy: Policy) -> tuple[Flaw, ...]:
+    """What a person should look at again in the rules of the policies that were named."""
+    own = set(own_rules(policy))
+    rules = [rule for scope in policy.scopes for rule in scope.rules if rule.id in own]
+    return warnings(rules, SystemClock().now_us())
 
 
 @command(

@@ -183,3 +183,27 @@ def test_a_case_that_is_wrong_is_told_with_its_line(
     (folder / "cases.jsonl").write_text(line)
     ended = soothsayer("policy", "score", str(folder / "cases.jsonl"), "--policy", str(folder / "p.yaml"))
     assert (ended.code, wanted in ended.err) == (Exit.USAGE, True)
+
+
+@pytest.mark.parametrize(
+    ("rule", "warned"),
+    [
+        ("{deny: x, id: x, args: {command: {argv: [git push]}}}", ["policy-argv-deny"]),
+        ("{deny: x, id: x, args: {url: {any_of: [{cidr: private}, {host: a.test}]}}}", ["policy-cidr-deny"]),
+        ("{deny: x, id: x, args: {command: {not: {argv: [git log]}}}}", []),
+        ("{allow: x, id: x, tools: a.b, args: {command: {argv: [git log]}}}", []),
+        ('{allow: x, id: x, tools: a.b, expires: "2020-01-01"}', ["policy-expired"]),
+        ('{allow: x, id: x, tools: a.b, expires: "2999-01-01"}', []),
+    ],
+)
+def test_what_loads_and_should_be_looked_at_again_is_warned_of(
+    soothsayer: Soothsayer, folder: Path, rule: str, warned: list[str]
+) -> None:
+    (folder / "p.yaml").write_text(f"soothsayer: policy/v1\nname: p\nservers: {{a: {{}}}}\nrules: [{rule}]\n")
+    ended = soothsayer("policy", "check", str(folder / "p.yaml"), "--json")
+    assert ended.code == Exit.DONE
+    found = json.loads(ended.out)["warnings"]
+    assert [(one["rule"], one["id"]) for one in found] == [("p/x", word) for word in warned]
+    strict = soothsayer("policy", "check", str(folder / "p.yaml"), "--strict")
+    assert strict.code == (Exit.NO if warned else Exit.DONE)
+    assert all(f"[{word}]" in strict.err for word in warned)
