@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from soothsayer_mcp.evidence.scope import AbsentError, Values, filled_text, named, shown, take
+from soothsayer_mcp.evidence.scope import AbsentError, Values, named, shown, take
 from soothsayer_mcp.evidence.steps import texts
 from soothsayer_mcp.model.condition import Condition, View
 from soothsayer_mcp.model.dues import Item
@@ -107,13 +107,21 @@ def _content(spec: Mapping[str, Json], facts: FileFacts, values: Values) -> str:
         if hashlib.sha256(wanted.encode(errors="surrogatepass")).hexdigest() != facts.sha256:
             return f"{name} does not hold what {spec['equals']} is"
     if "sha256" in spec:
-        wanted = filled_text(take(str(spec["sha256"]), values), values).removeprefix("sha256:").lower()
+        wanted = _text(str(spec["sha256"]), values).removeprefix("sha256:").lower()
         if wanted != facts.sha256:
             return f"{name} has another digest than {spec['sha256']}"
     most = spec.get("max_bytes")
     if isinstance(most, int) and facts.size > most:
         return f"{name} has {facts.size:,} bytes, {most:,} are allowed"
     return ""
+
+
+def _text(path: str, values: Values) -> str:
+    """A text of the call, as it is: nothing in it is filled in. Raises `AbsentError`."""
+    found = take(path, values)
+    if not isinstance(found, str):
+        raise AbsentError(f"{path} is no text")
+    return found
 
 
 def state_of(facts: FileFacts) -> str:
@@ -123,7 +131,7 @@ def state_of(facts: FileFacts) -> str:
 
 def judge_head(item: Item, folder: str, head: str, values: Values) -> Looked:
     """Compare the commit that a work tree stands on."""
-    wanted = filled_text(take(str(item.spec["head"]), values), values)
+    wanted = _text(str(item.spec["head"]), values)
     holds = wanted == head
     detail = "" if holds else f"{shown(folder)} stands on {head[:12]} and not on {shown(wanted)}"
     return Looked(

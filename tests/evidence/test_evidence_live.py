@@ -1,0 +1,183 @@
+"""Evidence and checks through a real proxy: a server that writes, tests and pushes, and sometimes lies."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from soothsayer_mcp.model.json import JsonObject
+from soothsayer_mcp.testing.hosts import RawHost
+
+SERVER = """
+import json, pathlib, sys
+T = {"type": "object"}
+TOOLS = [{"name": n, "inputSchema": {"type": "object", "properties": {k: {"type": "string"} for k in a}}} for n, a in
+         {"run": ["command"], "write": ["path", "content"], "push": ["branch"], "remote": ["branch"]}.items()]
+ws, pushed = pathlib.Path(sys.argv[1]), None
+for line in sys.stdin:
+    m = json.loads(line)
+    if m.get("id") is None:
+        continue
+    p, r = m.get("params", {}), {}
+    if m["method"] == "initialize":
+        r = {"protocolVersion": p["protocolVersion"], "capabilities": {"tools": {}},
+             "serverInfo": {"name": "dev", "version": "1"}}
+    elif m["method"] == "tools/list":
+        r = {"tools": TOOLS}
+    elif m["method"] == "tools/call":
+        a, n = p.get("arguments", {}), p["name"]
+        if n == "run":
+            s = {"exit_code": 1 if "bad" in (ws / "app.py").read_text() else 0}
+        elif n == "write":
+            if "lie" not in a["content"]:
+                pathlib.Path(a["path"]).write_text(a["content"])
+            if "more" in a["content"]:
+                (ws / "extra.txt").write_text("x")
+            s = {"ok": True}
+        elif n == "push":
+            pushed = None if a["branch"] == "lost" else a["branch"]
+            s = {"ok": True}
+        else:
+            s = {"branch": pushed}
+        r = {"content": [{"type": "text", "text": json.dumps(s)}], "structuredContent": s}
+    print(json.dumps({"jsonrpc": "2.0", "id": m["id"], "result": r}), flush=True)
+"""
+POLICY = """
+soothsayer: policy/v1
+name: tested
+default: {read: allow, other: ask}
+servers: {dev: {files: local}}
+labels:
+  - {tools: "dev.remote", does: read}
+  - {tools: "dev.write", does: write, touches: file(args.path)}
+  - {tools: "dev.run", does: exec, ok_when: 'result.exit_code == 0', verify: none}
+  - {tools: "dev.push", does: share, touches: remote(args.branch)}
+rules:
+  - allow: "edits"
+    tools: "dev.write"
+    args: {path: {under: "${workspace}"}}
+    verify:
+      - artifact: {file: "${args.path}", equals: args.content}
+      - diff: {of: ["${workspace}/**"], only: [file(args.path)]}
+  - {allow: "the tests", tools: "dev.run", args: {command: {is: "pytest -q"}}}
+  - allow: "push what was tested"
+    tools: "dev.push"
+    require:
+      - step: {tools: "dev.run", args: {command: {is: "pytest -q"}}, not_before: last_write(file(workspace)),
+               unchanged: ["${workspace}/*.py"], do: "run the tests"}
+    verify:
+      - readback: {tool: dev.remote, args: {branch: "${args.branch}"}, until: 'result.branch == args.branch'}
+"""
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    folder = tmp_path / "ws"
+    folder.mkdir()
+    (folder / "app.py").write_text("x = 1")
+    (tmp_path / "server.py").write_text(SERVER)
+    (tmp_path / "policy.yaml").write_text(POLICY)
+    (tmp_path / "config.yaml").write_text(
+        "soothsayer: config/v1\npolicy: [policy.yaml]\nworkspace: ws\nmcpServers:\n"
+        f"  dev: {{command: {sys.executable}, args: [{tmp_path / 'server.py'}, {folder}]}}\n"
+        'probes: {files: {roots: ["${workspace}"]}}\n'
+    )
+    return folder
+
+
+def connect(workspace: Path) -> RawHost:
+    top = workspace.parent
+    words = [sys.executable, "-m", "soothsayer_mcp", "proxy", "--state", top / "state", "-c", top / "config.yaml"]
+    host = RawHost(words)
+    host.initialize()
+    return host
+
+
+@pytest.fixture
+def host(workspace: Path) -> Iterator[RawHost]:
+    with connect(workspace) as one:
+        yield one
+
+
+def told(host: RawHost, tool: str, **arguments: str) -> tuple[bool, str]:
+    answer = cast("JsonObject", host.call(tool, dict(arguments))["result"])
+    blocks = cast("list[JsonObject]", answer["content"])
+    return answer.get("isError") is True, str(blocks[0]["text"])
+
+
+def write(host: RawHost, workspace: Path, content: str) -> tuple[bool, str]:
+    return told(host, "write", path=str(workspace / "app.py"), content=content)
+
+
+def run_tests(host: RawHost) -> tuple[bool, str]:
+    return told(host, "run", command="pytest -q")
+
+
+def push(host: RawHost, branch: str = "main") -> tuple[bool, str]:
+    return told(host, "push", branch=branch)
+
+
+@pytest.mark.pitfall("P-EVID-05")
+def test_a_pass_does_not_outlive_a_later_write_and_a_new_pass_does(host: RawHost, workspace: Path) -> None:
+    failed, text = push(host)
+    assert failed
+    assert "[missing_evidence/absent" in text
+    assert "Do: run the tests" in text
+    assert run_tests(host)[0] is False
+    assert write(host, workspace, "x = 2")[0] is False
+    failed, text = push(host)
+    assert failed
+    assert "[missing_evidence/stale" in text
+    assert "wrote" in text
+    assert run_tests(host)[0] is False
+    assert push(host)[0] is False
+    # That was a write to another subject, remote:main: what the tests showed still counts.
+    assert push(host)[0] is False
+
+
+def test_the_latest_run_counts_and_an_edit_beside_the_proxy_is_seen(host: RawHost, workspace: Path) -> None:
+    assert run_tests(host)[0] is False
+    assert write(host, workspace, "bad")[0] is False
+    failed, text = run_tests(host)
+    assert failed
+    assert "[tool_error/not_ok" in text
+    assert "[verification_failed/contradicted" in push(host)[1]
+    assert write(host, workspace, "good")[0] is False
+    assert run_tests(host)[0] is False
+    (workspace / "app.py").write_text("by hand")
+    assert "[missing_evidence/stale" in push(host)[1]
+
+
+def test_what_was_used_once_is_used_up_after_a_restart_too(workspace: Path) -> None:
+    once = POLICY.replace("not_before:", "single_use: true, not_before:")
+    (workspace.parent / "policy.yaml").write_text(once)
+    with connect(workspace) as host:
+        assert run_tests(host)[0] is False
+        assert push(host)[0] is False
+    with connect(workspace) as host:
+        assert "[missing_evidence/consumed" in push(host)[1]
+        assert run_tests(host)[0] is False
+        assert push(host)[0] is False
+
+
+def test_a_server_that_says_written_and_writes_nothing_is_caught_by_the_file(host: RawHost, workspace: Path) -> None:
+    failed, text = write(host, workspace, "lie")
+    assert failed
+    assert "[verification_failed/check_broken" in text
+    assert "ok" not in text.splitlines()[-1]
+
+
+def test_a_server_that_changes_more_than_declared_is_caught_by_the_diff(host: RawHost, workspace: Path) -> None:
+    failed, text = write(host, workspace, "more")
+    assert failed
+    assert "[verification_failed/side_effect" in text
+    assert "extra.txt" in text
+
+
+def test_a_push_that_did_not_arrive_is_caught_by_the_read_back(host: RawHost) -> None:
+    assert run_tests(host)[0] is False
+    failed, text = push(host, "lost")
+    assert failed
+    assert "[verification_failed/check_broken" in text
