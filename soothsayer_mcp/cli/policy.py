@@ -72,7 +72,7 @@ class Ground:
     "policy check",
     more=(
         "FILEs are policy files or names of packaged policies, each checked by itself; without any, those of the"
-        " configuration together, as the proxy would load them. Exits 2 when one does not load, and with --strict 1 when"
+        " configuration together, as the proxy would load them. Exits 2 when one does not load; with --strict 1 when"
         " something in its own rules should be looked at again."
     ),
 )

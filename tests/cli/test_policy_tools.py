@@ -1,6 +1,8 @@
 """The commands that help to write a policy and to prove it."""
 
 import json
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -207,3 +209,34 @@ def test_what_loads_and_should_be_looked_at_again_is_warned_of(
     strict = soothsayer("policy", "check", str(folder / "p.yaml"), "--strict")
     assert strict.code == (Exit.NO if warned else Exit.DONE)
     assert all(f"[{word}]" in strict.err for word in warned)
+
+
+OPENING = (
+    '{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},'
+    '"clientInfo":{"name":"h","version":"1"}}}\n{"jsonrpc":"2.0","method":"notifications/initialized"}\n'
+)
+READ = '{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"read_file","arguments":{"path":"a"}}}\n'
+
+
+@pytest.mark.timeout(60)
+def test_a_projects_policy_holds_on_a_real_proxy_and_its_decisions_are_reproduced(
+    soothsayer: Soothsayer, tmp_path: Path
+) -> None:
+    (tmp_path / ".soothsayer").mkdir()
+    (tmp_path / ".soothsayer" / "policy.yaml").write_text(
+        'soothsayer: policy/v1\nname: ours\nrules: [{deny: "Never here.", id: never, tools: "*.read_*"}]\n'
+    )
+    state = str(tmp_path / "state")
+    server = [sys.executable, "-m", "soothsayer_mcp.demo.servers", "files", str(tmp_path)]
+    argv = [sys.executable, "-m", "soothsayer_mcp", "proxy", "--state", state, "--name", "files", "--", *server]
+    with subprocess.Popen(argv, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as proxy:
+        assert proxy.stdin is not None
+        assert proxy.stdout is not None
+        proxy.stdin.write(OPENING + READ)
+        proxy.stdin.flush()
+        answers = [json.loads(proxy.stdout.readline()) for _ in range(2)]
+        proxy.stdin.close()
+    assert "Denied by policy rule ours/never" in answers[1]["result"]["content"][0]["text"]
+    told = json.loads(soothsayer("policy", "replay", "--json", "--state", state).out)
+    assert (told["counts"]["same"], told["changed"]) == (told["steps"], [])
+    assert told["steps"] == 2  # the self-test's, and this one
