@@ -41,8 +41,9 @@ def test_a_word_that_could_be_an_option_starts_nothing(value: str) -> None:
 
 @pytest.mark.parametrize("code", ["import time; time.sleep(60)", "while True: print('x' * 100000)"])
 def test_a_program_that_hangs_or_says_too_much_is_no_answer(code: str) -> None:
+    nothing: dict[str, str] = {}
     with pytest.raises(PortError):
-        anyio.run(run, command(code, timeout_s=1.0), {})
+        anyio.run(run, command(code, timeout_s=1.0), nothing)
 
 
 class Site(BaseHTTPRequestHandler):
@@ -59,7 +60,8 @@ class Site(BaseHTTPRequestHandler):
         except OSError:
             return
 
-    def log_message(self, *_: object) -> None: ...
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name of the base class
+        """Say nothing."""
 
 
 @pytest.fixture(scope="module")
