@@ -103,6 +103,16 @@ class ServerIdentity:
     """Whether a person gave the name; else another identity under it is another server, not a changed one."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """How a server's tools stand to their pins."""
+
+    states: Mapping[str, PinState]
+    """Tool name -> `pinned`, `new` or `changed`."""
+    moved: frozenset[str] = frozenset()
+    """Those of a server whose command or address is another than when they were pinned."""
+
+
 class Store(Protocol):
     """The trace and the state, in one place. Every method raises `PortError` when it cannot make its part durable."""
 
@@ -151,8 +161,8 @@ class Store(Protocol):
 
     async def compare_definitions(
         self, server: ServerIdentity, tools: Sequence[SeenTool], *, trust_first: bool
-    ) -> Mapping[str, PinState]:
-        """Compare what a server lists now with its pins: tool name -> `pinned`, `new` or `changed`.
+    ) -> Compared:
+        """Compare what a server lists now with its pins.
 
         With `trust_first`, a server without any pin gets all its tools pinned. A difference seen for the first time is
         an entry (`definition.changed`).

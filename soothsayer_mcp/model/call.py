@@ -94,6 +94,8 @@ class ToolDefinition:
     digest: Digest
     """Over the canonical form of the whole wire object."""
     pin: PinState = PinState.PINNED
+    moved: bool = False
+    """Whether its server's command or address is another than when it was pinned."""
     annotations: Mapping[str, Json] = field(default_factory=dict[str, Json])
     properties: frozenset[str] | None = None
     """Argument names that the input schema declares; `None` when it has no usable schema."""

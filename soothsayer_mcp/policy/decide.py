@@ -457,13 +457,15 @@ _PIN_TEXTS: dict[PinState, str] = {
     PinState.CHANGED: "the tool's definition changed",
     PinState.SHADOWED: "the tool's name imitates another tool's",
 }
+_MOVED = "the command or address of the tool's server changed"
 
 
 def _about_definition(policy: Policy, tool: ToolDefinition) -> Iterable[Objection]:
     effect = policy.pins.effect(tool.pin)
     if effect is not None:
         reason = Reason.DEFINITION_CHANGED if tool.pin is PinState.CHANGED else Reason.RULE_DENIED
-        yield _objection(f"pins/{tool.pin}", effect, _PIN_TEXTS[tool.pin], reason)
+        text = _MOVED if tool.moved and tool.pin is PinState.CHANGED else _PIN_TEXTS[tool.pin]
+        yield _objection(f"pins/{tool.pin}", effect, text, reason)
 
 
 def _about_schema(policy: Policy, tool: ToolDefinition) -> Iterable[Objection]:

@@ -14,7 +14,7 @@ from soothsayer_mcp.model.call import ArgumentFault, PinState, ToolDefinition
 from soothsayer_mcp.model.failure import Acted, Reason
 from soothsayer_mcp.model.json import Digest, Json, JsonObject, canonical, digest
 from soothsayer_mcp.policy.rules import Policy
-from soothsayer_mcp.ports import PortError, SeenTool, Store
+from soothsayer_mcp.ports import Compared, PortError, SeenTool, Store
 from soothsayer_mcp.proxy.downstream import Downstream
 from soothsayer_mcp.proxy.names import shadowed
 from soothsayer_mcp.proxy.paging import Envelope, pages_of
@@ -99,7 +99,7 @@ class ToolBook:
         self._now_ns = now_ns
         self._log = log
         self._tools: dict[str, _Seen] = {}
-        self._states: Mapping[str, PinState] = {}
+        self._states = Compared(states={})
         self._items: list[Item] = []
         self._pages: list[Frame] = []
         self._compared = False
@@ -220,7 +220,7 @@ class ToolBook:
         self._compared = True
         return True
 
-    async def _compare(self, tools: Sequence[SeenTool], policy: Policy) -> Mapping[str, PinState]:
+    async def _compare(self, tools: Sequence[SeenTool], policy: Policy) -> Compared:
         """What the pins say of a list; while they cannot be read, what they said of the very same one.
 
         That shows tools only: a call still needs its intent on record. Raises `PortError`.
@@ -254,9 +254,7 @@ class ToolBook:
 
     # -- making definitions -------------------------------------------------------------------------------------------
 
-    def _define(
-        self, item: Item, its_digest: Digest, states: Mapping[str, PinState], alike: frozenset[str]
-    ) -> ToolDefinition:
+    def _define(self, item: Item, its_digest: Digest, states: Compared, alike: frozenset[str]) -> ToolDefinition:
         annotations = item.value.get("annotations")
         return ToolDefinition(
             server=self.server.name,
@@ -264,7 +262,8 @@ class ToolBook:
             raw=item.raw,
             digest=its_digest,
             # A tool that the store did not answer for was never reviewed.
-            pin=PinState.SHADOWED if item.name in alike else states.get(item.name, PinState.NEW),
+            pin=PinState.SHADOWED if item.name in alike else states.states.get(item.name, PinState.NEW),
+            moved=item.name in states.moved,
             annotations=annotations if isinstance(annotations, dict) else {},
             properties=_properties(item.value.get("inputSchema")),
         )

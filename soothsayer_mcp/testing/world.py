@@ -1,7 +1,7 @@
 """A recording world: every port that the sentences need, over one log, so that order reads like the spec."""
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -24,7 +24,18 @@ from soothsayer_mcp.model.step import (
     VerifiedStep,
     WithheldStep,
 )
-from soothsayer_mcp.ports import Admit, Call, Close, LegEnd, Note, PortError, SeenTool, ServerIdentity, Standing
+from soothsayer_mcp.ports import (
+    Admit,
+    Call,
+    Close,
+    Compared,
+    LegEnd,
+    Note,
+    PortError,
+    SeenTool,
+    ServerIdentity,
+    Standing,
+)
 
 Happening: TypeAlias = Callable[[], Awaitable[None] | None]
 """Something that happens to a port: it may raise, wait, or change the world."""
@@ -177,12 +188,12 @@ class World:
 
     async def compare_definitions(
         self, server: ServerIdentity, tools: Sequence[SeenTool], *, trust_first: bool
-    ) -> Mapping[str, PinState]:
+    ) -> Compared:
         """Answer from `pins`."""
         del server, trust_first
         await self._begin("compare_definitions")
         await self._end("compare_definitions")
-        return {tool.name: self.pins.get(tool.name, PinState.PINNED) for tool in tools}
+        return Compared(states={tool.name: self.pins.get(tool.name, PinState.PINNED) for tool in tools})
 
     async def forward(self, step: RecordedStep, call: Call) -> Returned:
         """Receive a call and answer it."""

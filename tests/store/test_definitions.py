@@ -33,7 +33,7 @@ def tool(name: str, description: str = "reads") -> SeenTool:
 def compare(
     store: SqliteStore, *tools: SeenTool, server: ServerIdentity = FILES, trust_first: bool = True
 ) -> Mapping[str, PinState]:
-    return run(lambda: store.compare_definitions(server, tools, trust_first=trust_first))
+    return run(lambda: store.compare_definitions(server, tools, trust_first=trust_first)).states
 
 
 def written(folder: Path) -> list[tuple[str, dict[str, Any]]]:

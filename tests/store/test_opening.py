@@ -263,3 +263,36 @@ def test_an_unsynced_outcome_is_synced_within_a_second(tmp_path: Path) -> None:
         assert not is_soft(store)
         with closing(sqlite3.connect(tmp_path / SEGMENT)) as db:
             assert db.execute("SELECT value FROM meta WHERE key = 'synced'").fetchone() is not None
+
+
+def test_a_log_whose_trace_was_moved_away_is_kept_and_named(tmp_path: Path) -> None:
+    """SQLite itself would empty it: a log without its database means nothing to it."""
+    state, away = tmp_path / "state", tmp_path / "away.db"
+    log = state / f"{SEGMENT}-wal"
+    with opened(state) as store:
+        run(lambda: bind(store))
+        kept = log.read_bytes()
+    assert kept
+    (state / SEGMENT).rename(away)
+    log.write_bytes(kept)
+    text = refusal(state)
+    assert "was moved or deleted while its log trace-000001.db-wal stayed" in text
+    assert "--state DIR" in text
+    assert log.read_bytes() == kept
+    assert not (state / SEGMENT).exists()
+    away.rename(state / SEGMENT)
+    with opened(state) as store:
+        run(lambda: bind(store))
+
+
+def test_signs_of_life_that_no_writer_of_this_trace_left_are_cleared(tmp_path: Path) -> None:
+    open_store(tmp_path).close()
+    litter, held = tmp_path / "alive" / "aaaa.lock", tmp_path / "alive" / "bbbb.lock"
+    litter.touch(mode=0o600)
+    living = FileLock(held)
+    assert living.try_acquire()
+    with opened(tmp_path) as store:
+        assert sorted(path.stem for path in held.parent.iterdir()) == sorted(["bbbb", store.writer_id])
+    living.close()
+    open_store(tmp_path).close()
+    assert list(held.parent.iterdir()) == []

@@ -12,7 +12,7 @@ from soothsayer_mcp.adapters.store.payloads import Payload, Payloads
 from soothsayer_mcp.model.call import PinState
 from soothsayer_mcp.model.entry import Kind
 from soothsayer_mcp.model.json import Digest, Json
-from soothsayer_mcp.ports import SeenTool, ServerIdentity
+from soothsayer_mcp.ports import Compared, SeenTool, ServerIdentity
 from soothsayer_mcp.trace import entries
 
 FIRST_USE = "first_use"
@@ -75,7 +75,7 @@ def all_pinned(
     return None
 
 
-class CompareItem(Item[Mapping[str, PinState]]):
+class CompareItem(Item[Compared]):
     """Compares what a server lists with its pins, and writes down what is seen for the first time."""
 
     reads = True
@@ -92,7 +92,7 @@ class CompareItem(Item[Mapping[str, PinState]]):
         self._trust_first = trust_first
         self.size = sum(len(tool.raw) for tool in tools)
 
-    def apply(self, batch: Batch) -> Mapping[str, PinState]:
+    def apply(self, batch: Batch) -> Compared:
         """Tell the state of each tool listed."""
         rows = batch.db.execute(f"{_SELECT} WHERE server = ?", (self._key,)).fetchall()
         pins = {pin.tool: pin for pin in read_pins(rows)}
@@ -101,8 +101,11 @@ class CompareItem(Item[Mapping[str, PinState]]):
         if not pins and self._trust_first:
             for tool in self._tools:
                 pin_tool(batch, self._payloads, self._key, tool, str(self._server.digest), by=FIRST_USE, at=at)
-            return {tool.name: PinState.PINNED for tool in self._tools}
-        return {tool.name: self._see_tool(batch, tool, pins.get(tool.name), at) for tool in self._tools}
+            return Compared(states={tool.name: PinState.PINNED for tool in self._tools})
+        states = {tool.name: self._see_tool(batch, tool, pins.get(tool.name), at) for tool in self._tools}
+        changed = (name for name, state in states.items() if state is PinState.CHANGED)
+        moved = frozenset(name for name in changed if pins[name].identity != self._server.digest)
+        return Compared(states=states, moved=moved)
 
     def _see_server(self, batch: Batch, at: int) -> None:
         found = cast("tuple[str] | None", batch.db.execute(_SELECT_SERVER, (self._key,)).fetchone())

@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import sqlite3
+from collections.abc import Collection
 from pathlib import Path
 
 import soothsayer_mcp
@@ -79,7 +80,9 @@ class RecoverItem(Item[list[str]]):
         """Find writers that neither closed nor live; end their steps as unknown. Returns those steps."""
         sql = "SELECT id FROM writers WHERE closed_at IS NULL AND id <> ? ORDER BY opened_at"
         found: list[str] = []
-        for (writer,) in batch.db.execute(sql, (batch.writer,)).fetchall():
+        opened = [str(writer) for (writer,) in batch.db.execute(sql, (batch.writer,)).fetchall()]
+        self._find_litter({batch.writer, *opened})
+        for writer in opened:
             if not self._is_dead(writer):
                 continue
             unknown = end_open_steps(batch, writer)
@@ -108,6 +111,12 @@ class RecoverItem(Item[list[str]]):
     def dead(self) -> tuple[str, ...]:
         """The writers found dead."""
         return tuple(self._dead)
+
+    def _find_litter(self, known: Collection[str]) -> None:
+        """Find signs of life that no open writer of this trace holds: of one killed as it began, of another trace."""
+        for path in alive_lock(self._folder, "").parent.glob("*.lock"):
+            if path.stem not in known:
+                self._is_dead(path.stem)
 
     def _is_dead(self, writer: str) -> bool:
         path = alive_lock(self._folder, writer)

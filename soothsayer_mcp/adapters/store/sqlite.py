@@ -8,7 +8,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar, cast
 
@@ -45,7 +45,7 @@ from soothsayer_mcp.adapters.store.recovery import OpenWriterItem, RecoverItem, 
 from soothsayer_mcp.adapters.store.run_items import CompleteItem, DeclareItem, OpenRunItem
 from soothsayer_mcp.adapters.store.writer import Ballast, Unavailable, Writer, connect, why
 from soothsayer_mcp.model.ask import Ask, AskAnswer, Grant
-from soothsayer_mcp.model.call import Client, PinState, Principal, RunId, ToolDefinition
+from soothsayer_mcp.model.call import Client, Principal, RunId, ToolDefinition
 from soothsayer_mcp.model.decision import Decision
 from soothsayer_mcp.model.dues import Held
 from soothsayer_mcp.model.entry import Durability, PayloadMode, Receipt
@@ -55,7 +55,7 @@ from soothsayer_mcp.model.json import Digest, canonical, compact
 from soothsayer_mcp.model.outcome import Returned
 from soothsayer_mcp.model.run import IDLE_S, Completion, Counters, Debts, Run, RunBinding, RunScope, RunState
 from soothsayer_mcp.model.step import ClosedStep, RecordedStep, SupportedStep, VerifiedStep, WithheldStep
-from soothsayer_mcp.ports import Admit, Close, EndedStep, Note, PortError, SeenTool, ServerIdentity
+from soothsayer_mcp.ports import Admit, Close, Compared, EndedStep, Note, PortError, SeenTool, ServerIdentity
 from soothsayer_mcp.trace import entries
 from soothsayer_mcp.trace.chain import Stored, find_break
 
@@ -208,14 +208,16 @@ class SqliteStore:
         with turnstile:
             ballast.stand()
             opened.path = path = live_segment(folder) or first_segment(folder)
+            _check_log(path)
             _touch(path)
             opened.db = db = connect(path)
             if _is_blank(db):
                 _create(db, folder)
             _check(db, path)
-        chain = Chain(os.urandom(8).hex())
-        opened.alive = alive = FileLock(alive_lock(folder, chain.writer))
-        alive.try_acquire()
+            chain = Chain(os.urandom(8).hex())
+            # In our turn, so that nobody who clears away what dead writers left comes between making and locking it.
+            opened.alive = alive = FileLock(alive_lock(folder, chain.writer))
+            alive.try_acquire()
         writer = Writer(
             folder=folder,
             path=path,
@@ -397,8 +399,8 @@ class SqliteStore:
 
     async def compare_definitions(
         self, server: ServerIdentity, tools: Sequence[SeenTool], *, trust_first: bool
-    ) -> Mapping[str, PinState]:
-        """Compare what a server lists now with its pins: tool name -> `pinned`, `new` or `changed`.
+    ) -> Compared:
+        """Compare what a server lists now with its pins.
 
         With `trust_first`, a server without any pin gets all its tools pinned. A difference seen for the first time is
         an entry.
@@ -406,7 +408,7 @@ class SqliteStore:
         with contextlib.suppress(sqlite3.Error):
             known = None if self._closed else all_pinned(self._reader, server, tools)
             if known is not None:
-                return known
+                return Compared(states=known)
         item = CompareItem(server, tools, self._payloads, trust_first=trust_first)
         return await self._submit(item, self._timeout_s)
 
@@ -768,6 +770,18 @@ class _Opening:
                 opened.close()
         if self.alive is not None:
             self.alive.path.unlink(missing_ok=True)
+
+
+def _check_log(path: Path) -> None:
+    """Refuse to begin a trace beside the log of one that is gone: SQLite would empty that log, and what it holds."""
+    log = path.with_name(f"{path.name}-wal")
+    if path.exists() or not log.exists() or not log.stat().st_size:
+        return
+    msg = (
+        f"{path}: the trace was moved or deleted while its log {log.name} stayed, which holds its newest entries; put"
+        " the trace back beside it, or move the log to where the trace went, or name a fresh folder with --state DIR"
+    )
+    raise StoreError(msg)
 
 
 def _touch(path: Path) -> None:
