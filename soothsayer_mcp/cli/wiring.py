@@ -26,6 +26,7 @@ from soothsayer_mcp.adapters.processes import ServerProcess
 from soothsayer_mcp.adapters.sealing import Sealer
 from soothsayer_mcp.adapters.signals import on_signals
 from soothsayer_mcp.adapters.store.folder import prepare
+from soothsayer_mcp.adapters.store.masking import cleaned
 from soothsayer_mcp.adapters.store.sqlite import SqliteStore
 from soothsayer_mcp.adapters.system import RandomIds, SystemClock, account, look
 from soothsayer_mcp.cli.exits import Exit
@@ -160,6 +161,7 @@ async def _relay(
         clock=clock,
         ids=ids,
         log=say,
+        cleaned=cleaned,
         named_run=prepared.run,
         control_tools=config.control_tools,
         explicit_run=config.explicit_run,

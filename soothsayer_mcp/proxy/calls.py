@@ -211,7 +211,7 @@ class Calls:
         if control is not None:
             tool = control.definition
         else:
-            tool = None if full else await self._tool(request, server, name, policy, flaws)
+            tool = None if full else await self._listed(request, server, name, policy, flaws)
         arguments = self._arguments(params, tool, flaws)
         if server is not None:
             request.servers = (server.name,)
@@ -283,6 +283,19 @@ class Calls:
             flaws.append(unknown_tool(shown))
             return None, shown
         return fleet.named(own[0]), own[1]
+
+    async def _listed(
+        self, request: HostRequest, server: Downstream | None, name: str, policy: Policy, flaws: list[Failure]
+    ) -> ToolDefinition | None:
+        """The tool; a call that waits until it is listed counts towards what may wait for its server."""
+        if server is None or self._books.of(server).compared:
+            return await self._tool(request, server, name, policy, flaws)
+        size = len(request.frame.raw)
+        server.held_bytes += size
+        try:
+            return await self._tool(request, server, name, policy, flaws)
+        finally:
+            server.held_bytes -= size
 
     async def _tool(
         self, request: HostRequest, server: Downstream | None, name: str, policy: Policy, flaws: list[Failure]

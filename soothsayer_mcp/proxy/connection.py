@@ -66,6 +66,8 @@ class Surroundings:
     clock: Clock
     ids: Ids
     log: Callable[[str], None]
+    cleaned: Callable[[bytes], bytes]
+    """What of a text from outside people may read in the log: secrets are masked."""
     named_run: str = ""
     control_tools: bool = False
     """Whether the model has tools to ask about its own run."""
@@ -94,6 +96,7 @@ class HostConnection:
         self.clock = around.clock
         self.ids = around.ids
         self.log = around.log
+        self.cleaned = around.cleaned
         self.named_run = around.named_run
         self.control_tools = around.control_tools
         self.explicit_run = around.explicit_run

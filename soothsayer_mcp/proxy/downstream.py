@@ -170,6 +170,8 @@ class Downstream:
         """Whether the version agreed with it has arrays."""
         self.times_started = 0
         self.calls_in_flight = 0
+        self.held_bytes = 0
+        """Of calls that wait until its tools are listed."""
         self._connect = entry.connect
         self._clock = clock
         self._mint = mint
@@ -208,7 +210,7 @@ class Downstream:
     @property
     def waiting_bytes(self) -> int:
         """How much waits to be written to it."""
-        return self._backlog_bytes + (0 if self._leg is None else self._leg.waiting_bytes)
+        return self.held_bytes + self._backlog_bytes + (0 if self._leg is None else self._leg.waiting_bytes)
 
     @property
     def full(self) -> bool:

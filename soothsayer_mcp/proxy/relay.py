@@ -46,6 +46,10 @@ WATCH_S = 0.5
 """How often the policy's files are looked at."""
 
 
+LOOKED_AT = 4096
+"""How much of a line that is no message is searched for secrets."""
+SHOWN = 200
+"""How much of it people read."""
 TASK_NOTICES = "notifications/tasks"
 """How notices of tasks begin; they may carry a result, which is checked before anything in it is masked."""
 
@@ -252,7 +256,8 @@ class Relay:
     def garbage_from(self, server: Downstream, line: bytes, wrong: WireError) -> None:
         """A line that is no message: on record, and for people; never on."""
         self._connection.dropped(line, wrong.fault, origin="server", server=server.name)
-        self._connection.log(f"{server.name}: not a message: {line[:200]!a}")
+        shown = self._connection.cleaned(line[:LOOKED_AT])[:SHOWN]
+        self._connection.log(f"{server.name}: not a message: {shown!a}")
 
     def misplaced_from(self, server: Downstream, raw: bytes) -> None:
         """A message that has no place in the era its server speaks."""

@@ -1,7 +1,7 @@
 """A recording world: every port that the sentences need, over one log, so that order reads like the spec."""
 
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 

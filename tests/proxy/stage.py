@@ -7,6 +7,7 @@ from typing import cast
 
 import anyio
 
+from soothsayer_mcp.adapters.store.masking import cleaned
 from soothsayer_mcp.governor import Governor
 from soothsayer_mcp.model.call import ArgumentFault, RunId
 from soothsayer_mcp.model.failure import Failure
@@ -292,6 +293,7 @@ class Stage:
                 clock=clock,
                 ids=ids,
                 log=self.logged.append,
+                cleaned=cleaned,
                 named_run=named_run,
                 limits=limits or Limits(),
             ),

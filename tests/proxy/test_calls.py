@@ -382,6 +382,20 @@ async def test_calls_past_the_limit_of_a_server_are_refused_while_others_go_on()
         await stage.server.leg.until(lambda: len(stage.server.calls()) == 3)
 
 
+async def test_calls_that_wait_for_the_first_list_count_towards_what_may_wait_for_their_server() -> None:
+    big = json.dumps({"text": "x" * 600})
+    async with Stage(ScriptedServer(tools__list=silent), limits=Limits(waiting_bytes=1000)).playing() as stage:
+        await stage.open()
+        stage.host.say(call("1", arguments=big), call("2", arguments=big))
+        await stage.server.leg.until(lambda: "tools/list" in stage.server.leg.methods())
+        assert reason_of(await stage.host.ask(call("3"), 3)) == "too_many_in_flight"
+        listed = [message for message in stage.server.leg.messages() if message.get("method") == "tools/list"]
+        tools = f'{{"jsonrpc":"2.0","id":"{listed[0]["id"]}","result":{{"tools":[{echo_tool()}]}}}}'
+        stage.server.leg.feed(tools.encode())
+        assert (await stage.host.ask(call("4"), 4))["result"] == json.loads(DONE)
+        assert len(stage.server.calls()) == 3
+
+
 async def test_an_id_in_flight_is_refused_and_ids_of_other_types_are_not() -> None:
     async with Stage(ScriptedServer(tools__call=silent)).playing() as stage:
         await stage.open()

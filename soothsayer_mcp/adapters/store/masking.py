@@ -121,6 +121,14 @@ def mask(raw: bytes) -> tuple[bytes, int]:
         raise MaskingError from error
 
 
+def cleaned(raw: bytes) -> bytes:
+    """What people may read of a text from outside, whatever its encoding; nothing of it where that cannot be told."""
+    try:
+        return mask(raw.decode(errors="replace").encode())[0]
+    except MaskingError:
+        return b""
+
+
 def _has_hint(raw: bytes) -> bool:
     """Whether to load the patterns for this payload; after many payloads they cost less than looking without them."""
     if next(_looks) >= _LOOKS:
