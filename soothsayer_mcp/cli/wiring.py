@@ -256,6 +256,12 @@ class _News:
 
     def __init__(self, prepared: Plan) -> None:
         self._quiet = prepared.quiet
+        self._tells = not prepared.no_input and prepared.config.ask_notify and find_desktop() is not None
+        self._untold = (
+            "--no-input lets nobody be asked: they are denied"
+            if prepared.no_input
+            else "nobody is told of it here: they are denied unless the host can ask, or soothsayer watch is open"
+        )
         self._store: SqliteStore | None = None
 
     def follow(self, store: SqliteStore) -> None:
@@ -268,6 +274,8 @@ class _News:
             say(f"OBSERVING: policy {policy.name} only records what it would deny or ask; hard denies hold")
         elif not self._quiet:
             say(f"{__version__} governs by policy {policy.name} ({policy.rule_count} rules)")
+        if policy.mode is Mode.ENFORCE and policy.can_ask and not self._tells and not self._quiet:
+            say(f"policy {policy.name} asks about some calls, and {self._untold}")
 
     def changed(self, policy: Policy) -> None:
         """A changed policy is in force."""

@@ -1,6 +1,7 @@
 """The card of a question to a person: what would be sent, exactly, and why policy asks."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 
 from soothsayer_mcp.console.text import escape
@@ -36,7 +37,7 @@ def card(short_id: str, shown: Mapping[str, Json], left_s: int) -> str:
         width = min(24, max(len(escape(name)) for name in args))
         for number, (name, value) in enumerate(args.items()):
             lines.append(f"{'args  ' if number == 0 else '      '}{escape(name):<{width}}  {_value(value)}")
-        if any(_is_hidden(part) for part in _texts(args)):
+        if any(_is_hidden(part) or _BLANKS.search(part) for part in _texts(args)):
             lines.append("      ! hidden characters are shown as escapes")
     else:
         lines.append("args  none")
@@ -77,8 +78,13 @@ def _minutes(left_s: int) -> str:
     return f"{left_s // 60}:{left_s % 60:02d}"
 
 
+_BLANKS = re.compile(r" {4,}")
+
+
 def _value(value: Json) -> str:
-    return escape(json.dumps(value, ensure_ascii=False))
+    """A value, exact; many blanks, which would push what follows out of sight, are spelt as one with their number."""
+    spelt = escape(json.dumps(value, ensure_ascii=False))
+    return _BLANKS.sub(lambda found: f"\\x20{{{len(found.group()):,}}}", spelt)
 
 
 def _text(value: Json) -> str:

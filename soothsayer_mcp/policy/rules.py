@@ -669,6 +669,17 @@ class Policy:
         return sum(len(scope.rules) for scope in self.scopes)
 
     @property
+    def can_ask(self) -> bool:
+        """Whether some call can be asked about: by a rule, a default or what holds of definitions and arguments."""
+        asked = Effect.ASK
+        limits, pins = self.arguments, self.pins
+        return (
+            any(rule.effect is asked for scope in self.scopes for rule in scope.rules)
+            or any(scope.defaults[cell] is asked for scope in self.scopes for cell in (Cell.READ, Cell.OTHER))
+            or asked in {pins.first, pins.new, pins.changed, pins.shadowed, limits.undeclared, limits.no_schema}
+        )
+
+    @property
     def lab(self) -> Lab:
         """The libraries that judge."""
         return self._lab

@@ -29,8 +29,10 @@ from soothsayer_mcp.model.outcome import Asked
 from soothsayer_mcp.model.step import ClosedStep, DecidedStep
 from soothsayer_mcp.ports import Call
 from soothsayer_mcp.proxy.connection import HostConnection
+from soothsayer_mcp.proxy.downstream import Downstream
 from soothsayer_mcp.proxy.owed import HostRequest
 from soothsayer_mcp.proxy.people import AskSettings, Retry
+from soothsayer_mcp.proxy.pins import Books
 from soothsayer_mcp.proxy.requests import Requests
 from soothsayer_mcp.wire import replies
 from soothsayer_mcp.wire.eras import META_CLIENT_CAPABILITIES
@@ -59,8 +61,9 @@ class InvalidStateError(Exception):
 class Asking:
     """Puts questions about calls, and takes what comes back."""
 
-    def __init__(self, connection: HostConnection, requests: Requests, settings: AskSettings) -> None:
+    def __init__(self, connection: HostConnection, books: Books, requests: Requests, settings: AskSettings) -> None:
         """No question is open."""
+        self._books = books
         self._connection = connection
         self._requests = requests
         self._settings = settings
@@ -172,6 +175,8 @@ class Asking:
         if grant is not None:
             return Support(approval=Approval(ask=grant.id, digest=asked, identity=identity, grant=grant.id))
         ask = await self._current(self._settings.book.find(step.run_id, asked), now)
+        if ask is not None and ask.state is not AskState.OPEN:
+            self._unshow(ask.id)
         asks_host = True
         if retry is not None and ask is not None and ask.id == retry.ask and ask.state is AskState.OPEN:
             ask = await self._responded(request, ask)
@@ -185,7 +190,18 @@ class Asking:
             ask = await self._open(step, identity, asked, channels, now)
         if ask.state is AskState.OPEN:
             ask = await self._down_the_ladder(request, call, step, ask, fresh=fresh, asks_host=asks_host)
+            if ask.state is AskState.YES and not await self._is_as_shown(request, step, server):
+                failure = Failure(reason=Reason.DEFINITION_CHANGED, summary=f"{_named(step)} changed")
+                return Support(gaps=(failure,), ask=ask.id, newly_asked=fresh)
         return replace(self._settled(step, ask, identity, asked, call), newly_asked=fresh)
+
+    async def _is_as_shown(self, request: HostRequest, step: DecidedStep, server: Downstream) -> bool:
+        """Whether the tool is still defined as when the person was asked: a server may change it meanwhile."""
+        envelope = self._connection.envelope_of(request)
+        policy = self._connection.policies.current()
+        tool = await self._books.of(server).find(step.proposal.tool, policy=policy, envelope=envelope)
+        known = step.tool
+        return tool is not None and known is not None and (tool.digest, tool.pin) == (known.digest, known.pin)
 
     def _remembered(self, step: DecidedStep, identity: str) -> Grant | None:
         """An earlier yes of this run that covers the call, where the rules that ask let one."""
@@ -277,6 +293,7 @@ class Asking:
         settings = self._settings
         channels = self._channels(request, step)
         limit_s = SHARE_OF_LIMIT * settings.limit_s(self._connection.client_of(request).name)
+        began = self._connection.clock.monotonic_ns()
         if Channel.HOST in channels and asks_host:
             if request.stateless:
                 request.question = ask
@@ -289,7 +306,8 @@ class Asking:
         if fresh and settings.notify is not None and Channel.HOST not in channels:
             settings.notify(step.proposal.server, step.proposal.tool)
         if Channel.WATCH in channels:
-            ask = await self._held(request, call, ask, min(settings.hold_s, limit_s))
+            left_s = limit_s - (self._connection.clock.monotonic_ns() - began) / 1e9
+            ask = await self._held(request, call, ask, min(settings.hold_s, left_s))
         elif ask.id not in self._shown and settings.notify is None:
             # The host put it away, and nobody else can be told of it: it is not left open behind people's backs.
             return await self._end(ask, AskState.WITHDRAWN, channel=PUT_AWAY)

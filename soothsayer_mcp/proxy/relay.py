@@ -76,7 +76,7 @@ class Relay:
         late = Late(connection, gate, masks)
         self._requests = requests = Requests(connection, gate)
         self._opening = opening = Opening(connection, books, masks)
-        asking = None if around.asks is None else Asking(connection, requests, around.asks)
+        asking = None if around.asks is None else Asking(connection, books, requests, around.asks)
         self._calls = calls = Calls(connection, books, governor, gate, late, asking)
         parts: dict[str, object] = {
             "opening": opening,

@@ -36,6 +36,7 @@ from soothsayer_mcp.ports import (
     ServerIdentity,
     Standing,
 )
+from soothsayer_mcp.testing.asks import MemoryAsks
 
 Happening: TypeAlias = Callable[[], Awaitable[None] | None]
 """Something that happens to a port: it may raise, wait, or change the world."""
@@ -94,6 +95,8 @@ class World:
         self.findings: tuple[Finding, ...] = ()
         """What is found after one."""
         self.held: Held = NothingHeld()
+        self.asks: MemoryAsks | None = None
+        """Where questions to people are kept, if any are put."""
         self.before: dict[str, Happening] = {}
         """Port method -> what happens when it begins, before it has done anything."""
         self.after: dict[str, Happening] = {}
@@ -144,7 +147,12 @@ class World:
     async def record_intent(self, step: SupportedStep, admit: Admit, close: Close) -> RecordedStep | WithheldStep:
         """Commit A, with `admit` inside it, and `close` for what is not admitted."""
         await self._begin("record_intent")
-        refusal = admit(Standing(run=self.run, recall=self.recall, held=self.held), step)
+        approval = step.support.approval
+        ask = None if approval is None or self.asks is None else self.asks.look(approval.ask)
+        now_us = 0 if ask is None else ask.answered_at_us or 0
+        refusal = admit(Standing(run=self.run, recall=self.recall, held=self.held, now_us=now_us, ask=ask), step)
+        if refusal is None and approval is not None and self.asks is not None:
+            self.asks.spend(approval.ask)
         if refusal is not None:
             self._closings[step.id] = close(self.run, step, refusal.failure)
         match refusal:

@@ -18,8 +18,10 @@ from soothsayer_mcp.ports import PortError, ServerIdentity
 from soothsayer_mcp.proxy.connection import Surroundings
 from soothsayer_mcp.proxy.downstream import Limits, ServerEntry
 from soothsayer_mcp.proxy.fleet import Fleet
+from soothsayer_mcp.proxy.people import AskSettings
 from soothsayer_mcp.proxy.pins import Check, Schemas
 from soothsayer_mcp.proxy.relay import Relay
+from soothsayer_mcp.testing.asks import MemoryAsks
 from soothsayer_mcp.testing.factories import make_policy
 from soothsayer_mcp.testing.world import PRINCIPAL, CountingIds, MemoryLeg, SteppingClock, World
 
@@ -261,7 +263,12 @@ class Stage:
     """A relay with everything around it."""
 
     def __init__(
-        self, *servers: ScriptedServer, policy: Policy | None = None, limits: Limits | None = None, named_run: str = ""
+        self,
+        *servers: ScriptedServer,
+        policy: Policy | None = None,
+        limits: Limits | None = None,
+        named_run: str = "",
+        people: Callable[[MemoryAsks], AskSettings] | None = None,
     ) -> None:
         self.servers = servers or (ScriptedServer(),)
         self.host = HostLeg()
@@ -270,6 +277,7 @@ class Stage:
         self.logged: list[str] = []
         self.clock = clock = MovableClock()
         ids = CountingIds()
+        self.asks = self.world.asks = MemoryAsks(clock.now_us)
         self.fleet = Fleet([server.entry for server in self.servers], clock=clock, ids=ids, limits=limits)
         self.governor = Governor(
             policy=self.policies.current,
@@ -296,6 +304,7 @@ class Stage:
                 cleaned=cleaned,
                 named_run=named_run,
                 limits=limits or Limits(),
+                asks=None if people is None else people(self.asks),
             ),
         )
 
