@@ -164,24 +164,11 @@ class Asking:
         now = self._connection.clock.now_us()
         identity = server.identity.digest
         asked = request.digest = call_digest(identity, step, step.decision)
-        retry = request.retry
-        if retry is not None and (retry.digest != asked or not now <= retry.expires_at_us):
-            retry = None  # Another call, or too late: a fresh proposal.
-        if retry is not None and retry.kind == "go":
-            return Support(
-                approval=Approval(ask=retry.ask, digest=asked, identity=identity, go=retry.nonce), continues=retry.step
-            )
-        grant = self._remembered(step, identity)
-        if grant is not None:
-            return Support(approval=Approval(ask=grant.id, digest=asked, identity=identity, grant=grant.id))
-        ask = await self._current(self._settings.book.find(step.run_id, asked), now)
-        if ask is not None and ask.state is not AskState.OPEN:
-            self._unshow(ask.id)
-        asks_host = True
-        if retry is not None and ask is not None and ask.id == retry.ask and ask.state is AskState.OPEN:
-            ask = await self._responded(request, ask)
-            asks_host = False
-            now = self._connection.clock.now_us()
+        covered = self._covered(request, step, identity, asked, now)
+        if covered is not None:
+            return covered
+        ask, asks_host = await self._found(request, step, asked, now)
+        now = self._connection.clock.now_us()
         fresh = ask is None or ask.state in {AskState.EXPIRED, AskState.WITHDRAWN} or ask.spent or _is_stale(ask, now)
         if fresh or ask is None:
             channels = self._channels(request, step)
@@ -194,6 +181,29 @@ class Asking:
                 failure = Failure(reason=Reason.DEFINITION_CHANGED, summary=f"{_named(step)} changed")
                 return Support(gaps=(failure,), ask=ask.id, newly_asked=fresh)
         return replace(self._settled(step, ask, identity, asked, call), newly_asked=fresh)
+
+    def _covered(self, request: HostRequest, step: DecidedStep, identity: str, asked: str, now: int) -> Support | None:
+        """What an earlier yes covers without a question: a call it was spent on, or one of a remembered shape."""
+        retry = request.retry
+        if retry is not None and (retry.digest != asked or not now <= retry.expires_at_us):
+            retry = request.retry = None  # Another call, or too late: a fresh proposal.
+        if retry is not None and retry.kind == "go":
+            approval = Approval(ask=retry.ask, digest=asked, identity=identity, go=retry.nonce)
+            return Support(approval=approval, continues=retry.step)
+        grant = self._remembered(step, identity)
+        if grant is None:
+            return None
+        return Support(approval=Approval(ask=grant.id, digest=asked, identity=identity, grant=grant.id))
+
+    async def _found(self, request: HostRequest, step: DecidedStep, asked: str, now: int) -> tuple[Ask | None, bool]:
+        """The question about this call, if one was put; and whether the host may be asked, or has just answered."""
+        ask = await self._current(self._settings.book.find(step.run_id, asked), now)
+        if ask is not None and ask.state is not AskState.OPEN:
+            self._unshow(ask.id)
+        retry = request.retry
+        if retry is not None and ask is not None and ask.id == retry.ask and ask.state is AskState.OPEN:
+            return await self._responded(request, ask), False
+        return ask, True
 
     async def _is_as_shown(self, request: HostRequest, step: DecidedStep, server: Downstream) -> bool:
         """Whether the tool is still defined as when the person was asked: a server may change it meanwhile."""
