@@ -269,7 +269,7 @@ class _Basis:
 
     def close(self, run: Run, step: SupportedStep, failure: Failure | None) -> Closing:
         """Choose what follows, under the policy that decided."""
-        return close(run, step, failure, self.policy.budgets)
+        return close(run, step, failure, self.policy.budgets, self.policy.next_rules)
 
     def same_as(self, other: "_Basis") -> bool:
         """Whether the decision would be the same for certain, so that it need not be made again."""

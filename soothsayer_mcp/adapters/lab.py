@@ -5,13 +5,16 @@ from soothsayer_mcp.adapters.patterns import compile_pattern, to_ascii
 from soothsayer_mcp.adapters.scanning import compile_together
 from soothsayer_mcp.evidence.scope import NAMES as EVIDENCE_NAMES
 from soothsayer_mcp.policy.match import Lab
-from soothsayer_mcp.policy.sight import NAMES, TERM_NAMES
+from soothsayer_mcp.policy.sight import NAMES, NEXT_NAMES, TERM_NAMES
 
 CONDITIONS = Conditions(NAMES)
 """Conditions of rules, and of tiers."""
 
 TERM_CONDITIONS = Conditions(TERM_NAMES)
 """Conditions of risk terms."""
+
+NEXT_CONDITIONS = Conditions(NEXT_NAMES)
+"""Conditions of what follows a step."""
 
 EVIDENCE_CONDITIONS = Conditions(EVIDENCE_NAMES)
 """Conditions of what calls owe."""

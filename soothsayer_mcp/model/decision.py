@@ -8,6 +8,7 @@ from soothsayer_mcp.model.ask import AskTerms
 from soothsayer_mcp.model.dues import NOTHING_DUE, Dues
 from soothsayer_mcp.model.facts import NO_CHARGE, UNTRUSTED_READS, Charge, Reads
 from soothsayer_mcp.model.failure import Reason
+from soothsayer_mcp.model.following import OnFailure
 from soothsayer_mcp.model.json import Digest, Json
 
 
@@ -124,3 +125,5 @@ class Decision:
     """What the step counts for once it is admitted."""
     dues: Dues = NOTHING_DUE
     """What it owes before the call and after it, and what it may write to."""
+    on_failure: tuple[Mapping[str, OnFailure], ...] = ()
+    """What the matching rules say of its failing, a table each: failure class, or `class/reason` -> what is done."""

@@ -9,6 +9,7 @@ from soothsayer_mcp.model.decision import Decision, Effect, Mode, Obligation, Ob
 from soothsayer_mcp.model.dues import NOTHING_DUE
 from soothsayer_mcp.model.facts import NO_FACTS, Cap, Charge, Facts, TallyQuestion
 from soothsayer_mcp.model.failure import Failure, Reason
+from soothsayer_mcp.model.following import OnFailure
 from soothsayer_mcp.model.json import Json, canonical
 from soothsayer_mcp.model.run import Run, RunScope
 from soothsayer_mcp.model.step import ProposedStep
@@ -243,6 +244,7 @@ def _decide(policy: Policy, run: Run, step: ProposedStep, facts: Facts) -> Decis
         reads=candidates.reads,
         charge=_charge(candidates, scene, found, limited),
         tier=_tier(candidates, scene) if candidates.tiers else "",
+        on_failure=_on_failure(candidates, found) if candidates.ends_runs else (),
     )
     same_for_all = decision.context is candidates.context and decision.charge is candidates.charge
     steady = dues is NOTHING_DUE or dues is candidates.dues.steady
@@ -251,6 +253,19 @@ def _decide(policy: Policy, run: Run, step: ProposedStep, facts: Facts) -> Decis
             candidates.concluded.clear()
         candidates.concluded[certain] = decision
     return decision
+
+
+def _on_failure(candidates: Candidates, found: Sequence[Sequence[Match]]) -> tuple[Mapping[str, OnFailure], ...]:
+    """What the matching rules say of the call's failing; what only observes says nothing."""
+    return tuple(
+        match.prepared.rule.on_failure
+        for scope, matches in zip(candidates.scopes, found, strict=True)
+        for match in matches
+        if match.prepared.rule.on_failure
+        and not match.prepared.rule.observe
+        and scope.scope.mode is not Mode.OBSERVE
+        and (match.doubt is None or match.prepared.rule.effect is not Effect.ALLOW)
+    )
 
 
 def _tier(candidates: Candidates, scene: Scene) -> str:

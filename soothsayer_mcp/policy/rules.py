@@ -23,6 +23,7 @@ from soothsayer_mcp.model.facts import (
     TallyQuestion,
     ValueQuestion,
 )
+from soothsayer_mcp.model.following import NO_NEXT_RULES, NextRules, OnFailure
 from soothsayer_mcp.model.json import Digest, Json, canonical
 from soothsayer_mcp.model.run import Run, RunRules
 from soothsayer_mcp.model.step import ProposedStep
@@ -225,6 +226,8 @@ class Rule:
     """Whether the run must have, or must not have, been given an untrusted result; `None` wants neither."""
     flow: Flow | None = None
     redact: tuple[Redact, ...] = ()
+    on_failure: Mapping[str, OnFailure] = field(default_factory=dict[str, OnFailure])
+    """Failure class, or `class/reason` -> what becomes of the run."""
     demands: Owes | None = None
     """What has to be shown before the calls that it matches, what is checked after them, and what they write to."""
 
@@ -236,7 +239,7 @@ class Rule:
     @property
     def owes(self) -> bool:
         """Whether calls that it matches owe anything."""
-        return self.limit is not None or bool(self.redact) or self.demands is not None
+        return self.limit is not None or bool(self.redact or self.on_failure) or self.demands is not None
 
     after: tuple[Past, ...] = ()
     unless_after: tuple[Past, ...] = ()
@@ -579,6 +582,8 @@ class Candidates:
     """Whether a scope or a rule only observes."""
     redacts: bool
     """Whether a rule masks anything."""
+    ends_runs: bool
+    """Whether a rule says what becomes of a run when a call fails."""
     masks: tuple[Mapping[str, Json], ...]
     """What is masked in the record of every call, because of its labels."""
     context: Mapping[str, Json]
@@ -611,6 +616,7 @@ class Policy:
         about: str = "",
         run_rules: RunRules | None = None,
         budgets: Budgets = NO_BUDGETS,
+        next_rules: NextRules = NO_NEXT_RULES,
         masks: Sequence[Redact] = (),
         tiers: Sequence[str] = (),
         named: Mapping[str, Sequence[str]] | None = None,
@@ -631,8 +637,9 @@ class Policy:
         self.methods = methods
         self.payload_mode = payload_mode
         self.run_rules = run_rules or RunRules()
-        self.budgets = budgets
         """How long runs live."""
+        self.budgets = budgets
+        self.next_rules = next_rules
         self.masks = tuple(masks)
         """What is masked in everything that is kept."""
         self.redacts = any(rule.redact for scope in self.scopes for rule in scope.rules)
@@ -818,6 +825,7 @@ class Policy:
                 for one in settled
             ),
             redacts=any(prepared.rule.redact for one in settled for prepared in one.prepared),
+            ends_runs=any(prepared.rule.on_failure for one in settled for prepared in one.prepared),
             masks=self._secret_arguments(server, name),
             context=_context(place, tool, reads_paths=bool(tests), workspace=self._place.root if conditions else ""),
             dues=self._dues(server, name, place, settled),
@@ -1045,6 +1053,7 @@ class Policy:
             about=self.about,
             run_rules=self.run_rules,
             budgets=self.budgets,
+            next_rules=self.next_rules,
             masks=self.masks,
             tiers=self.tiers,
         )

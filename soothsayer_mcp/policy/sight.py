@@ -7,7 +7,7 @@ from soothsayer_mcp.model.answer import Answer, Unsure
 from soothsayer_mcp.model.condition import Condition, Names, Sort, View
 from soothsayer_mcp.model.decision import Risk, RiskTerm
 from soothsayer_mcp.model.json import Json
-from soothsayer_mcp.model.run import Counters
+from soothsayer_mcp.model.run import Counters, Run
 from soothsayer_mcp.policy.flow import Sink
 from soothsayer_mcp.policy.match import Scene
 
@@ -51,6 +51,9 @@ NAMES: Names = {
 
 TERM_NAMES: Names = {name: sort for name, sort in NAMES.items() if name != "risk"}
 """The names in a risk term, which cannot rest on the sum that it is part of."""
+
+NEXT_NAMES: Names = {name: sort for name, sort in NAMES.items() if name == "risk" or name.startswith("run.")}
+"""The names in a condition about what follows a step, which is counted in them."""
 
 MOST_RISK = 100
 
@@ -164,6 +167,16 @@ def taint_test(*, wanted: bool) -> Callable[[Scene], Answer]:
 def when_test(condition: Condition, sight: Sight) -> Callable[[Scene], Answer]:
     """Whether a condition holds of a call."""
     return lambda scene: condition(view_of(sight, scene))
+
+
+def compact_test(conditions: Sequence[Condition]) -> Callable[[Run, int | None, int], bool]:
+    """Whether one of some conditions certainly holds of a run, the risk of its latest step, and the time."""
+
+    def holds(run: Run, risk: int | None, now_us: int) -> bool:
+        view = View({**_counted(run.counters, now_us), **({} if risk is None else {"risk": risk})})
+        return any(condition(view) is True for condition in conditions)
+
+    return holds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,21 +1,69 @@
 """What follows a step, chosen in the commit that ends it."""
 
+from collections.abc import Iterable, Mapping
+
 from soothsayer_mcp.model.budget import NO_BUDGETS, Budgets
 from soothsayer_mcp.model.call import Cause
-from soothsayer_mcp.model.failure import Failure
+from soothsayer_mcp.model.failure import Acted, Failure
+from soothsayer_mcp.model.following import NO_NEXT_RULES, NextRules, OnFailure
 from soothsayer_mcp.model.run import Closing, NextStep, Run, RunState
-from soothsayer_mcp.model.step import SupportedStep
+from soothsayer_mcp.model.step import SupportedStep, VerifiedStep
 from soothsayer_mcp.run.budget import why_pause
 
+_STRICTNESS = tuple(OnFailure)
+_STATES = {OnFailure.PAUSE: RunState.PAUSED, OnFailure.STOP: RunState.STOPPED, OnFailure.FAIL: RunState.FAILED}
 
-def close(run: Run, step: SupportedStep, failure: Failure | None, budgets: Budgets = NO_BUDGETS) -> Closing:
-    """Choose the next step: `stop` when the run takes no more calls, else `continue`.
+
+def close(
+    run: Run,
+    step: SupportedStep,
+    failure: Failure | None,
+    budgets: Budgets = NO_BUDGETS,
+    rules: NextRules = NO_NEXT_RULES,
+) -> Closing:
+    """Choose the next step: the first that holds of a closed run, `on_failure`, a limit that pauses, and `compact`.
 
     A budget of the whole run that is used up pauses it: a person may lift that.
     """
-    if run.state is RunState.OPEN:
-        why = why_pause(run.counters, failure, budgets) if step.cause is Cause.AGENT else ""
+    if run.state is not RunState.OPEN:
+        return Closing(next_step=NextStep.STOP, run_state=run.state, why=f"run is {run.state}")
+    if step.cause is not Cause.AGENT:
+        return Closing(next_step=NextStep.CONTINUE, run_state=run.state)
+    if failure is not None:
+        said = on_failure(step.decision.on_failure, failure)
+        if said is not OnFailure.CONTINUE:
+            why = f"policy says {said} on {failure.failure}/{failure.reason}"
+            return Closing(next_step=NextStep.STOP, run_state=_STATES[said], why=why)
+        why = _why_unsettled(step, failure) if rules.pause_unsettled else ""
+        why = why or why_pause(run.counters, failure, budgets)
         if why:
             return Closing(next_step=NextStep.STOP, run_state=RunState.PAUSED, why=why)
-        return Closing(next_step=NextStep.CONTINUE, run_state=run.state)
-    return Closing(next_step=NextStep.STOP, run_state=run.state, why=f"run is {run.state}")
+    why = "" if rules is NO_NEXT_RULES else _why_compact(run, step, rules)
+    return Closing(next_step=NextStep.COMPACT if why else NextStep.CONTINUE, run_state=run.state, why=why)
+
+
+def on_failure(tables: Iterable[Mapping[str, OnFailure]], failure: Failure) -> OnFailure:
+    """Tell what is done: in one table the reason speaks before its class, and of several the strictest holds."""
+    name = f"{failure.failure}/{failure.reason}"
+    said = [table.get(name, table.get(failure.failure, OnFailure.CONTINUE)) for table in tables]
+    return max(said, key=_STRICTNESS.index, default=OnFailure.CONTINUE)
+
+
+def _why_unsettled(step: SupportedStep, failure: Failure) -> str:
+    """Why nobody should go on before it is known what a write did; empty for reads and for what is known."""
+    sent = isinstance(step, VerifiedStep) and step.decision.charge.write and failure.acted is Acted.MAYBE
+    return f"it is not known whether {step.proposal.server}.{step.proposal.tool} happened" if sent else ""
+
+
+def _why_compact(run: Run, step: SupportedStep, rules: NextRules) -> str:
+    counters = run.counters
+    if rules.compact_calls is not None and counters.calls_since_compact >= rules.compact_calls:
+        return f"{counters.calls_since_compact:,} calls since the last time"
+    if rules.compact_bytes is not None and counters.bytes_since_compact >= rules.compact_bytes:
+        return f"{counters.bytes_since_compact:,} bytes were returned since the last time"
+    if rules.compact_when is not None:
+        risk = step.decision.risk
+        sure = 0 if risk is None else risk.high if risk.high == risk.low else None
+        if rules.compact_when(run, sure, step.proposed_at_us):
+            return "the policy's condition for it holds"
+    return ""

@@ -60,6 +60,14 @@ ERRORS: list[tuple[str, str]] = [
         "rules: [{deny: x, settle: a}]",
         '3:19: "settle" is not supported yet: this version does not have it [policy-key]',
     ),
+    (
+        "rules: [{also: x, tools: a.b, on_failure: {tool_error: undo}}]",
+        '3:56: "undo" is not supported yet: this version does not have it [policy-key]',
+    ),
+    (
+        "rules: [{also: x, tools: a.b, on_failure: {tool_eror: stop}}]",
+        '3:55: "tool_eror" is no failure class, and no class/reason; did you mean "tool_error"? [policy-key]',
+    ),
     ("budgets: {tools: {}}", '3:11: "tools" is not supported yet: this version does not have it [policy-key]'),
     (
         "rules: [{ask: x, args: {'**': {find: secrets}}}]",

@@ -11,13 +11,14 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from soothsayer_mcp.adapters.lab import LAB
+from soothsayer_mcp.adapters.lab import LAB, NEXT_CONDITIONS
 from soothsayer_mcp.model.ask import AskTerms, Remember
 from soothsayer_mcp.model.budget import NO_BUDGETS, Budgets
 from soothsayer_mcp.model.call import Cause, PinState
 from soothsayer_mcp.model.decision import Effect, Mode
 from soothsayer_mcp.model.entry import PayloadMode
 from soothsayer_mcp.model.facts import Origin
+from soothsayer_mcp.model.following import NO_NEXT_RULES, NextRules, OnFailure
 from soothsayer_mcp.model.json import Digest, Json, JsonObject, canonical
 from soothsayer_mcp.model.run import RunRules
 from soothsayer_mcp.policy.dues import LabelOwes, Owes
@@ -48,7 +49,7 @@ from soothsayer_mcp.policy.rules import (
     Who,
     strictest,
 )
-from soothsayer_mcp.policy.sight import RiskBounds
+from soothsayer_mcp.policy.sight import RiskBounds, compact_test
 
 MACHINE_WORDS = ("workspace", "home", "temp", "state")
 """Variables that stand for folders of this machine."""
@@ -159,6 +160,17 @@ def build(
                 if made.mode is not Mode.OBSERVE
             ]
         ),
+        next_rules=_next_rules(
+            [
+                (said, run)
+                for scope, made in zip(filled, scopes, strict=True)
+                for said, run in (
+                    *((said, _NOTHING_SAID) for said in _maps(scope, "next")),
+                    *((_NOTHING_SAID, said) for said in _maps(scope, "run")),
+                )
+                if made.mode is not Mode.OBSERVE
+            ]
+        ),
         run_rules=_run_rules(
             [said for scope in filled for said in _maps(scope, "run")],
             [said for scope in filled for said in _maps(scope, "complete")],
@@ -182,6 +194,28 @@ def _budgets(said: Sequence[Form]) -> Budgets:
         denials=least("denials"),
         unverified_writes=least("unverified_writes"),
         error_streak=least("error_streak"),
+    )
+
+
+_NOTHING_SAID: Form = {}
+
+
+def _next_rules(said: Sequence[tuple[Form, Form]]) -> NextRules:
+    """The smallest figures that any file states, and each of their conditions; what only observes binds nothing."""
+    after = [_map(form["compact_after"]) for form, _ in said if "compact_after" in form]
+    conditions = [NEXT_CONDITIONS.compile(_text(form, "compact_when")) for form, _ in said if "compact_when" in form]
+    pauses = any(run.get("unsettled") == "pause" for _, run in said)
+    if not (after or conditions or pauses):
+        return NO_NEXT_RULES
+
+    def least(key: str) -> int | None:
+        return min((value for form in after if isinstance(value := form.get(key), int)), default=None)
+
+    return NextRules(
+        compact_calls=least("calls"),
+        compact_bytes=least("bytes"),
+        compact_when=compact_test(conditions) if conditions else None,
+        pause_unsettled=pauses,
     )
 
 
@@ -265,6 +299,7 @@ def rule_of(form: Form) -> Rule:
         tainted=form["tainted"] is True if "tainted" in form else None,
         flow=_flow(_map(form["flow"])) if "flow" in form else None,
         demands=_owes(form),
+        on_failure={key: OnFailure(str(word)) for key, word in _map(form.get("on_failure", {})).items()},
     )
 
 

@@ -12,12 +12,13 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from soothsayer_mcp.adapters.conditions import Conditions
-from soothsayer_mcp.adapters.lab import CONDITIONS, EVIDENCE_CONDITIONS, LAB, TERM_CONDITIONS
+from soothsayer_mcp.adapters.lab import CONDITIONS, EVIDENCE_CONDITIONS, LAB, NEXT_CONDITIONS, TERM_CONDITIONS
 from soothsayer_mcp.adapters.policy_files.build import fill_words
 from soothsayer_mcp.adapters.policy_files.positions import Pairs, Path, mark_of, plain
 from soothsayer_mcp.adapters.policy_files.problems import Problem, nearest
 from soothsayer_mcp.adapters.policy_files.variables import Variables
 from soothsayer_mcp.model.condition import ConditionError
+from soothsayer_mcp.model.failure import REASONS, FailureClass
 from soothsayer_mcp.model.json import Json, JsonObject
 from soothsayer_mcp.policy.addresses import host_pattern, network
 from soothsayer_mcp.policy.answers import Unsure
@@ -693,6 +694,25 @@ class VerifyDocument(_OneKind):
     any: Annotated[list["VerifyDocument"], _AtLeastOne] = []
 
 
+_OnFailure: TypeAlias = Literal["continue", "pause", "stop", "fail"]
+
+
+def _failure_name(text: str) -> str:
+    """Refuse what is neither a failure class nor one of its reasons, as `class/reason`."""
+    names = [*FailureClass, *(f"{row.failure}/{reason}" for reason, row in REASONS.items())]
+    if text not in names:
+        near = nearest(text, names)
+        meant = f"; did you mean {_cut(near)}?" if near else ""
+        raise _bad("key", f"{_cut(text)} is no failure class, and no class/reason{meant}")
+    return text
+
+
+def _on_failure(value: object) -> object:
+    if value == "undo":
+        raise _bad("key", '"undo" is not supported yet: this version does not have it')
+    return value
+
+
 class RuleDocument(Document):
     """One rule."""
 
@@ -701,7 +721,6 @@ class RuleDocument(Document):
             "capture",
             "undo",
             "settle",
-            "on_failure",
             "large_results",
             "approvers",
         ]
@@ -744,6 +763,10 @@ class RuleDocument(Document):
     on_unknown: Literal["withhold", "note"] = "note"
     limit: LimitDocument = Field(default=cast("LimitDocument", None))
     redact: Annotated[list[RedactDocument], _Many, _AtLeastOne] = []
+    on_failure: Annotated[
+        dict[Annotated[str, AfterValidator(_failure_name)], Annotated[_OnFailure, BeforeValidator(_on_failure)]],
+        _AtLeastOne,
+    ] = {}
 
 
 def _argument_place(text: str) -> None:
@@ -802,12 +825,19 @@ class TierDocument(Document):
     when: Annotated[str, _when(CONDITIONS)] = ""
 
 
+class CompactDocument(Document):
+    """After how much a host is told to compact."""
+
+    calls: Annotated[int, Field(ge=1)] = 1
+    bytes: Annotated[int, BeforeValidator(_size), Field(ge=1)] = 1
+
+
 class NextDocument(Document):
     """What follows a step."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"compact_when", "compact_after"})
-
     tiers: list[TierDocument] = []
+    compact_after: CompactDocument = Field(default=cast("CompactDocument", None))
+    compact_when: Annotated[str, _when(NEXT_CONDITIONS)] = ""
 
 
 class LabelDocument(Document):
@@ -908,6 +938,7 @@ class RunDocument(Document):
 
     idle: Annotated[int, BeforeValidator(_milliseconds)] = 0
     abandon_after: Annotated[int, BeforeValidator(_milliseconds)] = 0
+    unsettled: Literal["continue", "pause"] = "continue"
 
 
 class CompleteDocument(Document):

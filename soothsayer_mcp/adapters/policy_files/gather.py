@@ -436,11 +436,17 @@ def _joined(kind: str, files: Sequence[_File], rules: Sequence[JsonObject]) -> J
         "arguments": [stated for file in files if (stated := file.form.get("arguments"))],
         "complete": [stated for file in files if (stated := file.form.get("complete"))],
         "budgets": [stated for file in files if (stated := file.form.get("budgets"))],
+        "next": [stated for file in files if (stated := _without_tiers(file))],
         "run": [stated for file in files if (stated := file.form.get("run"))],
         "methods": [methods for file in tops if (methods := file.form.get("methods"))],
         "payloads": [trace["payloads"] for trace in _traces(files) if "payloads" in trace],
         "masks": sorted((_in_order(mask) for trace in _traces(files) for mask in _list(trace, "mask")), key=canonical),
     }
+
+
+def _without_tiers(file: _File) -> JsonObject:
+    """What a file says of what follows a step, beside tiers, which are named with their tools."""
+    return {key: value for key, value in _section(file.form, "next").items() if key != "tiers"}
 
 
 def _traces(files: Sequence[_File]) -> Iterator[Form]:

@@ -84,6 +84,7 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
     "RunDocument": {
         "idle": "How long an automatic run may be without a call and still take the next one.",
         "abandon_after": "How long a run may stay paused before it is given up.",
+        "unsettled": "pause: the run is paused when it is not known whether a write happened.",
     },
     "DefaultDocument": {
         "read": "For tools labelled read and nothing else.",
@@ -215,6 +216,7 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
         "touches": "What these calls write to, in place of what labels say; an empty list for nothing.",
         "on_broken": "Whether the agent is shown the answer of a call whose check is broken: withhold, or note.",
         "on_unknown": "The same where a check found nothing out; note where nothing is said.",
+        "on_failure": "By failure class, or class/reason: what becomes of the run when the call fails.",
     },
     "RedactDocument": {
         "in": "result, before a model reads it and whatever part of a message holds it; or trace, in the record only.",
@@ -227,7 +229,15 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
         **_MATCHED,
         "when": "A condition in CEL over args, tool, who, run and now.",
     },
-    "NextDocument": {"tiers": "Model tiers, as a hint for what follows; the strongest that matches is recorded."},
+    "NextDocument": {
+        "tiers": "Model tiers, as a hint for what follows; the strongest that matches is recorded.",
+        "compact_after": "After how much since the last time a host is told to compact; whichever comes first.",
+        "compact_when": "A condition in CEL over run and risk, the step counted; use counts since the last time.",
+    },
+    "CompactDocument": {
+        "calls": "Calls that were sent since the last time.",
+        "bytes": "Bytes that were returned since the last time.",
+    },
     "TierDocument": {
         "name": "A tier of the configuration's tiers.",
         "because": "Why it is enough, in one line.",
