@@ -22,6 +22,11 @@ def schema() -> JsonObject:
         "url": text,
         "headers": texts,
     }
+    share: Json = {"type": "number", "minimum": 0, "maximum": 1}
+    tier: JsonObject = {
+        **_section({"name": text, "hints": listed, "cost": share, "speed": share, "intelligence": share}),
+        "required": ["name"],
+    }
     properties: JsonObject = {
         "soothsayer": {"const": "config/v1"},
         "mode": {"enum": ["enforce", "observe"]},
@@ -40,6 +45,12 @@ def schema() -> JsonObject:
         "run": _section({"id": text, "bind": {"enum": ["auto", "explicit"]}}),
         "asks": _section({"expires": duration, "hold": duration, "notify": listed}),
         "control_tools": {"type": "boolean"},
+        "probes": {**_described("what checks may look at, run and call; all off by default"), **_probes(duration)},
+        "tiers": {
+            **_described("what names of model tiers mean, weakest first"),
+            "type": "array",
+            "items": tier,
+        },
         "trace": _section(
             {"durability": {"enum": ["strict", "balanced", "relaxed"]}, "timeout": duration, "blob_max": size}
         ),
@@ -55,6 +66,22 @@ def schema() -> JsonObject:
         "additionalProperties": False,
         "properties": properties,
     }
+
+
+def _probes(duration: Json) -> JsonObject:
+    texts: Json = {"type": "array", "items": {"type": "string"}}
+    command: JsonObject = {
+        **_section({"argv": texts, "cwd": {"type": "string"}, "env": texts, "timeout": duration}),
+        "required": ["argv"],
+    }
+    return _section(
+        {
+            "files": _section({"roots": texts}),
+            "http": _section({"hosts": texts}),
+            "commands": {"type": "object", "additionalProperties": command},
+            "keys": {"type": "object", "additionalProperties": {"type": "string"}},
+        }
+    )
 
 
 def _described(text: str) -> JsonObject:

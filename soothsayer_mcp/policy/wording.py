@@ -22,10 +22,10 @@ _INSTRUCTIONS = re.compile(
     r"\b(?:instructions?|prompts?|rules|messages|context)\b"
     r"|\b(?:do not|don't|never|without)\b[^.\n]{0,20}\b(?:tell|telling|inform|informing|mention|mentioning|notify"
     r"|notifying|reveal|revealing|show|showing|alert|alerting)\b[^.\n]{0,40}\b(?:user|person|human|operator|anyone)\b"
-    r"|\b(?:before|prior to|instead of)\s+(?:using|calling|invoking|running)\s+(?:this|any|other|another|the)\b[^.\n]{0,40}"
-    r"\b(?:you must|must|first|always|read|send|call)\b"
-    r"|\b(?:you must|you should always|always first|it is (?:critical|essential|mandatory) (?:that you|to))\b[^.\n]{0,60}"
-    r"\b(?:read|send|forward|include|pass|upload|append|bcc|copy|execute)\b",
+    r"|\b(?:before|prior to|instead of)\s+(?:using|calling|invoking|running)\s+(?:this|any|other|another|the)\b"
+    r"[^.\n]{0,40}\b(?:you must|must|first|always|read|send|call)\b"
+    r"|\b(?:you must|you should always|always first|it is (?:critical|essential|mandatory) (?:that you|to))\b"
+    r"[^.\n]{0,60}\b(?:read|send|forward|include|pass|upload|append|bcc|copy|execute)\b",
     re.IGNORECASE,
 )
 

@@ -18,10 +18,10 @@ from soothsayer_mcp.adapters.store.sqlite import SqliteStore
 from soothsayer_mcp.adapters.system import RandomIds, account
 from soothsayer_mcp.governor import Governor, Unrecorded
 from soothsayer_mcp.model.call import RunId
-from soothsayer_mcp.model.facts import Facts
 from soothsayer_mcp.model.failure import REASONS, Reason
 from soothsayer_mcp.model.json import Digest, JsonObject
 from soothsayer_mcp.model.run import RunBinding, RunScope, RunState
+from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.ports import Call
 from soothsayer_mcp.testing.factories import make_policy
 from soothsayer_mcp.testing.factories import make_step as make_proposal
@@ -29,15 +29,9 @@ from soothsayer_mcp.testing.servers import Act, Script, die, error, in_life, res
 from soothsayer_mcp.testing.world import World
 
 LATER: Final = frozenset(
-    {
-        *(Reason.DUPLICATE_CALL, Reason.NOT_OK, Reason.CONTRADICTED),
-        *(Reason.SIGNATURE_INVALID, Reason.CHECK_BROKEN, Reason.SIDE_EFFECT, Reason.NOT_RESTORED, Reason.ABSENT),
-        *(Reason.STALE, Reason.LEVEL_TOO_LOW, Reason.HELD),
-        *(Reason.EVIDENCE_PENDING, Reason.UNREACHABLE, Reason.CAPTURE_FAILED),
-        Reason.REPEAT_LIMIT,
-    }
+    {Reason.DUPLICATE_CALL, Reason.NOT_RESTORED, Reason.HELD, Reason.CAPTURE_FAILED, Reason.REPEAT_LIMIT}
 )
-"""Reasons that nothing gives yet: evidence, undo and loops are not built."""
+"""Reasons that nothing gives yet: settling, undo and loops are not built."""
 
 POLICY: Final = """
 soothsayer: policy/v1
@@ -212,6 +206,11 @@ ELSEWHERE: Final = frozenset(
     {
         *(Reason.CONNECTION_LOST, Reason.DEFINITION_CHANGED, Reason.SERVER_UNREACHABLE, Reason.OUTCOME_LOST),
         *(Reason.INTERNAL_ERROR, Reason.TRACE_UNAVAILABLE),
+        # In tests/asks.
+        *(Reason.DECLINED, Reason.APPROVAL_PENDING, Reason.APPROVAL_EXPIRED, Reason.CONSUMED),
+        # In tests/evidence, tests/adapters and tests/pitfalls_e2e.
+        *(Reason.NOT_OK, Reason.CONTRADICTED, Reason.SIGNATURE_INVALID, Reason.CHECK_BROKEN, Reason.SIDE_EFFECT),
+        *(Reason.ABSENT, Reason.STALE, Reason.LEVEL_TOO_LOW, Reason.EVIDENCE_PENDING, Reason.UNREACHABLE),
         # In tests/run, tests/pitfalls_e2e/test_budget_rows.py and test_history_rows.py.
         *(Reason.BUDGET_SPENT, Reason.DEBT_LIMIT, Reason.RESULT_TOO_BIG),
     }
@@ -302,12 +301,16 @@ def test_a_fault_of_ours_ends_its_step_once(tmp_path: Path) -> None:
     """No input makes the real command fail inside, so the sentence is given something that raises."""
     world = World()
 
-    def look(_questions: object) -> Facts:
-        raise ZeroDivisionError
+    faults = iter([ZeroDivisionError()])
+
+    def policy() -> Policy:
+        for fault in faults:
+            raise fault
+        return make_policy()
 
     async def body(store: SqliteStore) -> None:
         governor = Governor(
-            policy=make_policy, store=store, tools=world, look=look, inspector=world, call_timeout_s=1.0
+            policy=policy, store=store, tools=world, look=world.look, inspector=world, call_timeout_s=1.0
         )
         step = replace(make_proposal(id_=RandomIds().step()), run_id=await bind(store))
         with pytest.raises(ZeroDivisionError):

@@ -62,6 +62,7 @@ async def every_kind(store: SqliteStore) -> None:
         (Kind.POLICY_LOADED, {"policy": POLICY, "name": "solo", "scopes": [], "rules": 1}, {"source": b"rules: []"}),
         (Kind.POLICY_REJECTED, {"errors": ["a.yaml:1:1: no"]}, {}),
         (Kind.MESSAGE_CHECKED, {"method": "resources/read", "from": "host", "effect": "allow", "bytes": 1}, {}),
+        (Kind.GRANT_REVOKED, {"approval": "7f3a910c55d2e8b1", "by": "os:ada"}, {}),
         (Kind.MESSAGE_DROPPED, {"from": "server", "reason": "duplicate_key", "bytes": 1, "answered": True}, {}),
     ]
     for kind, fields, payloads in notes:
