@@ -159,6 +159,20 @@ def test_beside_a_masked_value_numbers_order_and_doubled_keys_stay_as_spelled() 
     assert kept == raw.replace(b'"x"', f'"{marker("key")}"'.encode())
 
 
+@pytest.mark.parametrize("around", ["%s", " %s\n", "[%s]", '{"n":%s}'])
+@pytest.mark.parametrize("number", ["4111111111111111", "4111111111111111.0", "378282246310005"])
+def test_a_number_that_is_masked_leaves_json(number: str, around: str) -> None:
+    """A bare number used to become a bare marker, which is no JSON."""
+    kept, count = mask((around % number).encode())
+    assert count == 1
+    assert marker("card") in json.dumps(json.loads(kept), ensure_ascii=False)
+    assert mask(kept) == (kept, 0)
+
+
+def test_a_text_that_is_nothing_but_a_number_stays_a_plain_text() -> None:
+    assert mask(b'"4111111111111111"')[0] == f'"{marker("card")}"'.encode()
+
+
 def test_a_lone_surrogate_beside_a_secret_reveals_nothing() -> None:
     kept, _ = mask(b'{"text":"\\ud800 password=hunter2"}')
     assert b"hunter2" not in kept

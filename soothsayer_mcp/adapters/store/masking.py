@@ -165,6 +165,7 @@ _decode = json.JSONDecoder(
 ).decode
 
 _ESCAPED = len(_VALUES) + 1
+_NUMBERS = frozenset("-0123456789")
 _DEPTH = 6
 _LEAST_CHARS = 6
 
@@ -186,7 +187,9 @@ class _Walk:
         return masked, self._count
 
     def _text(self, text: str, depth: int) -> str:
-        if depth < _DEPTH and text.lstrip()[:1] in {"{", "[", '"'}:
+        first = text.lstrip()[:1]
+        # A payload may be a bare number; a text that spells one is no JSON.
+        if (depth < _DEPTH and first in {"{", "[", '"'}) or (not depth and first in _NUMBERS):
             try:
                 value = _decode(text)
             except ValueError:
