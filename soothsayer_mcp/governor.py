@@ -32,6 +32,7 @@ from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.policy.within import scope_questions
 from soothsayer_mcp.ports import Admit, Call, Inspector, Look, PortError, Standing, Store, Tools
 from soothsayer_mcp.redaction import shown
+from soothsayer_mcp.run.aside import set_aside
 from soothsayer_mcp.run.budget import refuse_over_budget
 from soothsayer_mcp.run.close import close
 from soothsayer_mcp.run.reserve import refuse_over_cap, refuse_unless_open
@@ -89,7 +90,7 @@ class Governor:
         answered = await self._forward(recorded, call)
         verified = await self._verified(answered, call)
         redacted = verified.redacted(shown(basis.policy, verified))
-        return await self._store.record_outcome(redacted, basis.close)
+        return await self._store.record_outcome(set_aside(redacted), basis.close)
 
     async def _support(self, step: DecidedStep, call: Call) -> Support:
         """What is held before the call, people last: nobody is asked about a call that would be refused anyway."""

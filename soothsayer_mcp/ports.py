@@ -185,7 +185,32 @@ class EndedStep:
     """What the agent was told then; empty where that is not kept."""
 
 
-class Desk(Protocol):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredResult:
+    """A result of which the agent was given the beginning."""
+
+    text: str
+    mime: str
+
+
+class Shelf(Protocol):
+    """Results of which the agent was given the beginning. Each method raises `PortError`."""
+
+    async def stored_result(self, run_id: RunId, no: int, *, principal: str) -> StoredResult | None:
+        """A result that was stored and shown in part; `None` for a step, or a run of the principal's, without one."""
+        ...
+
+    async def give_back(
+        self, run_id: RunId, size: int, refuse: Callable[[Run], Failure | None], note: Note | None = None
+    ) -> None:
+        """Count bytes as returned by the run before they are given, with the entry that tells of it.
+
+        `refuse` is asked of the run as it stands then; what it says is raised.
+        """
+        ...
+
+
+class Desk(Shelf, Protocol):
     """What the model may see of its own run, and do about it. Each method raises `PortError`."""
 
     async def read_run(self, run_id: RunId) -> Run:

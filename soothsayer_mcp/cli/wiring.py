@@ -134,7 +134,7 @@ async def _relay(
         for spec in config.servers
     ]
     fleet = Fleet(entries, clock=clock, ids=ids, limits=limits)
-    tools = ControlTools(fleet, store, lambda: policies.current().run_rules) if config.control_tools else fleet
+    tools = ControlTools(fleet, store, policies.current, clock) if config.control_tools else fleet
     inspection = Inspection(
         held=lambda: store.held,
         probes=LocalProbes(config.probes),
@@ -154,6 +154,7 @@ async def _relay(
     )
     around = Surroundings(
         store=store,
+        shelf=store,
         policies=policies,
         look=look,
         principal=principal,

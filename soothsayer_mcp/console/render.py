@@ -346,6 +346,9 @@ def _outcome(page: Page, told: Story) -> None:
         counts = None if ended is None else ended.fields.get(name)
         if isinstance(counts, Mapping) and counts:
             page.add("masked", f"{', '.join(f'{kind} {number}' for kind, number in counts.items())}; {text}")
+    given = views.field(ended, "given")
+    if given:
+        page.add("given", f"the first {given} bytes of its result; the rest is stored and read back on demand")
     said = told.payload("said")
     if said is not None and said.text is not None:
         lines = escape_lines(_as_text(said.text))

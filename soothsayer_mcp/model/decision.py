@@ -91,6 +91,14 @@ class Risk:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LargeResults:
+    """From what size on a result is stored instead of shown, and how much of it is shown."""
+
+    over_bytes: int
+    keep_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """What policy says of one proposal."""
 
@@ -127,3 +135,5 @@ class Decision:
     """What it owes before the call and after it, and what it may write to."""
     on_failure: tuple[Mapping[str, OnFailure], ...] = ()
     """What the matching rules say of its failing, a table each: failure class, or `class/reason` -> what is done."""
+    large: LargeResults | None = None
+    """The strictest `large_results` of all matching rules; `None` when there is none."""

@@ -47,6 +47,16 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Aside:
+    """A result that is kept whole, of which the agent is given the beginning."""
+
+    beginning: str
+    size_bytes: int
+    """Of all of it as text, in UTF-8."""
+    mime: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Unknown:
     """It was sent, and what became of it is not known: the tool may have acted."""
 

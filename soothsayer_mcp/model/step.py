@@ -14,7 +14,7 @@ from soothsayer_mcp.model.entry import Receipt
 from soothsayer_mcp.model.evidence import Support
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.finding import Answer, Finding
-from soothsayer_mcp.model.outcome import Asked, Outcome, Refused, Returned, Shown, Unknown
+from soothsayer_mcp.model.outcome import Aside, Asked, Outcome, Refused, Returned, Shown, Unknown
 from soothsayer_mcp.model.run import NextStep
 
 NO_FILES: Mapping[str, str] = {}
@@ -110,6 +110,8 @@ class VerifiedStep(AnsweredStep):
     """What the host may read of the answer; `None` where policy masks nothing of it."""
     files: Mapping[str, str] = field(default_factory=dict[str, str])
     """Glob -> digest of the files it means, after the call, for checks of later steps."""
+    set_aside: bool = False
+    """Whether its result is to be stored whole and shown in part."""
 
     def redacted(self, shown: Shown | None) -> Self:
         """Learn what the host may read of the answer."""
@@ -119,6 +121,10 @@ class VerifiedStep(AnsweredStep):
         # Whether it failed may depend on it.
         made.__dict__.pop("failure", None)
         return made
+
+    def aside(self) -> Self:
+        """Learn that its result is to be stored whole and shown in part."""
+        return _learn(type(self), self, set_aside=True)
 
     @cached_property
     def failure(self) -> Failure | None:
@@ -137,9 +143,9 @@ class VerifiedStep(AnsweredStep):
         failure = self.failure
         return Acted.YES if failure is None else failure.acted
 
-    def closed(self, closing: Receipt, next_step: NextStep, why: str = "") -> "ClosedStep":
+    def closed(self, closing: Receipt, next_step: NextStep, why: str = "", stored: Aside | None = None) -> "ClosedStep":
         """Learn that the outcome is durable: it may be answered."""
-        return _learn(ClosedStep, self, closing=closing, next_step=next_step, why=why)
+        return _learn(ClosedStep, self, closing=closing, next_step=next_step, why=why, stored=stored)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +156,8 @@ class ClosedStep(VerifiedStep):
     next_step: NextStep
     why: str = ""
     """Why the next step is not `continue`; empty when it is."""
+    stored: Aside | None = None
+    """Its result as it is stored; `None` where the agent is given all of it, or none of it."""
 
 
 def _learn(later: type[_Later], step: ProposedStep, **learned: object) -> _Later:

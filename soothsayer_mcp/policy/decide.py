@@ -5,7 +5,15 @@ from dataclasses import dataclass, replace
 
 from soothsayer_mcp.model.ask import AskTerms, Remember
 from soothsayer_mcp.model.call import CONTROL, Cause, Client, Does, PinState, Principal, ToolDefinition
-from soothsayer_mcp.model.decision import Decision, Effect, Mode, Obligation, ObligationKind, RuleMatch
+from soothsayer_mcp.model.decision import (
+    Decision,
+    Effect,
+    LargeResults,
+    Mode,
+    Obligation,
+    ObligationKind,
+    RuleMatch,
+)
 from soothsayer_mcp.model.dues import NOTHING_DUE
 from soothsayer_mcp.model.facts import NO_FACTS, Cap, Charge, Facts, TallyQuestion
 from soothsayer_mcp.model.failure import Failure, Reason
@@ -225,6 +233,7 @@ def _decide(policy: Policy, run: Run, step: ProposedStep, facts: Facts) -> Decis
     owes = step.cause not in {Cause.PROBE, Cause.CONTROL} and decision.effect is not Effect.DENY
     dues = candidates.dues.dues(_owing(candidates, found), scene) if owes else NOTHING_DUE
     timeouts = [rule.limit.timeout_s for rule in limited if rule.limit and rule.limit.timeout_s is not None]
+    storing = _storing(candidates, found) if candidates.stores and decision.effect is not Effect.DENY else ()
     decision = replace(
         decision,
         does=candidates.does,
@@ -234,7 +243,9 @@ def _decide(policy: Policy, run: Run, step: ProposedStep, facts: Facts) -> Decis
             *map(_obligation, limited),
             *(_redacts(candidates, found, Part.RESULT) if candidates.redacts else ()),
             *(obligations_of(dues) if dues.require or dues.verify else ()),
+            *map(_stored, storing),
         ),
+        large=_strictest(storing) if storing else None,
         masks=_masks(candidates, found),
         dues=dues,
         timeout_s=None if observing else min(timeouts, default=None),
@@ -430,6 +441,32 @@ def _obligation(rule: Rule) -> Obligation:
     if rule.limit is not None and rule.limit.result_bytes is not None:
         spec["result_bytes"] = rule.limit.result_bytes
     return Obligation(kind=ObligationKind.LIMIT, spec=spec, rule=rule.id)
+
+
+def _storing(candidates: Candidates, found: Sequence[Sequence[Match]]) -> tuple[Rule, ...]:
+    """The matching rules that have large results stored, in the order of their ids. Observing changes no result."""
+    storing = [
+        match.prepared.rule
+        for scope, matches in zip(candidates.scopes, found, strict=True)
+        for match in matches
+        if match.prepared.rule.large is not None
+        and scope.scope.mode is not Mode.OBSERVE
+        and (match.doubt is None or match.prepared.rule.effect is not Effect.ALLOW)
+    ]
+    return tuple(sorted(storing, key=lambda rule: rule.id))
+
+
+def _stored(rule: Rule) -> Obligation:
+    assert rule.large is not None
+    spec: Mapping[str, Json] = {"large_results": rule.large.over_bytes, "keep": rule.large.keep_bytes}
+    return Obligation(kind=ObligationKind.LIMIT, spec=spec, rule=rule.id)
+
+
+def _strictest(storing: Sequence[Rule]) -> LargeResults:
+    said = [rule.large for rule in storing if rule.large is not None]
+    return LargeResults(
+        over_bytes=min(large.over_bytes for large in said), keep_bytes=min(large.keep_bytes for large in said)
+    )
 
 
 def _redacts(candidates: Candidates, found: Sequence[Sequence[Match]], part: Part) -> tuple[Obligation, ...]:

@@ -42,6 +42,7 @@ def _heads(rule: Rule) -> Iterable[Flaw]:
     """Keys that do not go with the rule's effect or with each other."""
     messages = any(pattern.names_messages for pattern in rule.tools)
     limits, expires = rule.limit is not None, rule.expires_us is not None
+    stores = rule.large is not None
     also = rule.effect is None
     allows, asks, denies = (rule.effect is effect for effect in (Effect.ALLOW, Effect.ASK, Effect.DENY))
     checks: tuple[tuple[bool, str, str], ...] = (
@@ -50,6 +51,9 @@ def _heads(rule: Rule) -> Iterable[Flaw]:
         (also and not rule.owes, ALSO, "an also decides nothing, so it needs an obligation: a limit or a redact"),
         (bool(rule.redact) and denies, "redact", "a deny lets nothing through that could be masked"),
         (limits and denies, "limit", "a deny lets nothing through that could have a limit"),
+        (stores and denies, "large_results", "a deny lets nothing through that could have a result"),
+        (stores and rule.observe, "large_results", "a rule that only observes changes no result"),
+        (stores and messages, "large_results", "requests that are no tool calls have no results of this kind"),
         (limits and rule.observe, "limit", "a rule that only observes limits nothing"),
         (limits and messages, "limit", "not supported yet for requests that are no tool calls"),
         (not _can_hold(rule.risk), "risk", "no sum lies there: at_least has to be lower than below"),
@@ -131,7 +135,7 @@ def _dead(rules: Sequence[Rule]) -> Iterable[Flaw]:
 
 
 def _covers(wide: Rule, narrow: Rule) -> bool:
-    if wide.effect is None or narrow.effect is None or narrow.redact:
+    if wide.effect is None or narrow.effect is None or narrow.redact or narrow.large is not None:
         # Obligations add up, so nothing covers a rule that has its own.
         return False
     if wide.effect.strictness < narrow.effect.strictness or wide.expires_us is not None or narrow.limit is not None:

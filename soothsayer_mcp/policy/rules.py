@@ -11,7 +11,7 @@ from typing import TypeAlias
 from soothsayer_mcp.model.ask import AskTerms
 from soothsayer_mcp.model.budget import NO_BUDGETS, Budgets
 from soothsayer_mcp.model.call import CONTROL, Cause, Does, PinState, Principal, ToolDefinition
-from soothsayer_mcp.model.decision import Decision, Effect, Mode, ObligationKind
+from soothsayer_mcp.model.decision import Decision, Effect, LargeResults, Mode, ObligationKind
 from soothsayer_mcp.model.entry import PayloadMode
 from soothsayer_mcp.model.facts import (
     NO_FACTS,
@@ -230,6 +230,7 @@ class Rule:
     """Failure class, or `class/reason` -> what becomes of the run."""
     demands: Owes | None = None
     """What has to be shown before the calls that it matches, what is checked after them, and what they write to."""
+    large: LargeResults | None = None
 
     @property
     def head(self) -> str:
@@ -239,7 +240,8 @@ class Rule:
     @property
     def owes(self) -> bool:
         """Whether calls that it matches owe anything."""
-        return self.limit is not None or bool(self.redact or self.on_failure) or self.demands is not None
+        owed = self.limit is not None or bool(self.redact or self.on_failure)
+        return owed or self.demands is not None or self.large is not None
 
     after: tuple[Past, ...] = ()
     unless_after: tuple[Past, ...] = ()
@@ -584,6 +586,8 @@ class Candidates:
     """Whether a rule masks anything."""
     ends_runs: bool
     """Whether a rule says what becomes of a run when a call fails."""
+    stores: bool
+    """Whether a rule has large results stored instead of shown."""
     masks: tuple[Mapping[str, Json], ...]
     """What is masked in the record of every call, because of its labels."""
     context: Mapping[str, Json]
@@ -644,6 +648,8 @@ class Policy:
         """What is masked in everything that is kept."""
         self.redacts = any(rule.redact for scope in self.scopes for rule in scope.rules)
         """Whether any rule masks anything."""
+        self.stores = any(rule.large is not None for scope in self.scopes for rule in scope.rules)
+        """Whether any rule has large results stored instead of shown."""
         self.sources = sources
         """Name -> text of every file, for the trace."""
         self.watch = tuple(watch)
@@ -826,6 +832,7 @@ class Policy:
             ),
             redacts=any(prepared.rule.redact for one in settled for prepared in one.prepared),
             ends_runs=any(prepared.rule.on_failure for one in settled for prepared in one.prepared),
+            stores=any(prepared.rule.large is not None for one in settled for prepared in one.prepared),
             masks=self._secret_arguments(server, name),
             context=_context(place, tool, reads_paths=bool(tests), workspace=self._place.root if conditions else ""),
             dues=self._dues(server, name, place, settled),

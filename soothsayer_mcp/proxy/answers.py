@@ -1,40 +1,61 @@
 """A closed step as the answer to its call: the server's own bytes when there is nothing to say, else one text."""
 
+from dataclasses import dataclass
+
 from soothsayer_mcp.governor import Unrecorded
 from soothsayer_mcp.model.call import RequestId
 from soothsayer_mcp.model.decision import Mode
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
-from soothsayer_mcp.model.outcome import Returned, Shown
+from soothsayer_mcp.model.json import JsonObject, compact
+from soothsayer_mcp.model.outcome import Aside, Returned, Shown
 from soothsayer_mcp.model.run import NextStep
 from soothsayer_mcp.model.step import ClosedStep
 from soothsayer_mcp.proxy.connection import with_result_type
+from soothsayer_mcp.proxy.resources import result_uri
+from soothsayer_mcp.run.aside import is_shown
 from soothsayer_mcp.wire import replies
 from soothsayer_mcp.wire.strict import WireError, read_server
 
 THE_SERVERS_OWN = frozenset({Reason.TOOL_FAILED, Reason.PROTOCOL_ERROR})
 """Failures that the server tells in its own bytes."""
-BROKEN = frozenset({Reason.RESULT_SCHEMA, Reason.CHECK_BROKEN, Reason.SIDE_EFFECT})
-"""Failures of checks after the call."""
 
 
-def answer(request_id: RequestId, closed: ClosedStep | Unrecorded, *, stateless: bool) -> bytes:
-    """Answer a call (protocol.md 5)."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """How a host can read on in a result of which it was given the beginning."""
+
+    by_tool: bool = False
+    """Whether the model has our tools."""
+    by_link: bool = True
+    """Whether its version of the protocol has links in results."""
+
+
+WHOLE = Reading()
+"""For results that are not stored."""
+
+
+def answer(
+    request_id: RequestId, closed: ClosedStep | Unrecorded, *, stateless: bool, reading: Reading = WHOLE
+) -> bytes:
+    """Answer a call (protocol.md 5); `reading` is how this host can read on in a result that is stored."""
     if isinstance(closed, Unrecorded):
         return failed(request_id, closed.failure, step="", acted=closed.failure.acted, stateless=stateless)
     returned = closed.outcome
     failure = closed.failure
     withheld = closed.shown is not None and closed.shown.raw is None
+    stored = closed.stored
+    if stored is not None and isinstance(returned, Returned) and (failure is None or failure.reason in THE_SERVERS_OWN):
+        return _told(closed, _in_part(request_id, closed, stored, reading, stateless=stateless))
     if isinstance(returned, Returned) and not withheld:
         if closed.decision.mode is Mode.OBSERVE or returned.error is not None:
             return _own_bytes(returned, closed.shown, stateless=stateless)
         if failure is None or failure.reason in THE_SERVERS_OWN:
             return _told(closed, _own_bytes(returned, closed.shown, stateless=stateless))
     assert failure is not None
-    content = (
-        _content(_raw_of(returned, closed.shown))
-        if isinstance(returned, Returned) and _is_shown(closed, failure)
-        else ()
-    )
+    content: tuple[bytes, ...] = ()
+    if isinstance(returned, Returned) and is_shown(closed, failure):
+        raw = _raw_of(returned, closed.shown)
+        content = _content(raw) if stored is None else tuple(map(compact, _blocks(closed, stored, reading)))
     return failed(
         request_id,
         failure,
@@ -46,12 +67,38 @@ def answer(request_id: RequestId, closed: ClosedStep | Unrecorded, *, stateless:
     )
 
 
-def _is_shown(closed: ClosedStep, failure: Failure) -> bool:
-    """Whether the agent still reads what the server said."""
-    dues = closed.decision.dues
-    if failure.reason in BROKEN:
-        return not dues.withhold_broken
-    return failure.reason is Reason.NOT_OK or (failure.reason is Reason.UNCHECKED and not dues.withhold_unknown)
+def _in_part(request_id: RequestId, closed: ClosedStep, stored: Aside, reading: Reading, *, stateless: bool) -> bytes:
+    """The beginning of a result that is stored, and where the rest is."""
+    value: JsonObject = {"resultType": "complete"} if stateless else {}
+    value["content"] = [*_blocks(closed, stored, reading)]
+    if isinstance(closed.outcome, Returned) and closed.outcome.is_error:
+        value["isError"] = True
+    return replies.result(request_id, value)
+
+
+def _blocks(closed: ClosedStep, stored: Aside, reading: Reading) -> list[JsonObject]:
+    closing, size = closed.closing, len(stored.beginning.encode())
+    uri = result_uri(closing.run, closing.no)
+    said = f"These were the first {size:,} of {stored.size_bytes:,} bytes; all of them are stored."
+    if reading.by_tool:
+        how = f'To read on: soothsayer_result {{"step": "{closing.step}", "offset": {size}}}'
+    else:
+        how = f"To read on: the resource {uri}?offset={size}"
+    blocks: list[JsonObject] = [
+        {"type": "text", "text": stored.beginning},
+        {"type": "text", "text": f"{said} {how} [stored, step {closing.step}]"},
+    ]
+    if reading.by_link:
+        link: JsonObject = {
+            "type": "resource_link",
+            "uri": uri,
+            "name": f"result-{closing.step}",
+            "description": f"The whole result of step {closing.step}.",
+            "mimeType": stored.mime,
+            "size": stored.size_bytes,
+        }
+        blocks.append(link)
+    return blocks
 
 
 def failed(

@@ -28,6 +28,7 @@ from soothsayer_mcp.proxy.pins import Books
 from soothsayer_mcp.proxy.probing import Probing
 from soothsayer_mcp.wire import replies
 from soothsayer_mcp.wire.codes import Code
+from soothsayer_mcp.wire.eras import LINKS_SINCE
 from soothsayer_mcp.wire.frame import Edit, Frame, Replace
 from soothsayer_mcp.wire.strict import folded_property, read_server
 
@@ -125,7 +126,7 @@ class Calls:
             question = self._asking.answer(request, closed)
             if question is not None:
                 return question
-        answer = answers.answer(request.id, closed, stateless=request.stateless)
+        answer = answers.answer(request.id, closed, stateless=request.stateless, reading=self._reading(request, closed))
         if not isinstance(closed, ClosedStep) or not isinstance(closed.outcome, Returned):
             return answer
         result = closed.outcome.result
@@ -142,6 +143,13 @@ class Calls:
         if "inputRequests" not in result:
             return answer
         return await self._with_inputs(request, closed, server.name, result, answer)
+
+    def _reading(self, request: HostRequest, closed: ClosedStep | Unrecorded) -> answers.Reading:
+        """How this host can read on in a stored result; of no interest for most."""
+        if not isinstance(closed, ClosedStep) or closed.stored is None:
+            return answers.WHOLE
+        linked = request.stateless or self._connection.version >= LINKS_SINCE
+        return answers.Reading(by_tool=self._connection.control_tools, by_link=linked)
 
     async def _with_inputs(
         self, request: HostRequest, closed: ClosedStep, server: str, result: JsonObject, answer: bytes

@@ -36,10 +36,10 @@ class Catalogue:
     """The rows of the lists, for several servers."""
 
     def __init__(
-        self, connection: HostConnection, books: Books, gate: Gate, *, own_tools: Callable[[], Sequence[bytes]]
+        self, connection: HostConnection, books: Books, gate: Gate, *, own: Callable[[ListKind], Sequence[bytes] | None]
     ) -> None:
-        """Filter by the policy in force when an answer is made; `own_tools` are listed after those of the servers."""
-        self._own_tools = own_tools
+        """Filter by the policy in force when an answer is made; `own` are listed after those of the servers."""
+        self._own = own
         self._connection = connection
         self._books = books
         self._gate = gate
@@ -49,8 +49,8 @@ class Catalogue:
         """Make the one answer."""
         connection = self._connection
         servers = [server for server in connection.fleet if server.can(SUBJECTS[kind])]
-        own = self._own_tools() if kind is ListKind.TOOLS else ()
-        if not servers and not own:
+        own = self._own(kind)
+        if not servers and own is None:
             return replies.error(request.id, Code.METHOD_NOT_FOUND, "No server offers such a list.")
         if "cursor" in (request.frame.params or {}):
             return replies.error(request.id, Code.INVALID_PARAMS, "There is no such cursor: all is on one page.")
@@ -61,7 +61,7 @@ class Catalogue:
         return merge.list_answer(
             request.frame,
             kind,
-            [*(item.shown_raw for item in shown), *own],
+            [*(item.shown_raw for item in shown), *(own or ())],
             pages=[page for server in servers for page in pages.get(server.name, ())],
             cut=bool(own) or len(shown) < len(items) or len(pages) < len(servers),
             server_info=SERVER_INFO if request.stateless else None,

@@ -12,6 +12,7 @@ from soothsayer_mcp.proxy.downstream import Downstream
 from soothsayer_mcp.proxy.gate import Gate
 from soothsayer_mcp.proxy.masks import Masks
 from soothsayer_mcp.proxy.owed import HostRequest
+from soothsayer_mcp.proxy.own import Own
 from soothsayer_mcp.proxy.resources import is_not_mine
 from soothsayer_mcp.proxy.streams import Streams
 from soothsayer_mcp.wire import replies
@@ -33,15 +34,22 @@ class Way:
 class Checked:
     """The checked rows."""
 
-    def __init__(self, connection: HostConnection, gate: Gate, streams: Streams, masks: Masks) -> None:
+    def __init__(self, connection: HostConnection, gate: Gate, streams: Streams, masks: Masks, own: Own) -> None:
         """Check the requests of one connection."""
         self._connection = connection
         self._gate = gate
         self._streams = streams
         self._masks = masks
+        self._own = own
 
     def read(self, request: HostRequest) -> None:
         """`resources/read`: to the owner of the URI; where nobody claims it, to each in turn until one has it."""
+        if self._own.serves(request):
+            self._own.read(request, self._read)
+        else:
+            self._read(request)
+
+    def _read(self, request: HostRequest) -> None:
         only = self._connection.fleet.only
         if only is None:
             self._connection.spawn(self._read_somewhere, request)

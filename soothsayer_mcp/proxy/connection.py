@@ -18,7 +18,7 @@ from soothsayer_mcp.model.json import Json, JsonObject, compact
 from soothsayer_mcp.model.run import Intent
 from soothsayer_mcp.model.tier import Tier
 from soothsayer_mcp.policy.rules import Policy
-from soothsayer_mcp.ports import Clock, Ids, Leg, Look, Note, PortError, Store
+from soothsayer_mcp.ports import Clock, Ids, Leg, Look, Note, PortError, Shelf, Store
 from soothsayer_mcp.proxy.downstream import Downstream, Limits
 from soothsayer_mcp.proxy.fleet import Fleet
 from soothsayer_mcp.proxy.owed import HostRequest, Owed
@@ -33,7 +33,8 @@ from soothsayer_mcp.wire.ids import Mint
 
 T = TypeVar("T")
 
-SERVER_INFO: Final = compact({"name": "soothsayer", "title": "Soothsayer MCP", "version": __version__})
+OUR_INFO: Final[JsonObject] = {"name": "soothsayer", "title": "Soothsayer MCP", "version": __version__}
+SERVER_INFO: Final = compact(OUR_INFO)
 """What hosts of several servers are told of who serves them."""
 
 HOST_UNKNOWN = Client(name="")
@@ -59,6 +60,7 @@ class Surroundings:
     """What a relay is given beside its host and its servers."""
 
     store: Store
+    shelf: Shelf
     policies: Policies
     look: Look
     principal: Principal

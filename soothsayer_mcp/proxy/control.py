@@ -12,15 +12,21 @@ from soothsayer_mcp.model.call import CONTROL, ArgumentFault, PinState, ToolDefi
 from soothsayer_mcp.model.failure import REASONS, Acted, Reason
 from soothsayer_mcp.model.json import Json, JsonObject, canonical, compact, digest
 from soothsayer_mcp.model.outcome import Returned
-from soothsayer_mcp.model.run import Run, RunRules, RunState
+from soothsayer_mcp.model.run import Run, RunState
 from soothsayer_mcp.model.step import RecordedStep
-from soothsayer_mcp.ports import Call, Desk, PortError, Tools
+from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.ports import Call, Clock, Desk, PortError, Tools
 from soothsayer_mcp.run.gate import missing
+from soothsayer_mcp.run.giving import refuse_to_give
 from soothsayer_mcp.wire import replies
+from soothsayer_mcp.wire.parts import part
 
 MOST_LISTED = 20
 """How many missing things are told one by one."""
 INTENT_CHARS = 2_000
+PART_BYTES = 8_000
+MOST_PART_BYTES = 64_000
+"""Of a stored result at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +35,8 @@ class Said:
 
     lines: tuple[str, ...]
     fields: JsonObject
+    apart: tuple[str, ...] = ()
+    """What others wrote, in blocks of its own before ours."""
     is_error: bool = False
 
 
@@ -41,6 +49,8 @@ class ControlTool:
     description: str
     takes: Mapping[str, str] = field(default_factory=dict[str, str])
     """Text argument -> what it is for; all of them are due."""
+    counts: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Argument that is a number from 0 on -> what it is for; none of them is due."""
 
     @cached_property
     def definition(self) -> ToolDefinition:
@@ -51,7 +61,13 @@ class ControlTool:
             "description": self.description,
             "inputSchema": {
                 "type": "object",
-                "properties": {name: {"type": "string", "description": about} for name, about in self.takes.items()},
+                "properties": {
+                    **{name: {"type": "string", "description": about} for name, about in self.takes.items()},
+                    **{
+                        name: {"type": "integer", "minimum": 0, "description": about}
+                        for name, about in self.counts.items()
+                    },
+                },
                 "required": [*self.takes],
                 "additionalProperties": False,
             },
@@ -63,18 +79,22 @@ class ControlTool:
             raw=compact(wire),
             digest=digest(canonical(wire)),
             pin=PinState.PINNED,
-            properties=frozenset(self.takes),
+            properties=frozenset([*self.takes, *self.counts]),
             check_arguments=self._fault,
         )
 
     def _fault(self, arguments: Json) -> ArgumentFault | None:
         if not isinstance(arguments, Mapping):
             return ArgumentFault(path="", problem="is not an object")
-        if not self.takes.keys() >= arguments.keys():
+        if not self.takes.keys() | self.counts.keys() >= arguments.keys():
             return ArgumentFault(path="", problem="has a member that is not declared")
         for name in self.takes:
             if not isinstance(arguments.get(name), str):
                 return ArgumentFault(path=f"/{name}", problem="is not a text")
+        for name in self.counts:
+            value = arguments.get(name, 0)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                return ArgumentFault(path=f"/{name}", problem="is not a whole number from 0 on")
         return None
 
 
@@ -100,6 +120,17 @@ TABLE: Final[tuple[ControlTool, ...]] = (
         takes={"step": "The step as a refusal names it, such as 4bf9.7."},
     ),
     ControlTool(
+        name="soothsayer_result",
+        title="Read on in a stored result",
+        description="Gives a part of a result that was too large to be shown at once. What it gives counts as returned"
+        " to you.",
+        takes={"step": "The step whose result it is, such as 4bf9.7."},
+        counts={
+            "offset": "Where to begin, in bytes; 0 without it.",
+            "size": f"How much, in bytes; {PART_BYTES} without it, {MOST_PART_BYTES} at most.",
+        },
+    ),
+    ControlTool(
         name="soothsayer_complete",
         title="Ask to complete the run",
         description="Asks to complete the run. It is refused, with a list of what is missing, while calls are in flight"
@@ -119,15 +150,17 @@ def is_control_name(name: str) -> bool:
 class ControlTools:
     """Answers the calls of control tools, and hands every other call on: a `Tools` for the governor."""
 
-    def __init__(self, servers: Tools, desk: Desk, rules: Callable[[], RunRules]) -> None:
-        """`rules` tells what the policy in force says of runs."""
+    def __init__(self, servers: Tools, desk: Desk, policy: Callable[[], Policy], clock: Clock) -> None:
+        """Answer by the policy in force at each moment."""
         self._servers = servers
         self._desk = desk
-        self._rules = rules
+        self._policy = policy
+        self._clock = clock
         self._answers: Mapping[str, Callable[[RecordedStep], Awaitable[Said]]] = {
             "soothsayer_run": self._run,
             "soothsayer_open": self._open,
             "soothsayer_why": self._why,
+            "soothsayer_result": self._result,
             "soothsayer_complete": self._complete,
         }
 
@@ -144,7 +177,7 @@ class ControlTools:
         call.sent = True
         said = await answer(step)
         result: JsonObject = {
-            "content": [{"type": "text", "text": "\n".join(said.lines)}],
+            "content": [{"type": "text", "text": text} for text in (*said.apart, "\n".join(said.lines))],
             "structuredContent": said.fields,
         }
         if said.is_error:
@@ -193,11 +226,9 @@ class ControlTools:
         return Said(lines=tuple(lines), fields=_of_run(run))
 
     async def _why(self, step: RecordedStep) -> Said:
-        named = str(step.proposal.arguments.get("step", ""))
-        run, _, number = named.rpartition(".")
-        no = int(number) if number.isascii() and number.isdigit() and len(number) < 10 else 0  # noqa: PLR2004 - digits of a step
+        named, no = _named_step(step)
         # Another run's step is told apart from no step by nothing.
-        told = await self._desk.ended_step(step.run_id, no) if no and step.run_id.startswith(run) else None
+        told = await self._desk.ended_step(step.run_id, no) if no else None
         if told is None:
             return Said(lines=(f"This run has no step {named[:40]!a}.",), fields={}, is_error=True)
         name = f"{step.run_id[:4]}.{no}"
@@ -214,12 +245,38 @@ class ControlTools:
             lines.append(f"Do: {guidance.do}")
         return Said(lines=tuple(lines), fields={**fields, "class": guidance.failure.value})
 
+    async def _result(self, step: RecordedStep) -> Said:
+        named, no = _named_step(step)
+        principal = step.principal.id
+        found = await self._desk.stored_result(step.run_id, no, principal=principal) if no else None
+        if found is None:
+            line = f"This run has no stored result of a step {named[:40]!a}."
+            return Said(lines=(line,), fields={}, is_error=True)
+        offset, size = (_count(step.proposal.arguments.get(name)) for name in ("offset", "size"))
+        piece = part(found.text, offset, min(size or PART_BYTES, MOST_PART_BYTES))
+        given = len(piece.text.encode())
+        budgets, now_us = self._policy().budgets, self._clock.now_us()
+        try:
+            await self._desk.give_back(step.run_id, given, lambda run: refuse_to_give(run, given, budgets, now_us))
+        except PortError as error:
+            if error.reason is Reason.TRACE_UNAVAILABLE:
+                raise
+            return Said(lines=(f"Not given: {error.failure.agent_text('')}",), fields={}, is_error=True)
+        name = f"{step.run_id[:4]}.{no}"
+        rest = f'soothsayer_result {{"step": "{name}", "offset": {piece.end}}} reads on.'
+        last = "That is its end." if piece.end == piece.of else rest
+        fields: JsonObject = {"step": name, "offset": piece.offset, "end": piece.end, "of": piece.of}
+        line = (
+            f"These were bytes {piece.offset:,} to {piece.end:,} of {piece.of:,} of the result of step {name}. {last}"
+        )
+        return Said(lines=(line,), fields=fields, apart=(piece.text,))
+
     async def _complete(self, step: RecordedStep) -> Said:
         run = await self._desk.read_run(step.run_id)
         if run.state is not RunState.OPEN:
             line = f"Run {run.id[:4]} is {run.state}; only a person can change that."
             return Said(lines=(line,), fields=_of_run(run), is_error=True)
-        rules = self._rules()
+        rules = self._policy().run_rules
         done = await self._desk.complete_run(
             step.run_id, by=f"agent for {run.principal.id}", refuse_unverified=rules.refuse_unverified
         )
@@ -235,7 +292,19 @@ class ControlTools:
 
     async def _missing(self, run: Run) -> tuple[str, ...]:
         debts = await self._desk.debts_of(run.id)
-        return missing(run.id[:4], debts, refuse_unverified=self._rules().refuse_unverified)
+        return missing(run.id[:4], debts, refuse_unverified=self._policy().run_rules.refuse_unverified)
+
+
+def _named_step(step: RecordedStep) -> tuple[str, int]:
+    """The step that an argument names, as it was written, and its number; 0 where it is none of the caller's run."""
+    named = str(step.proposal.arguments.get("step", ""))
+    run, _, number = named.rpartition(".")
+    no = int(number) if number.isascii() and number.isdigit() and len(number) < 10 else 0  # noqa: PLR2004 - digits of a step
+    return named, no if step.run_id.startswith(run) else 0
+
+
+def _count(value: Json) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
 def _of_run(run: Run) -> JsonObject:

@@ -16,6 +16,7 @@ from soothsayer_mcp.proxy.gate import Gate
 from soothsayer_mcp.proxy.masks import Masks
 from soothsayer_mcp.proxy.merge import ListKind, list_answer
 from soothsayer_mcp.proxy.owed import HostRequest
+from soothsayer_mcp.proxy.own import Own
 from soothsayer_mcp.proxy.paging import next_cursor
 from soothsayer_mcp.proxy.pins import Books, Item, ListUnreadableError, ToolBook, items_of
 from soothsayer_mcp.wire import replies
@@ -28,14 +29,15 @@ PRIVATE = Replace(("result", "cacheScope"), b'"private"')
 class Lists:
     """The rows of the lists."""
 
-    def __init__(self, connection: HostConnection, books: Books, gate: Gate, masks: Masks) -> None:
+    def __init__(self, connection: HostConnection, books: Books, gate: Gate, masks: Masks, own: Own) -> None:
         """Filter by the policy in force when an answer comes."""
         self._connection = connection
         self._books = books
         self._gate = gate
         self._masks = masks
+        self._own = own
         self._shadowed: set[tuple[str, str]] = set()
-        self._catalogue = Catalogue(connection, books, gate, own_tools=self._own_tools)
+        self._catalogue = Catalogue(connection, books, gate, own=self._own_items)
 
     def tools(self, request: HostRequest) -> None:
         """`tools/list`: the tools that are not denied for certain, by the decision function that calls go through."""
@@ -49,8 +51,8 @@ class Lists:
             if answer.kind is FrameKind.ERROR:
                 own = self._own_tools()
                 return (
-                    self._only_own(request, own)
-                    if own and _has_no_tools(answer)
+                    self._only_own(request, ListKind.TOOLS, own)
+                    if own and _has_no_list(answer)
                     else self._masks.answer(request, server.name, answer).raw
                 )
             self._connection.spawn(self._show_tools, request, server, answer, edition)
@@ -120,10 +122,14 @@ class Lists:
         made = [tool.definition for tool in TABLE]
         return tuple(tool.raw for tool in made if visible(policy, tool, connection.principal))
 
-    def _only_own(self, request: HostRequest, own: Sequence[bytes]) -> bytes:
+    def _own_items(self, kind: ListKind) -> tuple[bytes, ...] | None:
+        return (self._own_tools() or None) if kind is ListKind.TOOLS else self._own.listed(kind)
+
+    @staticmethod
+    def _only_own(request: HostRequest, kind: ListKind, own: Sequence[bytes]) -> bytes:
         """The list where the server has none."""
         stateless = SERVER_INFO if request.stateless else None
-        return list_answer(request.frame, ListKind.TOOLS, own, pages=(), cut=True, server_info=stateless)
+        return list_answer(request.frame, kind, own, pages=(), cut=True, server_info=stateless)
 
     def _sees(self, policy: Policy, book: ToolBook, item: Item) -> bool:
         if self._connection.control_tools and is_control_name(item.name):
@@ -152,7 +158,8 @@ class Lists:
 
         def listed(answer: Frame) -> bytes:
             if answer.kind is FrameKind.ERROR:
-                return answer.raw
+                ours = self._own.listed(kind)
+                return answer.raw if ours is None or not _has_no_list(answer) else self._only_own(request, kind, ours)
             policy = self._connection.policies.current()
             if policy.mode is Mode.OBSERVE:
                 return mended(answer, request)
@@ -162,7 +169,8 @@ class Lists:
                 return self._unreadable(request, server, f"{server.name} {error}", answer, policy)
             keep = [at for at, value in enumerate(values) if self._shows(server, kind, value)]
             hides = len(keep) < len(values)
-            return self._cut(request, server, answer, kind.member, keep=keep, of=len(values), hides=hides)
+            own = (self._own.listed(kind) or ()) if next_cursor(answer) is None else ()
+            return self._cut(request, server, answer, kind.member, keep=keep, of=len(values), hides=hides, extra=own)
 
         def then(answer: Frame) -> bytes:
             return self._masks.whole(request, (server.name,), listed(answer))
@@ -228,7 +236,7 @@ class Lists:
         )
 
 
-def _has_no_tools(answer: Frame) -> bool:
+def _has_no_list(answer: Frame) -> bool:
     code = answer.error.get("code") if isinstance(answer.error, dict) else None
     return code == Code.METHOD_NOT_FOUND
 

@@ -13,6 +13,7 @@ from soothsayer_mcp.proxy.connection import SERVER_INFO, HostConnection, client_
 from soothsayer_mcp.proxy.downstream import Downstream
 from soothsayer_mcp.proxy.masks import Masks
 from soothsayer_mcp.proxy.owed import HostRequest
+from soothsayer_mcp.proxy.own import Own
 from soothsayer_mcp.proxy.pins import Books
 from soothsayer_mcp.wire import replies
 from soothsayer_mcp.wire.codes import Code
@@ -33,13 +34,14 @@ LISTS: Final = ("tools", "prompts", "resources")
 class Opening:
     """The rows of openings, and all that has to be said again to a server that was started again."""
 
-    def __init__(self, connection: HostConnection, books: Books, masks: Masks) -> None:
+    def __init__(self, connection: HostConnection, books: Books, masks: Masks, own: Own) -> None:
         """Nothing is open yet."""
         self.bound_s = OPENING_BOUND_S
         """How long several servers may take to open."""
         self._connection = connection
         self._books = books
         self._masks = masks
+        self._own = own
         self._initialize: Frame | None = None
         self._initialized: bytes | None = None
         self._level: Frame | None = None
@@ -70,7 +72,7 @@ class Opening:
             if answer.kind is FrameKind.RESULT:
                 self._take_initialize(only, answer)
                 connection.version = _version(answer)
-                return self._with_tools(answer)
+                return self._with_ours(answer)
             return answer.raw
 
         connection.pass_on(request, only, then=then)
@@ -94,13 +96,14 @@ class Opening:
             self._connection.pass_on(request, only, then=self._discovered)
 
     def _discovered(self, answer: Frame) -> bytes:
-        return self._with_tools(answer) if answer.kind is FrameKind.RESULT else answer.raw
+        return self._with_ours(answer) if answer.kind is FrameKind.RESULT else answer.raw
 
-    def _with_tools(self, answer: Frame) -> bytes:
-        """An opening that promises tools, where the server has none and the model has ours."""
-        if not self._connection.control_tools or "tools" in _capabilities(answer):
-            return answer.raw
-        return answer.edited(Insert(("result", "capabilities"), "tools", b"{}"))
+    def _with_ours(self, answer: Frame) -> bytes:
+        """An opening that promises tools and resources, where the server has none and there are ours."""
+        theirs = _capabilities(answer)
+        ours = (("tools", self._connection.control_tools), ("resources", self._own.any))
+        edits = [Insert(("result", "capabilities"), name, b"{}") for name, some in ours if some and name not in theirs]
+        return answer.edited(*edits) if edits else answer.raw
 
     def ping(self, request: HostRequest) -> None:
         """`ping`: the one server answers itself; for several the proxy does."""
@@ -153,7 +156,7 @@ class Opening:
         if missing:
             connection.log(f"left out until they are ready: {missing}")
         result = merge.initialize_result(openings, asked=version, server_info=SERVER_INFO, carries=_carries)
-        answer = self._with_tools(read_server(merge.answer(request.frame, result)))
+        answer = self._with_ours(read_server(merge.answer(request.frame, result)))
         connection.version = _version(read_server(answer))
         request.answer(self._masks.whole(request, self._results, answer))
 
@@ -188,7 +191,7 @@ class Opening:
             self._results[server.name] = found[server.name]
             server.discovered = True
             server.capabilities = _capabilities(found[server.name])
-        answer = self._with_tools(read_server(merge.answer(request.frame, result)))
+        answer = self._with_ours(read_server(merge.answer(request.frame, result)))
         request.answer(self._masks.whole(request, self._results, answer))
 
     async def _set_level_of_all(self, request: HostRequest) -> None:

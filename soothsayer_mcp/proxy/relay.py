@@ -22,6 +22,7 @@ from soothsayer_mcp.proxy.masks import Masks
 from soothsayer_mcp.proxy.notices import Notices
 from soothsayer_mcp.proxy.opening import Opening
 from soothsayer_mcp.proxy.owed import HostRequest, Sink
+from soothsayer_mcp.proxy.own import Own
 from soothsayer_mcp.proxy.paging import Envelope
 from soothsayer_mcp.proxy.pins import Books, Schemas
 from soothsayer_mcp.proxy.refusals import Refusals
@@ -75,14 +76,15 @@ class Relay:
         connection.shown = masks.answer
         late = Late(connection, gate, masks)
         self._requests = requests = Requests(connection, gate)
-        self._opening = opening = Opening(connection, books, masks)
+        own = Own(connection, gate, around.shelf)
+        self._opening = opening = Opening(connection, books, masks, own)
         asking = None if around.asks is None else Asking(connection, books, requests, around.asks)
         self._calls = calls = Calls(connection, books, governor, gate, late, asking)
         parts: dict[str, object] = {
             "opening": opening,
             "calls": calls,
-            "lists": Lists(connection, books, gate, masks),
-            "checked": Checked(connection, gate, streams, masks),
+            "lists": Lists(connection, books, gate, masks, own),
+            "checked": Checked(connection, gate, streams, masks, own),
             "streams": streams,
             "late": late,
             "requests": requests,

@@ -14,6 +14,11 @@ from soothsayer_mcp.model.json import Json
 
 OWN_SCHEME = "soothsayer:"
 
+RESULTS = "soothsayer://result/"
+"""Where stored results are: `RUN.NO`, and `?offset=N&size=N` for a part."""
+DIGEST = "soothsayer://run/digest"
+"""Where what a run has come to is told in short."""
+
 NOT_MINE = frozenset({-32602, -32002})
 """Error codes of `resources/read` that mean "no such resource here": the next server is asked."""
 
@@ -123,6 +128,11 @@ def _stretches(uri: str, starts: Iterable[int], stops: str) -> set[int]:
 def is_own(uri: str) -> bool:
     """Tell whether a URI is the proxy's own; schemes have no case."""
     return uri[: len(OWN_SCHEME)].lower() == OWN_SCHEME
+
+
+def result_uri(run: str, no: int) -> str:
+    """The address of a stored result."""
+    return f"{RESULTS}{run}.{no}"
 
 
 def is_not_mine(code: Json) -> bool:

@@ -35,6 +35,7 @@ from soothsayer_mcp.ports import (
     SeenTool,
     ServerIdentity,
     Standing,
+    StoredResult,
 )
 from soothsayer_mcp.testing.asks import MemoryAsks
 
@@ -137,6 +138,18 @@ class World:
         run = self.run
         await self._end("read_run")
         return run
+
+    async def stored_result(self, run_id: RunId, no: int, *, principal: str) -> StoredResult | None:
+        """Nothing is ever stored apart: results pass whole."""
+        del run_id, no, principal
+        self.log.append("stored_result")
+
+    async def give_back(
+        self, run_id: RunId, size: int, refuse: Callable[[Run], Failure | None], note: Note | None = None
+    ) -> None:
+        """Count nothing."""
+        del run_id, size, refuse, note
+        self.log.append("give_back")
 
     def recall(self, questions: Questions) -> Facts:
         """Answer from `facts`."""

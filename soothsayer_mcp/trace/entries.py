@@ -278,9 +278,17 @@ def finding(found: Finding) -> str:
 
 
 def outcome(
-    step: VerifiedStep, *, result: str, said: str, next_step: NextStep, why: str, dur_us: int, ending: Ending
+    step: VerifiedStep,
+    *,
+    result: str,
+    said: str,
+    next_step: NextStep,
+    why: str,
+    dur_us: int,
+    ending: Ending,
+    beginning: int | None = None,
 ) -> str:
-    """The own fields of `step.outcome`."""
+    """The own fields of `step.outcome`; `beginning` is how much the agent was given of a result that is stored."""
     came = step.outcome
     text = f',"outcome":"{ending.outcome}"'
     if ending.failure is not None:
@@ -300,6 +308,8 @@ def outcome(
     if step.shown is not None:
         for name, counts in (("masked", step.shown.masked), ("would_mask", step.shown.would)):
             text += f',"{name}":{_spelled(counts)}' if counts else ""
+    if beginning is not None:
+        text += f',"given":{beginning}'
     if step.findings:
         text += f',"findings":{_counts(step.findings)}'
     text += f",{said_and_next(said, next_step, why)}"

@@ -20,6 +20,9 @@ LATEST_HANDSHAKE: Final = "2025-11-25"
 BATCH_VERSION: Final = "2025-03-26"
 """The only version that has arrays."""
 
+LINKS_SINCE: Final = "2025-06-18"
+"""The first version whose results may hold links to resources."""
+
 STATELESS_VERSION: Final = "2026-07-28"
 
 META_PROTOCOL_VERSION: Final = "io.modelcontextprotocol/protocolVersion"

@@ -16,7 +16,7 @@ from soothsayer_mcp.proxy.control import TABLE
 from soothsayer_mcp.testing.hosts import RawHost
 from soothsayer_mcp.testing.servers import Script, error, tool
 
-NAMES = ["soothsayer_run", "soothsayer_open", "soothsayer_why", "soothsayer_complete"]
+NAMES = ["soothsayer_run", "soothsayer_open", "soothsayer_why", "soothsayer_result", "soothsayer_complete"]
 POLICY = """
 soothsayer: policy/v1
 name: paying
@@ -30,6 +30,7 @@ ARGUMENTS: dict[str, JsonObject] = {
     "soothsayer_run": {},
     "soothsayer_open": {"intent": "look around"},
     "soothsayer_why": {"step": "1"},
+    "soothsayer_result": {"step": "1"},
     "soothsayer_complete": {},
 }
 SCRIPT = Script(tools=(tool("echo"), tool("pay"), tool("Soothsayer_Run")), capabilities='{"tools":{}}')

@@ -294,6 +294,7 @@ class Stage:
             schemas=Schemas(arguments=_check, result=_check),
             around=Surroundings(
                 store=self.world,
+                shelf=self.world,
                 policies=self.policies,
                 look=self.world.look,
                 principal=PRINCIPAL,

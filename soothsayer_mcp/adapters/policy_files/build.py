@@ -15,7 +15,7 @@ from soothsayer_mcp.adapters.lab import LAB, NEXT_CONDITIONS
 from soothsayer_mcp.model.ask import AskTerms, Remember
 from soothsayer_mcp.model.budget import NO_BUDGETS, Budgets
 from soothsayer_mcp.model.call import Cause, PinState
-from soothsayer_mcp.model.decision import Effect, Mode
+from soothsayer_mcp.model.decision import Effect, LargeResults, Mode
 from soothsayer_mcp.model.entry import PayloadMode
 from soothsayer_mcp.model.facts import Origin
 from soothsayer_mcp.model.following import NO_NEXT_RULES, NextRules, OnFailure
@@ -296,6 +296,7 @@ def rule_of(form: Form) -> Rule:
         risk=_bounds(_map(form["risk"])) if "risk" in form else None,
         redact=tuple(read_redact(spec) for spec in _maps(form, "redact")),
         asks=_asks(form),
+        large=_large(_map(form["large_results"])) if "large_results" in form else None,
         tainted=form["tainted"] is True if "tainted" in form else None,
         flow=_flow(_map(form["flow"])) if "flow" in form else None,
         demands=_owes(form),
@@ -437,6 +438,13 @@ def _limit(form: Form) -> Limit:
         per=Per(_text(form, "per")) if "per" in form else Per.RUN,
         result_bytes=most if isinstance(most, int) else None,
     )
+
+
+def _large(form: Form) -> LargeResults:
+    over, keep = form["over"], form["keep"]
+    if not isinstance(over, int) or not isinstance(keep, int):
+        raise TypeError("sizes are due")
+    return LargeResults(over_bytes=over, keep_bytes=keep)
 
 
 def _label(form: Form) -> Label:

@@ -386,6 +386,19 @@ class LimitDocument(Document):
         return self
 
 
+class LargeResultsDocument(Document):
+    """From what size on a result is stored instead of shown."""
+
+    over: _Size
+    keep: _Size
+
+    @model_validator(mode="after")
+    def _leaves_something_out(self) -> Self:
+        if self.keep >= self.over:
+            raise _bad("value", "`keep` is less than `over`: else there would be nothing to read back")
+        return self
+
+
 class PatternDocument(Document):
     """Which earlier steps are meant."""
 
@@ -721,7 +734,6 @@ class RuleDocument(Document):
             "capture",
             "undo",
             "settle",
-            "large_results",
             "approvers",
         ]
     )
@@ -767,6 +779,7 @@ class RuleDocument(Document):
         dict[Annotated[str, AfterValidator(_failure_name)], Annotated[_OnFailure, BeforeValidator(_on_failure)]],
         _AtLeastOne,
     ] = {}
+    large_results: LargeResultsDocument = Field(default=cast("LargeResultsDocument", None))
 
 
 def _argument_place(text: str) -> None:
@@ -994,6 +1007,13 @@ class PolicyDocument(Document):
     budgets: BudgetsDocument = Field(default=cast("BudgetsDocument", None))
     run: RunDocument = Field(default=cast("RunDocument", None))
     complete: CompleteDocument = Field(default=cast("CompleteDocument", None))
+
+    @model_validator(mode="after")
+    def _keeps_what_is_read_back(self) -> Self:
+        digests = "trace" in self.model_fields_set and self.trace.payloads == "digest"
+        if digests and any("large_results" in rule.model_fields_set for rule in self.rules):
+            raise _bad("value", "large_results needs results to be kept, and `trace: {payloads: digest}` keeps none")
+        return self
 
 
 def check(tree: Pairs, file: str) -> tuple[JsonObject, list[Problem]]:

@@ -217,6 +217,7 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
         "on_broken": "Whether the agent is shown the answer of a call whose check is broken: withhold, or note.",
         "on_unknown": "The same where a check found nothing out; note where nothing is said.",
         "on_failure": "By failure class, or class/reason: what becomes of the run when the call fails.",
+        "large_results": "From what size on a result is stored, and read back in parts, instead of shown.",
     },
     "RedactDocument": {
         "in": "result, before a model reads it and whatever part of a message holds it; or trace, in the record only.",
@@ -287,6 +288,10 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
         "per": "Whose steps: those of the run, or of the caller in all runs.",
         "same": "Arguments that must be equal in those steps and in this call.",
         "above": "The figure that is passed; steps in flight and this call count in full.",
+    },
+    "LargeResultsDocument": {
+        "over": "A result with more bytes is stored; of all matching rules the smallest size holds.",
+        "keep": "How much of its beginning is shown at once; of all matching rules the least.",
     },
     "LimitDocument": {
         "calls": "How many calls; failed ones count, refused ones do not.",

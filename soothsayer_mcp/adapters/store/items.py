@@ -21,7 +21,7 @@ from soothsayer_mcp.model.facts import NO_CHARGE, Charge, Facts, Questions
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.finding import Answer
 from soothsayer_mcp.model.json import Digest, Json
-from soothsayer_mcp.model.outcome import Asked, Refused, Returned
+from soothsayer_mcp.model.outcome import Aside, Asked, Refused, Returned
 from soothsayer_mcp.model.run import TRANSITIONS, Closing, Counters, NextStep, Run, RunBinding, RunScope, RunState
 from soothsayer_mcp.model.step import SupportedStep, VerifiedStep
 from soothsayer_mcp.ports import Admit, Close, Note, PortError, Standing
@@ -267,11 +267,23 @@ class OutcomeItem(Item[Closed]):
     hard = False
     owed = True
 
-    def __init__(self, step: VerifiedStep, close: Close, *, result: Payload | None, said: Payload | None) -> None:
+    def __init__(
+        self,
+        step: VerifiedStep,
+        close: Close,
+        *,
+        result: Payload | None,
+        said: Payload | None,
+        stored: Aside | None = None,
+    ) -> None:
         super().__init__()
         self._step = step
+        self.stored = stored
+        self._given = None if stored is None else len(stored.beginning.encode())
         shown = isinstance(step.outcome, Returned) and not entries.answer_is_ours(step)
         self._size = len(step.outcome.raw) if shown and isinstance(step.outcome, Returned) else 0
+        if self._given is not None:
+            self._size = self._given
         self._close = close
         self._values = _values(step) if self._size else None
         self._result = "" if result is None else result.field
@@ -302,6 +314,7 @@ class OutcomeItem(Item[Closed]):
             why=closing.why,
             dur_us=dur_us,
             ending=ending,
+            beginning=self._given,
         )
         seq, leaf = batch.append(Kind.STEP_OUTCOME, tail, at, run=run.id, no=no, parts=self._parts)
         tool_us = getattr(step.outcome, "tool_us", None)

@@ -102,10 +102,10 @@ _DIGITS = b"0123456789"
 _DIGIT_RUN = re.compile(rb"[2-6]\d(?:[ -]?\d){11}|[A-Z]{2}\d\d ?[A-Z0-9]{4}")
 
 
-def mask(raw: bytes) -> tuple[bytes, int]:
+def mask(raw: bytes, *, limit_s: float | None = None) -> tuple[bytes, int]:
     """Replace the secrets in a payload; returns what may be kept and how many values were replaced.
 
-    Bytes without a secret come back as they are. Raises `MaskingError` when it cannot be done, or not in 20 ms.
+    Bytes without a secret come back as they are. Raises `MaskingError` when it cannot be done, or not within the limit.
     """
     if len(raw) <= _SMALL_BYTES and not _compiled and not _has_hint(raw):
         return raw, 0
@@ -115,7 +115,7 @@ def mask(raw: bytes) -> tuple[bytes, int]:
         hits = patterns.hits(raw)
         if not hits:
             return raw, 0
-        masked, count = _Walk(patterns, hits, began + LIMIT_S).mask(raw.decode())
+        masked, count = _Walk(patterns, hits, began + (LIMIT_S if limit_s is None else limit_s)).mask(raw.decode())
         return masked.encode(), count
     except (ValueError, RecursionError, MaskingError) as error:
         raise MaskingError from error

@@ -22,6 +22,8 @@ BLOB_BYTES = 8 * 1024 * 1024
 """Up to this size, where nothing else is configured, a payload is kept; above, only its first 4 KiB are."""
 
 CUT_BYTES = 4096
+WHOLE_LIMIT_S = 2.0
+"""How long masking may take of what has to be kept whole; never on the event loop."""
 
 _sha256 = hashlib.sha256
 
@@ -39,6 +41,8 @@ class Payload:
     """The name of the file that keeps it, in `blobs/`."""
     size: int = 0
     """How much of it goes through the queue."""
+    whole: bytes | None = None
+    """What is kept, where all of it had to be and is."""
 
 
 Keeper: TypeAlias = Callable[[Sequence[Mapping[str, Json]]], Redactor | None]
@@ -113,12 +117,13 @@ class Payloads:
         masks: Sequence[Mapping[str, Json]] = (),
         roots: Mapping[Keys, Way] | None = None,
         digest_only: bool = False,
+        whole: bool = False,
     ) -> Payload:
         """Make a payload ready. Above 64 KiB this writes and syncs a file: not for the event loop.
 
         `shown` is what is kept in its place, with `shown_masked` values masked already, and `masks` are what a
-        decision masks in it; `roots` are the values of the JSON that policy's masks may look into. Raises `OSError`
-        when the file cannot be written.
+        decision masks in it; `roots` are the values of the JSON that policy's masks may look into; of what is to be
+        kept `whole` nothing is cut. Raises `OSError` when the file cannot be written.
         """
         mode = PayloadMode.DIGEST if digest_only else PayloadMode.FULL if always_full else self._mode()
         salt = self._salts.next()
@@ -136,11 +141,11 @@ class Payloads:
                 # It cannot be searched, so nothing of it is kept.
                 return Payload(field=entries.payload(digest=digest, size=size, mode="digest"), salt=salt)
             masked += redaction.counts.total()
-        if len(kept) > self._blob_max:
+        if len(kept) > self._blob_max and not whole:
             kept, cut = kept[:CUT_BYTES], True
         if mode is PayloadMode.REDACTED:
             try:
-                kept, more = mask(kept)
+                kept, more = mask(kept, limit_s=WHOLE_LIMIT_S) if whole else mask(kept)
             except MaskingError:
                 return Payload(field=entries.payload(digest=digest, size=size, mode="digest"), salt=salt)
             masked += more
@@ -153,9 +158,10 @@ class Payloads:
             masked=masked,
             cut=cut,
         )
+        all_of_it = kept if whole else None
         if len(kept) > ROW_BYTES:
-            return Payload(field=field, salt=salt, file=self._write(kept))
-        return Payload(field=field, salt=salt, text=_as_text(kept), size=len(kept))
+            return Payload(field=field, salt=salt, file=self._write(kept), whole=all_of_it)
+        return Payload(field=field, salt=salt, text=_as_text(kept), size=len(kept), whole=all_of_it)
 
     def _write(self, kept: bytes) -> str:
         name = f"{self._writer}-{os.urandom(8).hex()}"

@@ -42,6 +42,7 @@ from soothsayer_mcp.adapters.store.payloads import (
     sync_folder,
 )
 from soothsayer_mcp.adapters.store.recovery import OpenWriterItem, RecoverItem, alive_lock
+from soothsayer_mcp.adapters.store.results import ReadBackItem, find_result, read_result, result_text
 from soothsayer_mcp.adapters.store.run_items import CompleteItem, DeclareItem, OpenRunItem
 from soothsayer_mcp.adapters.store.writer import Ballast, Unavailable, Writer, connect, why
 from soothsayer_mcp.model.ask import Ask, AskAnswer, Grant
@@ -52,12 +53,23 @@ from soothsayer_mcp.model.entry import Durability, PayloadMode, Receipt
 from soothsayer_mcp.model.facts import NO_FACTS, Facts, Questions
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.json import Digest, canonical, compact
-from soothsayer_mcp.model.outcome import Returned
+from soothsayer_mcp.model.outcome import Aside, Returned
 from soothsayer_mcp.model.run import IDLE_S, Completion, Counters, Debts, Run, RunBinding, RunScope, RunState
 from soothsayer_mcp.model.step import ClosedStep, RecordedStep, SupportedStep, VerifiedStep, WithheldStep
-from soothsayer_mcp.ports import Admit, Close, Compared, EndedStep, Note, PortError, SeenTool, ServerIdentity
+from soothsayer_mcp.ports import (
+    Admit,
+    Close,
+    Compared,
+    EndedStep,
+    Note,
+    PortError,
+    SeenTool,
+    ServerIdentity,
+    StoredResult,
+)
 from soothsayer_mcp.trace import entries
 from soothsayer_mcp.trace.chain import Stored, find_break
+from soothsayer_mcp.wire import parts
 
 Result = TypeVar("Result")
 
@@ -355,7 +367,7 @@ class SqliteStore:
         began_ns = time.monotonic_ns()
         raw = step.outcome.raw if isinstance(step.outcome, Returned) else None
         try:
-            if raw is None or len(raw) <= ROW_BYTES:
+            if raw is None or (len(raw) <= ROW_BYTES and not step.set_aside):
                 item = self._outcome_item(step, close, raw)
             else:
                 item = await asyncio.to_thread(self._outcome_item, step, close, raw)
@@ -377,7 +389,7 @@ class SqliteStore:
             no=step.intent.no,
             took_us=(time.monotonic_ns() - began_ns) // 1000,
         )
-        return step.closed(receipt, done.closing.next_step, done.closing.why)
+        return step.closed(receipt, done.closing.next_step, done.closing.why, item.stored)
 
     async def holds(self, receipt: Receipt) -> bool:
         """Tell whether the entry of a receipt can be read back, through another connection than the one that wrote."""
@@ -465,6 +477,20 @@ class SqliteStore:
             said=text,
         )
 
+    async def stored_result(self, run_id: RunId, no: int, *, principal: str) -> StoredResult | None:
+        """The stored result of a step of a principal's run; `None` where there is none. Raises `PortError`."""
+        try:
+            kept = find_result(self._reader, run_id, no, principal=principal)
+        except sqlite3.Error as error:
+            raise PortError(Reason.TRACE_UNAVAILABLE, why(error), acted=Acted.NO) from error
+        return None if kept is None else await asyncio.to_thread(read_result, kept, self._folder / "blobs")
+
+    async def give_back(
+        self, run_id: RunId, size: int, refuse: Callable[[Run], Failure | None], note: Note | None = None
+    ) -> None:
+        """Count what is given to the agent outside of a call; raises what `refuse` says of the run as it stands."""
+        await self._submit(ReadBackItem(run_id, size, refuse, note), self._timeout_s)
+
     def change_run(self, run_id: RunId, to: RunState, *, by: str, reason: str, halt: bool = False) -> Run:
         """Move a run to another state; `halt` has its calls in flight cancelled.
 
@@ -526,7 +552,7 @@ class SqliteStore:
         failure = step.failure
         if failure is not None and entries.answer_is_ours(step):
             said = self._ready_or_digest(failure.agent_text(step.intent.step).encode(errors="replace"))
-        return OutcomeItem(step, close, result=result, said=said)
+        return OutcomeItem(step, close, result=result, said=said, stored=_aside(step, result))
 
     def _ready_or_digest(self, raw: bytes, step: VerifiedStep | None = None) -> Payload:
         """An outcome is recorded even where its content cannot be kept."""
@@ -541,6 +567,7 @@ class SqliteStore:
                 masks=step.decision.masks,
                 roots=ANSWER,
                 digest_only=shown is not None and shown.raw is None,
+                whole=step.set_aside,
             )
         except OSError:
             salt = os.urandom(16)
@@ -731,6 +758,15 @@ class SqliteStore:
             counters=run.counters,
             scope=run.scope,
         )
+
+
+def _aside(step: VerifiedStep, result: Payload | None) -> Aside | None:
+    """A result that is stored and shown in part; `None` where that was not wanted, or not all of it could be kept."""
+    if result is None or result.whole is None or step.decision.large is None:
+        return None
+    text, mime = result_text(result.whole)
+    shown = parts.part(text, 0, step.decision.large.keep_bytes)
+    return Aside(beginning=shown.text, size_bytes=shown.of, mime=mime)
 
 
 class _Context(NamedTuple):

@@ -1,0 +1,143 @@
+"""Resources of our own, beside those of the servers: stored results of the caller's runs."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from soothsayer_mcp.model.call import CONTROL, RunId
+from soothsayer_mcp.model.decision import Mode
+from soothsayer_mcp.model.entry import Kind
+from soothsayer_mcp.model.json import JsonObject, compact
+from soothsayer_mcp.ports import Note, PortError, Shelf, StoredResult
+from soothsayer_mcp.proxy.connection import OUR_INFO, HostConnection, text_of
+from soothsayer_mcp.proxy.gate import Gate
+from soothsayer_mcp.proxy.merge import ListKind
+from soothsayer_mcp.proxy.owed import HostRequest
+from soothsayer_mcp.proxy.resources import RESULTS, is_own
+from soothsayer_mcp.run.giving import refuse_to_give
+from soothsayer_mcp.wire import replies
+from soothsayer_mcp.wire.codes import Code
+from soothsayer_mcp.wire.eras import META_SERVER_INFO
+from soothsayer_mcp.wire.parts import part
+
+MOST_BYTES: Final = 1_000_000
+"""Of a resource that is read at once; a larger one is read in parts."""
+_RESULT = re.compile(re.escape(RESULTS) + r"([0-9a-f]{32})\.([1-9][0-9]{0,8})(?:\?([a-z0-9=&]*))?")
+_COUNT = re.compile(r"(offset|size)=([0-9]{1,12})")
+_TEMPLATE: Final = compact(
+    {
+        "uriTemplate": RESULTS + "{step}{?offset,size}",
+        "name": "soothsayer-result",
+        "title": "Stored result of a step",
+        "description": "A result that was too large to be shown at once, whole or a part of it in bytes.",
+    }
+)
+
+
+class Own:
+    """Answers reads of `soothsayer:` addresses, after policy and on record, in both eras."""
+
+    def __init__(self, connection: HostConnection, gate: Gate, shelf: Shelf) -> None:
+        """Serve the principal of one connection."""
+        self._connection = connection
+        self._gate = gate
+        self._shelf = shelf
+
+    @property
+    def any(self) -> bool:
+        """Whether policy lets there be any."""
+        policy = self._connection.policies.current()
+        return policy.stores and policy.mode is not Mode.OBSERVE
+
+    def listed(self, kind: ListKind) -> tuple[bytes, ...] | None:
+        """What the lists of the host show of ours; `None` for a list that nothing of ours promises."""
+        if kind not in {ListKind.RESOURCES, ListKind.TEMPLATES} or not self.any:
+            return None
+        return (_TEMPLATE,) if kind is ListKind.TEMPLATES else ()
+
+    @staticmethod
+    def serves(request: HostRequest) -> bool:
+        """Whether a request reads a resource of ours."""
+        return is_own(text_of(request.frame.params, "uri") or "")
+
+    def read(self, request: HostRequest, otherwise: Callable[[HostRequest], None]) -> None:
+        """`resources/read` of an address of ours; `otherwise` takes those that are not.
+
+        A server may be a proxy like this one.
+        """
+        self._connection.spawn(self._read, request, otherwise)
+
+    async def _read(self, request: HostRequest, otherwise: Callable[[HostRequest], None]) -> None:
+        connection = self._connection
+        uri = text_of(request.frame.params, "uri") or ""
+        named = _RESULT.fullmatch(uri)
+        wanted = None if named is None else _wanted(named.group(3))
+        if named is None or wanted is None:
+            otherwise(request)
+            return
+        run, no = RunId(named.group(1)), int(named.group(2))
+        refusal = await self._gate.passes(
+            CONTROL,
+            request.method,
+            request.frame.params or {},
+            origin="host",
+            size=len(request.frame.raw),
+            client=connection.client_of(request),
+        )
+        if refusal is not None:
+            connection.refuse(request, refusal.reason, refusal.summary)
+            return
+        try:
+            found = await self._shelf.stored_result(run, no, principal=connection.principal.id)
+            if found is None:
+                # Another's is told apart from none by nothing.
+                otherwise(request)
+            else:
+                await self._give(request, uri, f"{run}.{no}", found, wanted)
+        except PortError as error:
+            connection.refuse(request, error.reason, error.summary)
+
+    async def _give(
+        self, request: HostRequest, uri: str, step: str, found: StoredResult, wanted: Mapping[str, int]
+    ) -> None:
+        connection = self._connection
+        run = RunId(step.partition(".")[0])
+        piece = part(found.text, wanted.get("offset", 0), min(wanted.get("size", MOST_BYTES), MOST_BYTES))
+        if not wanted and piece.end < piece.of:
+            text = f"It has {piece.of:,} bytes: read it in parts, as {uri}?offset=0&size={MOST_BYTES}"
+            connection.nobody(request, Code.INVALID_PARAMS, text)
+            return
+        given = len(piece.text.encode())
+        budgets, now_us = connection.policies.current().budgets, connection.clock.now_us()
+        note = Note(
+            kind=Kind.MESSAGE_CHECKED,
+            run=run,
+            fields={
+                "method": request.method,
+                "from": "host",
+                "server": CONTROL,
+                "effect": "allow",
+                "rules": [],
+                "bytes": given,
+                "of_step": step,
+            },
+        )
+        await self._shelf.give_back(run, given, lambda held: refuse_to_give(held, given, budgets, now_us), note)
+        request.answer(_contents(request, {"uri": uri, "mimeType": found.mime, "text": piece.text}))
+
+
+def _wanted(query: str | None) -> dict[str, int] | None:
+    """Offset and size, as far as an address names them; `None` where it names anything else."""
+    if query is None:
+        return {}
+    found = [_COUNT.fullmatch(piece) for piece in query.split("&")]
+    named = {one.group(1): int(one.group(2)) for one in found if one is not None}
+    return named if len(named) == len(found) else None
+
+
+def _contents(request: HostRequest, content: JsonObject) -> bytes:
+    result: JsonObject = {"contents": [content]}
+    if request.stateless:
+        meta: JsonObject = {META_SERVER_INFO: OUR_INFO}
+        result = {"resultType": "complete", **result, "ttlMs": 0, "cacheScope": "private", "_meta": meta}
+    return replies.result(request.id, result)
