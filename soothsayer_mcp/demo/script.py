@@ -18,7 +18,7 @@ class Scene:
     reason: Reason | None = None
     """Why it fails; `None` when it succeeds."""
     tell: str = ""
-    """What to show of it afterwards: `model` for what the model reads, `record` for what the trace keeps."""
+    """What to show of it: what the `model` reads, what the `record` keeps; `asked`: what a person reads as well."""
 
     @property
     def shown(self) -> str:
@@ -41,12 +41,14 @@ FIRST_ACT = (
         reason=Reason.RULE_DENIED,
         tell="model",
     ),
+    Scene(server="files", tool="read_file", arguments={"path": "settings.json"}, effect=Effect.ALLOW, tell="record"),
     Scene(
-        server="files",
-        tool="read_file",
-        arguments={"path": "settings.json"},
-        effect=Effect.ALLOW,
-        tell="record",
+        server="release",
+        tool="publish",
+        arguments={"version": "1.5.0"},
+        effect=Effect.ASK,
+        reason=Reason.ABSENT,
+        tell="model",
     ),
     Scene(
         server="files",
@@ -75,31 +77,34 @@ FIRST_ACT = (
         effect=Effect.ALLOW,
         reason=Reason.CALL_TIMEOUT,
     ),
-    Scene(
-        server="release",
-        tool="check",
-        arguments={},
-        effect=Effect.ALLOW,
-        reason=Reason.RESULT_SCHEMA,
-    ),
-    Scene(
-        server="release",
-        tool="publish",
-        arguments={"version": "1.5.0"},
-        effect=Effect.ASK,
-        reason=Reason.NOBODY_TO_ASK,
-    ),
+    Scene(server="release", tool="check", arguments={}, effect=Effect.ALLOW, reason=Reason.RESULT_SCHEMA),
 )
 """On a proxy that sees its servers for the first time."""
 
 SECOND_ACT = (
     Scene(
         server="ci",
-        tool="run_tests",
+        tool="lint",
         arguments={"suite": "all"},
         effect=Effect.DENY,
         reason=Reason.DEFINITION_CHANGED,
         tell="model",
+    ),
+    Scene(server="ci", tool="run_tests", arguments={"suite": "all"}, effect=Effect.ALLOW),
+    Scene(
+        server="release",
+        tool="publish",
+        arguments={"version": "1.5.0"},
+        effect=Effect.ASK,
+        reason=Reason.CHECK_BROKEN,
+        tell="asked",
+    ),
+    Scene(
+        server="files",
+        tool="write_file",
+        arguments={"path": "notes.md", "content": "done"},
+        effect=Effect.ALLOW,
+        reason=Reason.RUN_CLOSED,
     ),
 )
 """After `ci` was updated and the host was started again."""

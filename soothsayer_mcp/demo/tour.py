@@ -12,7 +12,8 @@ from pathlib import Path
 
 import anyio
 from mcp import Client, StdioServerParameters
-from mcp.types import CallToolResult, TextContent
+from mcp.client import ClientRequestContext
+from mcp.types import CallToolResult, ElicitRequestParams, ElicitResult, TextContent
 from rich.text import Text
 
 from soothsayer_mcp.adapters.store.reader import Reader
@@ -74,6 +75,8 @@ class _Player:
         self._tour = Tour()
         self._began = time.monotonic()
         self._no = 0
+        self._question = ""
+        """What a person was asked last."""
 
     def play(self) -> Tour:
         self._set_the_stage()
@@ -109,6 +112,8 @@ class _Player:
                     "soothsayer": "config/v1",
                     "policy": [str(policy)],
                     "workspace": str(self._work),
+                    "probes": {"files": {"roots": [str(self._work)]}},
+                    "asks": {"notify": []},
                     "mcpServers": servers,
                 }
             )
@@ -121,7 +126,7 @@ class _Player:
             args=["-m", "soothsayer_mcp", "proxy", "-q", "-c", str(self._config), "--state", str(self._state)],
             cwd=str(self._work),
         )
-        async with Client(proxy, read_timeout_seconds=CALL_BOUND_S) as host:
+        async with Client(proxy, read_timeout_seconds=CALL_BOUND_S, elicitation_callback=self._answer) as host:
             tools = {tool.name for tool in (await host.list_tools()).tools}
             if self._no == 0:
                 names = ", ".join(SERVERS)
@@ -132,6 +137,12 @@ class _Player:
                 answer = await host.call_tool(f"{scene.server}__{scene.tool}", dict(scene.arguments))
                 assert isinstance(answer, CallToolResult)
                 self._check(scene, answer)
+
+    async def _answer(self, context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
+        """Answer a question as a person would who reads it."""
+        del context
+        self._question = params.message
+        return ElicitResult(action="accept", content={})
 
     def _check(self, scene: Scene, answer: CallToolResult) -> None:
         """Compare what the trace says of the newest step with the script, and show it."""
@@ -152,7 +163,11 @@ class _Player:
         )
         self._show_step(scene, step)
         read = "\n".join(block.text for block in answer.content if isinstance(block, TextContent))
-        if scene.tell == "model":
+        if scene.tell == "asked":
+            self._block(
+                "what the host showed a person, who is played by the script and said yes:", self._question.splitlines()
+            )
+        if scene.tell in {"model", "asked"}:
             self._block("what the model read:", read.splitlines())
         if scene.tell == "record":
             self._block("what the record keeps of the answer:", [_text_of(kept.get("result", ""))])
