@@ -339,7 +339,9 @@ def _outcome(page: Page, told: Story) -> None:
     ended = told.entry("step.outcome", "step.refused", "step.asked")
     why = views.field(ended, "why")
     if step.next:
-        parts.append(f"; {step.next}{f' ({why})' if why else ''}" if step.next == "continue" or why else "")
+        said = f" ({why})" if why else ""
+        # A next step other than `continue` is named with the cause already.
+        parts.append(f"; {step.next}" if step.next == "continue" else said)
     style = ODD if step.outcome == "unknown" else BAD if step.failure else "green"
     page.add("outcome", visible(views.ended_as(step), style), *parts)
     for name, text in (("masked", "before the host read it"), ("would_mask", "would have been, by rules that observe")):
@@ -415,8 +417,8 @@ def run_story(told: RunStory, rows: Sequence[StepRow], look: Look, *, more: int)
         page.add(
             "intent", f'"{told.intent}"' if told.intent else "kept as a digest only", f", said by {told.intent_by}"
         )
-    if told.scope is not None:
-        page.add("limited to", told.scope.text)
+    if told.scope is not None and told.scope.text:
+        page.add("limits", told.scope.text)
     page.add("state", visible(run.state, _STATE.get(run.state, "")), f": {run.why}" if run.why else "")
     page.add("principal", f"{run.principal}, {run.host or 'an unnamed host'}")
     if run.workspace:
