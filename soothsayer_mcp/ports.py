@@ -27,6 +27,7 @@ from soothsayer_mcp.model.step import (
     VerifiedStep,
     WithheldStep,
 )
+from soothsayer_mcp.model.summary import Summary
 
 
 class PortError(Exception):
@@ -194,7 +195,11 @@ class StoredResult:
 
 
 class Shelf(Protocol):
-    """Results of which the agent was given the beginning. Each method raises `PortError`."""
+    """What a host reads of its runs outside of calls. Each method raises `PortError`."""
+
+    async def summarize(self, run_id: RunId, now_us: int) -> Summary:
+        """Tell what a run has come to."""
+        ...
 
     async def stored_result(self, run_id: RunId, no: int, *, principal: str) -> StoredResult | None:
         """A result that was stored and shown in part; `None` for a step, or a run of the principal's, without one."""

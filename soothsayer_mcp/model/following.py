@@ -29,5 +29,10 @@ class NextRules:
     pause_unsettled: bool = False
     """Whether a run is paused when it is not known whether a write happened."""
 
+    @property
+    def compacts(self) -> bool:
+        """Whether a host is ever told to compact."""
+        return not (self.compact_calls is self.compact_bytes is self.compact_when is None)
+
 
 NO_NEXT_RULES = NextRules()

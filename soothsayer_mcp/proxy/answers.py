@@ -11,7 +11,7 @@ from soothsayer_mcp.model.outcome import Aside, Returned, Shown
 from soothsayer_mcp.model.run import NextStep
 from soothsayer_mcp.model.step import ClosedStep
 from soothsayer_mcp.proxy.connection import with_result_type
-from soothsayer_mcp.proxy.resources import result_uri
+from soothsayer_mcp.proxy.resources import DIGEST, result_uri
 from soothsayer_mcp.run.aside import is_shown
 from soothsayer_mcp.wire import replies
 from soothsayer_mcp.wire.strict import WireError, read_server
@@ -35,9 +35,17 @@ WHOLE = Reading()
 
 
 def answer(
-    request_id: RequestId, closed: ClosedStep | Unrecorded, *, stateless: bool, reading: Reading = WHOLE
+    request_id: RequestId,
+    closed: ClosedStep | Unrecorded,
+    *,
+    stateless: bool,
+    reading: Reading = WHOLE,
+    digest: str = "",
 ) -> bytes:
-    """Answer a call (protocol.md 5); `reading` is how this host can read on in a result that is stored."""
+    """Answer a call (protocol.md 5).
+
+    `reading` is how this host can read on in a result that is stored, `digest` the run in short, for `compact`.
+    """
     if isinstance(closed, Unrecorded):
         return failed(request_id, closed.failure, step="", acted=closed.failure.acted, stateless=stateless)
     returned = closed.outcome
@@ -45,12 +53,12 @@ def answer(
     withheld = closed.shown is not None and closed.shown.raw is None
     stored = closed.stored
     if stored is not None and isinstance(returned, Returned) and (failure is None or failure.reason in THE_SERVERS_OWN):
-        return _told(closed, _in_part(request_id, closed, stored, reading, stateless=stateless))
+        return _told(closed, _in_part(request_id, closed, stored, reading, stateless=stateless), digest)
     if isinstance(returned, Returned) and not withheld:
         if closed.decision.mode is Mode.OBSERVE or returned.error is not None:
             return _own_bytes(returned, closed.shown, stateless=stateless)
         if failure is None or failure.reason in THE_SERVERS_OWN:
-            return _told(closed, _own_bytes(returned, closed.shown, stateless=stateless))
+            return _told(closed, _own_bytes(returned, closed.shown, stateless=stateless), digest)
     assert failure is not None
     content: tuple[bytes, ...] = ()
     if isinstance(returned, Returned) and is_shown(closed, failure):
@@ -63,7 +71,7 @@ def answer(
         acted=closed.acted,
         stateless=stateless,
         content=content,
-        more=_next(closed),
+        more=_next(closed, digest),
     )
 
 
@@ -137,20 +145,24 @@ def _raw_of(returned: Returned, shown: Shown | None) -> bytes:
     return returned.raw if shown is None or shown.raw is None else shown.raw
 
 
-def _told(closed: ClosedStep, raw: bytes) -> bytes:
+def _told(closed: ClosedStep, raw: bytes, digest: str) -> bytes:
     """The server's bytes, with one block after them when the agent must not simply go on."""
-    text = _next(closed)
+    text = _next(closed, digest)
     return replies.add_block(read_server(raw), text) if text else raw
 
 
-def _next(closed: ClosedStep) -> str:
+def _next(closed: ClosedStep, digest: str) -> str:
     match closed.next_step:
         case NextStep.CONTINUE:
             return ""
         case NextStep.STOP:
             return f"Stop: {closed.why}. Make no more calls. [next/stop, step {closed.closing.step}]"
         case NextStep.COMPACT:
-            return f"Compact: {closed.why}. [next/compact, step {closed.closing.step}]"
+            end = f"the resource {DIGEST}. [next/compact, step {closed.closing.step}]"
+            if not digest:
+                return f"Compact: {closed.why}. The run in short is {end}"
+            how = "Go on in a fresh context with the run in short, which follows, or with"
+            return f"Compact: {closed.why}. {how} {end}\n{digest}"
 
 
 def _content(raw: bytes) -> tuple[bytes, ...]:

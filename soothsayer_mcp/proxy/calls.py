@@ -11,7 +11,7 @@ from soothsayer_mcp.model.call import CONTROL, Cause, Client, Proposal, RunId, T
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.json import JsonObject, compact
 from soothsayer_mcp.model.outcome import Returned
-from soothsayer_mcp.model.run import DeclaredBy, Intent, RunBinding
+from soothsayer_mcp.model.run import DeclaredBy, Intent, NextStep, RunBinding
 from soothsayer_mcp.model.step import ClosedStep, ProposedStep, RecordedStep
 from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.ports import Call, PortError
@@ -24,6 +24,7 @@ from soothsayer_mcp.proxy.downstream import Downstream
 from soothsayer_mcp.proxy.gate import Gate
 from soothsayer_mcp.proxy.late import Late
 from soothsayer_mcp.proxy.owed import HostRequest
+from soothsayer_mcp.proxy.own import Own
 from soothsayer_mcp.proxy.pins import Books
 from soothsayer_mcp.proxy.probing import Probing
 from soothsayer_mcp.wire import replies
@@ -54,6 +55,7 @@ class Calls:
         gate: Gate,
         late: Late,
         asking: Asking | None,
+        own: Own,
     ) -> None:
         """Govern the calls of one connection."""
         self._connection = connection
@@ -62,6 +64,7 @@ class Calls:
         self._gate = gate
         self._late = late
         self._asking = asking
+        self._own = own
         self._probing = Probing(connection, books, governor)
         self._governed = 0
         self._underway: dict[Call, HostRequest] = {}
@@ -126,7 +129,14 @@ class Calls:
             question = self._asking.answer(request, closed)
             if question is not None:
                 return question
-        answer = answers.answer(request.id, closed, stateless=request.stateless, reading=self._reading(request, closed))
+        digest = ""
+        if isinstance(closed, ClosedStep) and closed.next_step is NextStep.COMPACT:
+            # The answer is owed whatever becomes of what goes with it.
+            with suppress(PortError):
+                digest = await self._own.digest(closed.run_id)
+        answer = answers.answer(
+            request.id, closed, stateless=request.stateless, reading=self._reading(request, closed), digest=digest
+        )
         if not isinstance(closed, ClosedStep) or not isinstance(closed.outcome, Returned):
             return answer
         result = closed.outcome.result
@@ -244,6 +254,15 @@ class Calls:
             began_ns=began_ns,
             continues="" if retry is None else retry.step,
         )
+
+    async def run_of(self, request: HostRequest) -> RunId:
+        """The run that a request belongs to, as its calls would. Raises `PortError` where a run is named wrongly."""
+        flaws: list[Failure] = []
+        policy = self._connection.policies.current()
+        run = await self._run(request.frame, self._connection.client_of(request), policy, flaws)
+        for flaw in flaws:
+            raise PortError(flaw.reason, flaw.summary, acted=Acted.NO)
+        return run
 
     async def _run(self, frame: Frame, client: Client, policy: Policy, flaws: list[Failure]) -> RunId:
         """Find the run of a call; one that is named wrongly leaves a flaw, and the step stands in the automatic run."""

@@ -18,6 +18,7 @@ from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.ports import Call, Clock, Desk, PortError, Tools
 from soothsayer_mcp.run.gate import missing
 from soothsayer_mcp.run.giving import refuse_to_give
+from soothsayer_mcp.run.used import used
 from soothsayer_mcp.wire import replies
 from soothsayer_mcp.wire.parts import part
 
@@ -196,6 +197,10 @@ class ControlTools:
         lines.append(
             f"{counted.calls} calls, of which {counted.errors} failed; {counted.denials} further ones were refused."
         )
+        spent = used(counted, self._policy().budgets, self._clock.now_us())
+        if spent:
+            left = ", ".join(f"{name} {most - count:,} of {most:,}" for name, count, most in spent)
+            lines.append(f"Left of its budgets: {left}.")
         lines += _owed(lacks)
         return Said(
             lines=tuple(lines),
@@ -207,6 +212,7 @@ class ControlTools:
                     "denials": counted.denials,
                     "bytes_returned": counted.bytes_returned,
                 },
+                "budgets": {name: {"used": count, "most": most} for name, count, most in spent},
                 "missing": [*lacks],
             },
         )

@@ -1,24 +1,26 @@
-"""Resources of our own, beside those of the servers: stored results of the caller's runs."""
+"""Resources of our own, beside those of the servers: stored results of the caller's runs, and its run in short."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from soothsayer_mcp.model.call import CONTROL, RunId
-from soothsayer_mcp.model.decision import Mode
+from soothsayer_mcp.model.decision import Effect, Mode
 from soothsayer_mcp.model.entry import Kind
+from soothsayer_mcp.model.failure import Acted, Reason
 from soothsayer_mcp.model.json import JsonObject, compact
 from soothsayer_mcp.ports import Note, PortError, Shelf, StoredResult
 from soothsayer_mcp.proxy.connection import OUR_INFO, HostConnection, text_of
 from soothsayer_mcp.proxy.gate import Gate
 from soothsayer_mcp.proxy.merge import ListKind
 from soothsayer_mcp.proxy.owed import HostRequest
-from soothsayer_mcp.proxy.resources import RESULTS, is_own
+from soothsayer_mcp.proxy.resources import DIGEST, RESULTS, is_own
+from soothsayer_mcp.run.digest import digest_of
 from soothsayer_mcp.run.giving import refuse_to_give
 from soothsayer_mcp.wire import replies
 from soothsayer_mcp.wire.codes import Code
 from soothsayer_mcp.wire.eras import META_SERVER_INFO
-from soothsayer_mcp.wire.parts import part
+from soothsayer_mcp.wire.parts import TEXT, part
 
 MOST_BYTES: Final = 1_000_000
 """Of a resource that is read at once; a larger one is read in parts."""
@@ -32,6 +34,15 @@ _TEMPLATE: Final = compact(
         "description": "A result that was too large to be shown at once, whole or a part of it in bytes.",
     }
 )
+_DIGEST: Final = compact(
+    {
+        "uri": DIGEST,
+        "name": "soothsayer-run-digest",
+        "title": "The run in short",
+        "description": "What the run is for, what is left of its budgets, what was done and what is owed.",
+        "mimeType": TEXT,
+    }
+)
 
 
 class Own:
@@ -42,18 +53,26 @@ class Own:
         self._connection = connection
         self._gate = gate
         self._shelf = shelf
+        self.run_of: Callable[[HostRequest], Awaitable[RunId]] = _no_run
+        """Finds the run that a request belongs to; the relay sets it."""
 
     @property
     def any(self) -> bool:
         """Whether policy lets there be any."""
         policy = self._connection.policies.current()
-        return policy.stores and policy.mode is not Mode.OBSERVE
+        return policy.mode is not Mode.OBSERVE and (policy.stores or policy.next_rules.compacts)
 
     def listed(self, kind: ListKind) -> tuple[bytes, ...] | None:
         """What the lists of the host show of ours; `None` for a list that nothing of ours promises."""
         if kind not in {ListKind.RESOURCES, ListKind.TEMPLATES} or not self.any:
             return None
-        return (_TEMPLATE,) if kind is ListKind.TEMPLATES else ()
+        return (_TEMPLATE,) if kind is ListKind.TEMPLATES else (_DIGEST,)
+
+    async def digest(self, run: RunId) -> str:
+        """The run in short. Raises `PortError`."""
+        policy, now_us = self._connection.policies.current(), self._connection.clock.now_us()
+        summary = await self._shelf.summarize(run, now_us)
+        return digest_of(summary, policy.budgets, now_us, refuse_unverified=policy.run_rules.refuse_unverified)
 
     @staticmethod
     def serves(request: HostRequest) -> bool:
@@ -72,10 +91,9 @@ class Own:
         uri = text_of(request.frame.params, "uri") or ""
         named = _RESULT.fullmatch(uri)
         wanted = None if named is None else _wanted(named.group(3))
-        if named is None or wanted is None:
+        if uri != DIGEST and (named is None or wanted is None):
             otherwise(request)
             return
-        run, no = RunId(named.group(1)), int(named.group(2))
         refusal = await self._gate.passes(
             CONTROL,
             request.method,
@@ -88,6 +106,10 @@ class Own:
             connection.refuse(request, refusal.reason, refusal.summary)
             return
         try:
+            if named is None or wanted is None:
+                await self._give_digest(request)
+                return
+            run, no = RunId(named.group(1)), int(named.group(2))
             found = await self._shelf.stored_result(run, no, principal=connection.principal.id)
             if found is None:
                 # Another's is told apart from none by nothing.
@@ -96,6 +118,13 @@ class Own:
                 await self._give(request, uri, f"{run}.{no}", found, wanted)
         except PortError as error:
             connection.refuse(request, error.reason, error.summary)
+
+    async def _give_digest(self, request: HostRequest) -> None:
+        run = await self.run_of(request)
+        text = await self.digest(run)
+        size = len(text.encode())
+        await self._shelf.give_back(run, size, lambda _run: None, _told(request, run, size))
+        request.answer(_contents(request, {"uri": DIGEST, "mimeType": TEXT, "text": text}))
 
     async def _give(
         self, request: HostRequest, uri: str, step: str, found: StoredResult, wanted: Mapping[str, int]
@@ -109,21 +138,26 @@ class Own:
             return
         given = len(piece.text.encode())
         budgets, now_us = connection.policies.current().budgets, connection.clock.now_us()
-        note = Note(
-            kind=Kind.MESSAGE_CHECKED,
-            run=run,
-            fields={
-                "method": request.method,
-                "from": "host",
-                "server": CONTROL,
-                "effect": "allow",
-                "rules": [],
-                "bytes": given,
-                "of_step": step,
-            },
-        )
+        note = _told(request, run, given, step)
         await self._shelf.give_back(run, given, lambda held: refuse_to_give(held, given, budgets, now_us), note)
         request.answer(_contents(request, {"uri": uri, "mimeType": found.mime, "text": piece.text}))
+
+
+def _told(request: HostRequest, run: RunId, size: int, step: str = "") -> Note:
+    """The entry of what a host was given."""
+    fields: JsonObject = {
+        "method": request.method,
+        "from": "host",
+        "server": CONTROL,
+        "effect": Effect.ALLOW.value,
+        "rules": [],
+        "bytes": size,
+    }
+    return Note(kind=Kind.MESSAGE_CHECKED, run=run, fields={**fields, "of_step": step} if step else fields)
+
+
+async def _no_run(_request: HostRequest) -> RunId:
+    raise PortError(Reason.RUN_UNKNOWN, "there is none yet", acted=Acted.NO)
 
 
 def _wanted(query: str | None) -> dict[str, int] | None:

@@ -79,7 +79,8 @@ class Relay:
         own = Own(connection, gate, around.shelf)
         self._opening = opening = Opening(connection, books, masks, own)
         asking = None if around.asks is None else Asking(connection, books, requests, around.asks)
-        self._calls = calls = Calls(connection, books, governor, gate, late, asking)
+        self._calls = calls = Calls(connection, books, governor, gate, late, asking, own)
+        own.run_of = calls.run_of
         parts: dict[str, object] = {
             "opening": opening,
             "calls": calls,

@@ -44,6 +44,7 @@ from soothsayer_mcp.adapters.store.payloads import (
 from soothsayer_mcp.adapters.store.recovery import OpenWriterItem, RecoverItem, alive_lock
 from soothsayer_mcp.adapters.store.results import ReadBackItem, find_result, read_result, result_text
 from soothsayer_mcp.adapters.store.run_items import CompleteItem, DeclareItem, OpenRunItem
+from soothsayer_mcp.adapters.store.summaries import load_summary
 from soothsayer_mcp.adapters.store.writer import Ballast, Unavailable, Writer, connect, why
 from soothsayer_mcp.model.ask import Ask, AskAnswer, Grant
 from soothsayer_mcp.model.call import Client, Principal, RunId, ToolDefinition
@@ -56,6 +57,7 @@ from soothsayer_mcp.model.json import Digest, canonical, compact
 from soothsayer_mcp.model.outcome import Aside, Returned
 from soothsayer_mcp.model.run import IDLE_S, Completion, Counters, Debts, Run, RunBinding, RunScope, RunState
 from soothsayer_mcp.model.step import ClosedStep, RecordedStep, SupportedStep, VerifiedStep, WithheldStep
+from soothsayer_mcp.model.summary import Summary
 from soothsayer_mcp.ports import (
     Admit,
     Close,
@@ -476,6 +478,14 @@ class SqliteStore:
             reason=reason,
             said=text,
         )
+
+    async def summarize(self, run_id: RunId, now_us: int) -> Summary:
+        """Tell what a run has come to. Raises `PortError`."""
+        run = await self.read_run(run_id)
+        try:
+            return load_summary(self._reader, run, now_us)
+        except sqlite3.Error as error:
+            raise PortError(Reason.TRACE_UNAVAILABLE, why(error), acted=Acted.NO) from error
 
     async def stored_result(self, run_id: RunId, no: int, *, principal: str) -> StoredResult | None:
         """The stored result of a step of a principal's run; `None` where there is none. Raises `PortError`."""
