@@ -16,7 +16,17 @@ from soothsayer_mcp.evidence.attestation import judge_statement
 from soothsayer_mcp.evidence.checks import Conditions, Looked, unknown
 from soothsayer_mcp.evidence.gap import Gap, refusal
 from soothsayer_mcp.evidence.judge import OUTPUT_SCHEMA, is_final, judge_answer, unchecked
-from soothsayer_mcp.evidence.scope import AbsentError, fill, filled_text, parsed, result_of, shown, take, values_of
+from soothsayer_mcp.evidence.scope import (
+    AbsentError,
+    fill,
+    filled_text,
+    parsed,
+    plain,
+    result_of,
+    shown,
+    take,
+    values_of,
+)
 from soothsayer_mcp.evidence.steps import judge_step, texts
 from soothsayer_mcp.model.call import ArgumentFault
 from soothsayer_mcp.model.condition import View
@@ -28,6 +38,7 @@ from soothsayer_mcp.model.finding import Answer, Finding
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.model.outcome import Returned
 from soothsayer_mcp.model.step import AnsweredStep, DecidedStep, ProposedStep
+from soothsayer_mcp.model.subject import relative
 from soothsayer_mcp.ports import Call, Clock, Ids, PortError, Probes
 
 HOLD_S = 45.0
@@ -159,6 +170,7 @@ class Inspection:
             newer_than=item.newer_than,
             title=title,
             do=do,
+            root=item.root,
         )
         gone = lapsed(evidence, self._held(), now_us)
         return (evidence,) if gone is None else Gap(reason=gone[0], title=title, why=gone[1], do=do)
@@ -430,7 +442,16 @@ def _finding(item: Item, looked: Looked, took_us: int) -> Finding:
         subject=looked.subject,
         rule=item.rule,
         took_us=took_us,
+        look=_look_at(item, looked.subject),
     )
+
+
+def _look_at(item: Item, about: str) -> str:
+    """How an agent looks at what a check looked at."""
+    kind, _, key = about.partition(":")
+    if kind == "file":
+        return f"read {plain(relative(key, item.root))}"
+    return f"look with {plain(key)}" if kind == "tool" else ""
 
 
 def _title(item: Item, site: _Site) -> str:

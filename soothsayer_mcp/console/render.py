@@ -293,10 +293,8 @@ def _rule(rule: Mapping[str, Json]) -> str:
 
 
 def _evidence(page: Page, told: Story, look: Look) -> None:
-    entry = told.entry("step.intent")
-    cited = views.texts(entry.fields.get("cites")) if entry is not None else []
-    if cited:
-        page.add("evidence", ", ".join(cited))
+    for line in views.cited(told):
+        page.add("evidence", line)
     for approval in told.approvals:
         waited = "" if approval.answered_us is None else f" after {duration(approval.answered_us - approval.asked_us)}"
         by = f" by {approval.answered_by}" if approval.answered_by else ""
@@ -323,11 +321,7 @@ def _finding(page: Page, finding: Mapping[str, Json]) -> None:
     words = {name: value for name, value in finding.items() if isinstance(value, str)}
     answer = words.get("finding", "")
     style = {"kept": "green", "broken": BAD, "unknown": ODD}.get(answer, "")
-    subject = f", {words['subject']}" if "subject" in words else ""
-    reason = f": {words['reason']}" if "reason" in words else ""
-    page.add(
-        "check", Text(answer, style=style), f" {words.get('check', '?')} ({words.get('level', '?')}){subject}{reason}"
-    )
+    page.add("check", Text(answer, style=style), f" {views.finding_line(words)}")
 
 
 def _outcome(page: Page, told: Story) -> None:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from soothsayer_mcp.console.measures import count, size
+from soothsayer_mcp.console.measures import count, duration, size
 from soothsayer_mcp.model.call import Cause
 from soothsayer_mcp.model.failure import REASONS, Guidance, Reason
 from soothsayer_mcp.model.json import Json
@@ -150,6 +150,50 @@ def risk_term(because: Json = "", add: Json = 0, unknown: Json = "") -> str:
 def findings_of(story: Story) -> list[Mapping[str, Json]]:
     """What the checks said, as recorded."""
     return [entry.fields for entry in story.entries if entry.kind == "step.finding"]
+
+
+def finding_line(words: Mapping[str, str]) -> str:
+    """What one check looked at, how much its answer is worth, and what is wrong."""
+    about = words.get("subject", "")
+    line = f"{words.get('check', '?')}, {words.get('level', '?')}"
+    line += f", of {subject_words(about)}" if about else ""
+    said = words.get("detail") or words.get("reason", "")
+    return f"{line}: {said}" if said else line
+
+
+def cited(story: Story) -> list[str]:
+    """What the intent rests on: kind, level, subject, source and age of each piece of evidence."""
+    intent = story.entry("step.intent")
+    wanted = [] if intent is None else texts(intent.fields.get("cites"))
+    gathered = {field(entry, "evidence"): entry for entry in story.entries if entry.kind == "evidence.gathered"}
+    lines: list[str] = []
+    for name in wanted:
+        entry = gathered.get(name)
+        if entry is None:
+            lines.append(f"{name}, not on record here")
+            continue
+        source = entry.fields.get("from")
+        step = source.get("step") if isinstance(source, Mapping) else None
+        by = f" {_short_step(step)}" if isinstance(step, str) else ""
+        about = field(entry, "subject")
+        line = f"{field(entry, 'type')}{by}, kept {field(entry, 'level')}"
+        line += "" if about.startswith("step:") else f", about {subject_words(about)}"
+        seen_us = number(entry.fields, "seen_us")
+        line += "" if seen_us is None else f", {duration(max(0, entry.at_us - seen_us))} old"
+        lines.append(line + (", used up by this call" if entry.fields.get("single_use") is True else ""))
+    return lines
+
+
+def _short_step(name: str) -> str:
+    run, _, no = name.partition(".")
+    return f"{run[:4]}.{no}"
+
+
+def subject_words(subjects: str) -> str:
+    """A subject as people read it: files by their path."""
+    return ", ".join(
+        one.removeprefix("file:").removeprefix("tool:").removeprefix("diff:") for one in subjects.split(",")
+    )
 
 
 def texts(value: Json) -> list[str]:

@@ -1,10 +1,12 @@
 """Whether the evidence that a step rests on still counts, on the record as it stands inside commit A."""
 
 from soothsayer_mcp.evidence.gap import Gap, refusal
+from soothsayer_mcp.evidence.scope import plain
 from soothsayer_mcp.model.dues import Held
 from soothsayer_mcp.model.evidence import Evidence
 from soothsayer_mcp.model.failure import Failure, Reason
 from soothsayer_mcp.model.step import SupportedStep
+from soothsayer_mcp.model.subject import relative
 
 
 def outdated(step: SupportedStep, held: Held, now_us: int) -> Failure | None:
@@ -26,9 +28,9 @@ def lapsed(evidence: Evidence, held: Held, now_us: int) -> tuple[Reason, str] | 
     for subject in evidence.newer_than:
         write = held.last_write(subject, but=evidence.made_by)
         if write.open:
-            return Reason.STALE, f"{write.step} may still be writing {said(write.subject)}"
+            return Reason.STALE, f"{write.step} may still be writing {said(write.subject, evidence.root)}"
         if write.ended > evidence.began:
-            return Reason.STALE, f"{write.step} wrote {said(write.subject)} after it began"
+            return Reason.STALE, f"{write.step} wrote {said(write.subject, evidence.root)} after it began"
     if evidence.expires_us is not None and now_us >= evidence.expires_us:
         return Reason.STALE, "it is too old"
     if evidence.at_us > now_us + FUTURE_US:
@@ -42,9 +44,9 @@ FUTURE_US = 2_000_000
 """How far a clock may be set back before what was seen by it is of the future."""
 
 
-def said(subject: str) -> str:
+def said(subject: str, root: str) -> str:
     """A subject in words: it may hold an argument, so it is escaped."""
     if subject == "*":
         return "something that it did not name"
     _, _, key = subject.partition(":")
-    return ascii(key or subject)[1:-1][-80:]
+    return plain(relative(key, root) if key else subject)

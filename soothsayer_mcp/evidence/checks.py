@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from soothsayer_mcp.evidence.scope import AbsentError, Values, named, shown, take
+from soothsayer_mcp.evidence.scope import AbsentError, Values, named, plain, shown, take
 from soothsayer_mcp.evidence.steps import texts
 from soothsayer_mcp.model.condition import Condition, View
 from soothsayer_mcp.model.dues import Item
@@ -13,7 +13,7 @@ from soothsayer_mcp.model.evidence import Level
 from soothsayer_mcp.model.failure import Reason
 from soothsayer_mcp.model.finding import Answer
 from soothsayer_mcp.model.json import Json
-from soothsayer_mcp.model.subject import FILE, covers, subject
+from soothsayer_mcp.model.subject import FILE, covers, relative, subject
 
 Conditions = Callable[[str], Condition]
 
@@ -76,16 +76,16 @@ def judge_file(item: Item, facts: FileFacts, values: Values, before: Json) -> Lo
     source: dict[str, Json] = {"path": facts.path}
     if facts.exists:
         source["sha256"] = facts.sha256
-    answer, detail = _presence(item.spec, facts, before)
+    name = plain(relative(facts.path, item.root))
+    answer, detail = _presence(item.spec, facts, before, name)
     if answer is Answer.KEPT and facts.exists:
-        detail = _content(item.spec, facts, values)
+        detail = _content(item.spec, facts, values, name)
         answer = Answer.BROKEN if detail else Answer.KEPT
     return Looked(answer=answer, level=Level.E3, subject=subject(FILE, (facts.path,)), detail=detail, source=source)
 
 
-def _presence(spec: Mapping[str, Json], facts: FileFacts, before: Json) -> tuple[Answer, str]:
+def _presence(spec: Mapping[str, Json], facts: FileFacts, before: Json, name: str) -> tuple[Answer, str]:
     """Whether a file is there, and changed, as it should."""
-    name = shown(facts.path)
     if spec.get("exists") is False:
         return (Answer.BROKEN, f"{name} exists") if facts.exists else (Answer.KEPT, "")
     if "changed" not in spec:
@@ -97,15 +97,15 @@ def _presence(spec: Mapping[str, Json], facts: FileFacts, before: Json) -> tuple
     return Answer.KEPT, ""
 
 
-def _content(spec: Mapping[str, Json], facts: FileFacts, values: Values) -> str:
+def _content(spec: Mapping[str, Json], facts: FileFacts, values: Values, name: str) -> str:
     """What is wrong with what a file holds; empty when nothing is."""
-    name = shown(facts.path)
     if "equals" in spec:
         wanted = take(str(spec["equals"]), values)
         if not isinstance(wanted, str):
             raise AbsentError(f"{spec['equals']} is no text")
         if hashlib.sha256(wanted.encode(errors="surrogatepass")).hexdigest() != facts.sha256:
-            return f"{name} does not hold what {spec['equals']} is"
+            what = "what was sent" if str(spec["equals"]).startswith("args.") else f"what {spec['equals']} is"
+            return f"{name} does not hold {what}"
     if "sha256" in spec:
         wanted = _text(str(spec["sha256"]), values).removeprefix("sha256:").lower()
         if wanted != facts.sha256:
@@ -209,11 +209,11 @@ def judge_diff(item: Item, *, before: Mapping[str, Json], after: Mapping[str, st
         answer=Answer.BROKEN,
         level=Level.E3,
         subject=f"diff:{about}",
-        detail=_few(strange),
+        detail=_few([relative(path, item.root) for path in strange]),
         source={"paths": list(strange[:20])},
     )
 
 
 def _few(paths: Sequence[str]) -> str:
-    named_ones = ", ".join(shown(path) for path in paths[:3])
+    named_ones = ", ".join(plain(path) for path in paths[:3])
     return named_ones if len(paths) <= 3 else f"{named_ones} and {len(paths) - 3} more"  # noqa: PLR2004 - as many as a line bears

@@ -134,6 +134,11 @@ def parsed(text: str) -> Json:
         return None
 
 
+def plain(text: str) -> str:
+    """A text as the agent may read it without quotes: escaped, and its end where it is long."""
+    return ascii(text)[1:-1][-SHOWN:]
+
+
 def shown(value: Json) -> str:
     """A value as the agent may read it: quoted, escaped, and cut."""
     text = json.dumps(value, ensure_ascii=True)

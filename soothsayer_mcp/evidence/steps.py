@@ -54,6 +54,7 @@ def judge_step(
         pattern=item.pattern,
         title=title,
         do=do,
+        root=item.root,
     )
     why = lapsed(evidence, held, now_us)
     if why is not None:

@@ -52,6 +52,8 @@ class Evidence:
     """What it shows, in the words of a refusal."""
     do: str = ""
     """What would show it anew."""
+    root: str = ""
+    """The folder that files are named in, in a refusal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

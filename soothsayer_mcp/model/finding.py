@@ -31,3 +31,16 @@ class Finding:
     rule: str = ""
     """The rule that demands it, or `label`; empty for what every answer owes."""
     took_us: int = 0
+    look: str = ""
+    """How an agent looks at it itself."""
+
+
+def told(finding: Finding, tool: str, *, shown: bool) -> tuple[str, ...]:
+    """What an agent reads below the first line about a check that is not kept; `shown`: whether the answer follows."""
+    if finding.answer is Answer.UNKNOWN:
+        then = "The unchecked answer follows." if shown else "Its answer is withheld."
+        return (f"Do not call {tool} again; the run does not complete while it is unchecked. {then}",)
+    if finding.reason is not Reason.CHECK_BROKEN:
+        return ()
+    then = "its answer follows unchecked" if shown else "its answer is withheld"
+    return (f"The effect may be in place; {then}. Do: {finding.look or 'look at it'} before anything else.",)

@@ -13,7 +13,7 @@ from soothsayer_mcp.model.decision import Decision
 from soothsayer_mcp.model.entry import Receipt
 from soothsayer_mcp.model.evidence import Support
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
-from soothsayer_mcp.model.finding import Answer, Finding
+from soothsayer_mcp.model.finding import Answer, Finding, told
 from soothsayer_mcp.model.outcome import Aside, Asked, Outcome, Refused, Returned, Shown, Unknown
 from soothsayer_mcp.model.run import NextStep
 
@@ -135,7 +135,7 @@ class VerifiedStep(AnsweredStep):
             case Returned() as returned:
                 if self.shown is not None and self.shown.raw is None:
                     return Failure(reason=Reason.NOT_MASKED, summary="it reads in more than one way")
-                return _returned_failure(returned, self.findings)
+                return _returned_failure(self, returned)
 
     @property
     def acted(self) -> Acted:
@@ -170,7 +170,8 @@ def _learn(later: type[_Later], step: ProposedStep, **learned: object) -> _Later
     return made
 
 
-def _returned_failure(returned: Returned, findings: tuple[Finding, ...]) -> Failure | None:
+def _returned_failure(step: VerifiedStep, returned: Returned) -> Failure | None:
+    findings = step.findings
     for finding in findings:
         if finding.reason is Reason.RESULT_TOO_BIG:  # whatever it says, too much is not shown
             return Failure(reason=finding.reason, summary=finding.detail)
@@ -183,5 +184,14 @@ def _returned_failure(returned: Returned, findings: tuple[Finding, ...]) -> Fail
     for wanted in (Answer.BROKEN, Answer.UNKNOWN):
         for finding in findings:
             if finding.answer is wanted and finding.reason is not None:
-                return Failure(reason=finding.reason, summary=f"{finding.check} {finding.detail}".strip())
+                return _check_failure(step, finding, finding.reason)
     return None
+
+
+def _check_failure(step: VerifiedStep, finding: Finding, reason: Reason) -> Failure:
+    dues = step.decision.dues
+    shown = not (dues.withhold_broken if finding.answer is Answer.BROKEN else dues.withhold_unknown)
+    lines = told(finding, f"{step.proposal.server}.{step.proposal.tool}", shown=shown)
+    # What was looked at says more than the name of the check, where it is told.
+    summary = finding.detail if finding.detail and finding.subject else f"{finding.check} {finding.detail}".strip()
+    return Failure(reason=reason, summary=summary, lines=lines)

@@ -51,6 +51,12 @@ def below(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
+def relative(path: str, root: str) -> str:
+    """A path as people name it in their folder; as it is where it lies elsewhere."""
+    folder = root.rstrip("/") + "/"
+    return path.removeprefix(folder) if root else path
+
+
 def ancestors(path: str) -> list[str]:
     """A path and every folder above it."""
     found = [path]

@@ -213,7 +213,8 @@ def gathered(one: Evidence, ended: int) -> str:
     """The own fields of `evidence.gathered`."""
     text = (
         f',"evidence":"{one.id}","type":"{one.kind}","level":"{one.level}","finding":"{Answer.KEPT}"'
-        f',"subject":{quoted(one.subject)},"from":{_spelled(one.source)},"began":{one.began},"ended":{ended}'
+        f',"subject":{quoted(one.subject)},"from":{_spelled(one.source)},"seen_us":{one.at_us}'
+        f',"began":{one.began},"ended":{ended}'
     )
     if one.expires_us is not None:
         text += f',"expires_us":{one.expires_us}'

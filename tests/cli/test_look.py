@@ -232,7 +232,7 @@ def test_show_tells_all_that_is_on_record_about_a_step(soothsayer: Soothsayer) -
     labels = [line.split()[0] for line in out.splitlines() if line[:1].strip()]
     assert labels == ["step", "proposed", "decided", "intent", "check", "outcome", "result", "means", "to", "record"]
     assert "allow by edits-in-tree; policy guarded@5c1e44" in out
-    assert "broken readback:image (E2)" in out
+    assert "broken readback:image, E2" in out
     assert "entries 10, 11, 12, not covered by a checkpoint yet" in " ".join(out.split())
 
 

@@ -1,5 +1,6 @@
 """Evidence and checks through a real proxy: a server that writes, tests and pushes, and sometimes lies."""
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,8 +8,11 @@ from typing import cast
 
 import pytest
 
+from soothsayer_mcp.adapters.store.reader import Reader
+from soothsayer_mcp.console import render
 from soothsayer_mcp.model.json import JsonObject
 from soothsayer_mcp.testing.hosts import RawHost
+from soothsayer_mcp.trace.query import Filter
 
 SERVER = """
 import json, pathlib, sys
@@ -181,3 +185,42 @@ def test_a_push_that_did_not_arrive_is_caught_by_the_read_back(host: RawHost) ->
     failed, text = push(host, "lost")
     assert failed
     assert "[verification_failed/check_broken" in text
+
+
+def test_a_refusal_and_a_broken_check_say_what_is_wrong_and_what_to_do(host: RawHost, workspace: Path) -> None:
+    run_tests(host)
+    write(host, workspace, "x = 2")
+    first, item, do, again = push(host)[1].splitlines()
+    assert first.startswith("Not done: dev.push needs evidence that this run does not hold. Nothing was sent. [")
+    assert item.startswith('- a successful dev.run with {"command": "pytest -q"}: ')
+    assert item.endswith(" wrote app.py after it began.")
+    assert (do, again) == ("  Do: run the tests", "Then call dev.push again with the same arguments.")
+    first, then = write(host, workspace, "lie")[1].splitlines()
+    assert first.startswith("It ran, but its check failed: app.py does not hold what was sent. [")
+    assert then == "The effect may be in place; its answer is withheld. Do: read app.py before anything else."
+
+
+def test_a_step_shows_what_it_rests_on_and_what_its_checks_saw(workspace: Path) -> None:
+    with connect(workspace) as host:
+        run_tests(host)
+        push(host)
+        write(host, workspace, "lie")
+    state = workspace.parent / "state"
+    with Reader(state) as reader:
+        run = reader.runs(Filter(), reader.now(), limit=1)[0].run
+        pages = {
+            no: [
+                line.plain for line in render.story(reader.story(reader.find_step(f"{run}.{no}")), look_at(run), **FEW)
+            ]
+            for no in (2, 4)
+        }
+    cited = next(line for line in pages[2] if line.startswith("evidence"))
+    assert re.fullmatch(rf"evidence +step {run[:4]}\.1, kept E1, about {workspace}, \S+ \S+ old", cited)
+    assert f"check     broken artifact, E3, of {workspace}/app.py: app.py does not hold what was sent" in pages[4]
+
+
+FEW = {"with_payloads": False, "with_entries": False}
+
+
+def look_at(run: str) -> render.Look:
+    return render.Look(width=400, now_us=0, short={run: run[:4]})
