@@ -178,8 +178,8 @@ class Seed:
         identity = hashlib.sha256(f"{run}.{no}.{rule}.{state}".encode()).hexdigest()[:16]
         answered = None if wait_us is None else self.at_us + wait_us
         self.db.execute(
-            "INSERT INTO approvals(id, run, no, about, rule, call, asked_at, expires_at, state, answered_at, answered_by,"
-            " channel) VALUES(?, ?, ?, 'call', ?, 'hmac:00', ?, ?, ?, ?, ?, 'terminal')",
+            "INSERT INTO approvals(id, run, no, about, rule, call, asked_at, expires_at, state, answered_at,"
+            " answered_by, channel) VALUES(?, ?, ?, 'call', ?, 'hmac:00', ?, ?, ?, ?, ?, 'terminal')",
             (identity, run, no, rule, self.at_us, self.at_us + 600_000_000, state, answered, by or None),
         )
         self.db.execute("UPDATE steps SET asked = 1 WHERE run = ? AND no = ?", (run, no))

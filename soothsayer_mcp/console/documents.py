@@ -250,6 +250,7 @@ def figures(told: Figures) -> dict[str, Json]:
                 "no": row.no,
                 "open": row.open,
                 "median_wait_ms": _ms(row.median_wait_us),
+                "habit": row.is_habit,
             }
             for row in told.asks
         ],

@@ -510,8 +510,21 @@ def figures(told: Figures, look: Look, *, by: str) -> list[Text]:
             for row in told.asks
         ]
         lines += [Text(), *table(columns, cells, look.width, {})]
+        lines += [Text(), *_fatigue(told)]
     if told.export_dropped:
         lines += [Text(), Text(f"{count(told.export_dropped, 'span')} dropped by a slow collector; the trace has them")]
+    return lines
+
+
+def _fatigue(told: Figures) -> list[Text]:
+    """What the questions cost, and those that are no control any more because nearly all are answered alike."""
+    asked = sum(row.asks for row in told.asks)
+    lines = [visible(f"{count(asked, 'question')}, {asked / max(1, told.runs):.1f} in a run")]
+    lines += [
+        visible(f"{row.rule}: approved {row.yes:,} of {row.asks:,} times; allow it with a check, or deny it", ODD)
+        for row in told.asks
+        if row.is_habit
+    ]
     return lines
 
 

@@ -212,6 +212,11 @@ class FailureTally:
     steps: int
 
 
+MANY_ASKS = 50
+HABIT = 0.95
+"""From which share of yeses on a question is answered by habit."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AskTally:
     """What became of the questions one rule asked."""
@@ -222,6 +227,11 @@ class AskTally:
     no: int
     open: int
     median_wait_us: int | None
+
+    @property
+    def is_habit(self) -> bool:
+        """Whether nearly all of many questions were approved, so that asking controls nothing any more."""
+        return self.asks >= MANY_ASKS and self.yes > HABIT * self.asks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

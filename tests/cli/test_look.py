@@ -368,11 +368,30 @@ def test_the_share_of_yes_and_the_wait_are_counted_by_rule(soothsayer: Soothsaye
     made.db.close()
     figures = json.loads(soothsayer("stats", "--json", "--state", str(tmp_path)).out)["figures"]
     assert figures["asks"] == [
-        {"rule": "new-recipient", "asks": 4, "yes": 2, "no": 1, "open": 1, "median_wait_ms": 4000.0}
+        {"rule": "new-recipient", "asks": 4, "yes": 2, "no": 1, "open": 1, "median_wait_ms": 4000.0, "habit": False}
     ]
     assert figures["own"] is None
     assert "new-recipient: yes by os:ada after 2.0 s" in soothsayer("show", "d3a0.1", "--state", str(tmp_path)).out
     assert steps(soothsayer("log", "answer:no", "--state", str(tmp_path))) == ["d3a0.3"]
+
+
+@pytest.mark.pitfall("P-CLAIM-07")
+@pytest.mark.parametrize(("yes", "flagged"), [(48, True), (47, False)])
+def test_a_rule_that_nearly_always_gets_its_yes_is_flagged(
+    soothsayer: Soothsayer, tmp_path: Path, yes: int, *, flagged: bool
+) -> None:
+    made = seed(tmp_path)
+    made.run(D3A0)
+    for no in range(1, 51):
+        made.step(D3A0, "mail.send", effect="ask", rule="new-recipient")
+        state = "yes" if no <= yes else "no"
+        made.approval(D3A0, no, rule="new-recipient", state=state, wait_us=2_000_000, by="os:ada")
+    made.db.close()
+    shown = soothsayer("stats", "--state", str(tmp_path)).out
+    assert "50 questions, 50.0 in a run" in shown
+    assert f"{yes / 50:.0%}" in shown
+    assert "2.0 s" in shown
+    assert (f"new-recipient: approved {yes} of 50 times; allow it with a check, or deny it" in shown) is flagged
 
 
 HOSTILE = "\x1b]8;;https://evil.test\x07click\x1b]8;;\x07[red]\x1b[2J\u202e\u200b\r\n\U000e0041"

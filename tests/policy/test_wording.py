@@ -33,7 +33,7 @@ def test_characters_that_nobody_sees_are_seen(text: str) -> None:
         "Größe, 日本語, עברית",
         "family \U0001f468\u200d\U0001f469\u200d\U0001f467 emoji",
         "flag \U0001f3f4\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f",
-        "می\u200cخواهم",
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
         "heart \u2764\ufe0f",
     ],
 )
