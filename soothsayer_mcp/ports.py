@@ -102,6 +102,13 @@ class ServerIdentity:
     """Over argv or URL and the names of the declared environment variables."""
     declared: bool
     """Whether a person gave the name; else another identity under it is another server, not a changed one."""
+    spelled: Digest | None = None
+    """The same over what a configuration spells, before anything is filled in; `None` where that is the same."""
+
+    @property
+    def as_spelled(self) -> Digest:
+        """What a lock calls it: the same on every machine that the configuration is used on."""
+        return self.digest if self.spelled is None else self.spelled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,6 +50,8 @@ class ServerSpec:
     """Whether a person gave the name; else it was made from the command."""
     reach: Launch | Remote
     start_timeout_s: float = START_TIMEOUT_S
+    spelled: Mapping[str, Json] | None = None
+    """What tells it from others as the configuration spells it, where something was filled in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +164,12 @@ def server_identity(spec: ServerSpec) -> ServerIdentity:
             what = {"argv": list(launch.argv), "env": sorted({*launch.env, *launch.pass_env})}
         case Remote() as remote:
             what = {"url": remote.url, "headers": sorted(name.lower() for name in remote.headers)}
-    return ServerIdentity(name=spec.name, digest=digest(canonical(what)), declared=spec.declared)
+    return ServerIdentity(
+        name=spec.name,
+        digest=digest(canonical(what)),
+        declared=spec.declared,
+        spelled=None if spec.spelled is None else digest(canonical(spec.spelled)),
+    )
 
 
 _RUNNERS: Final = frozenset({"npx", "bunx", "pnpx", "uvx", "pipx"})

@@ -17,6 +17,7 @@ from soothsayer_mcp.adapters.policy_files.signed import KEY
 from soothsayer_mcp.adapters.probes.settings import Command, ProbeSettings
 from soothsayer_mcp.model.call import CONTROL
 from soothsayer_mcp.model.decision import Mode
+from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.model.tier import Tier
 
 TIER: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
@@ -405,7 +406,25 @@ class _Reading:
         reach = self.remote(pair.key, found, node.mark) if remote else self.launch(pair.key, found, alone=alone)
         if self.flag(found.get("disabled")) or reach is None:
             return None
-        return ServerSpec(name=pair.key, declared=True, reach=reach, start_timeout_s=start_timeout_s)
+        return ServerSpec(
+            name=pair.key,
+            declared=True,
+            reach=reach,
+            start_timeout_s=start_timeout_s,
+            spelled=self.spelled(found, reach),
+        )
+
+    def spelled(self, found: Mapping[str, Node], reach: Launch | Remote) -> Mapping[str, Json] | None:
+        """What the server's identity is made of before anything is filled in; `None` where nothing was."""
+        match reach:
+            case Launch():
+                argv = [self.text(found["command"]), *(self.text(item) for item in self.items(found.get("args")))]
+                plain = tuple(argv) == reach.argv
+                return None if plain else {"argv": argv, "env": sorted({*reach.env, *reach.pass_env})}
+            case Remote():
+                url = self.text(found["url"])
+                headers = sorted(name.lower() for name in reach.headers)
+                return None if url == reach.url else {"url": url, "headers": headers}
 
     def is_remote(self, node: Pairs) -> bool | None:
         kind = node.get("type")

@@ -1,10 +1,6 @@
 """`pins`: tool definitions as they were accepted, what differs since, and accepting it."""
 
-import difflib
-import json
-import sys
 from collections.abc import Sequence
-from typing import cast
 
 import click
 
@@ -16,11 +12,11 @@ from soothsayer_mcp.cli.command import command
 from soothsayer_mcp.cli.exits import Exit
 from soothsayer_mcp.cli.options import nearest
 from soothsayer_mcp.cli.output import Output
+from soothsayer_mcp.cli.pinning import Difference, Standing, ask_person, of_pin, show, signs_of, twins
 from soothsayer_mcp.cli.problems import Problem
 from soothsayer_mcp.cli.state import empty_state, open_reader, state_dir
 from soothsayer_mcp.console import render
-from soothsayer_mcp.console.measures import count, rfc3339
-from soothsayer_mcp.console.text import escape
+from soothsayer_mcp.console.measures import rfc3339
 from soothsayer_mcp.model.call import PinState
 from soothsayer_mcp.model.json import Json
 
@@ -41,7 +37,17 @@ def pins_list(output: Output) -> int:  # noqa: D103 - the table says what it doe
             look = render.Look(
                 width=output.width, now_us=reader.now().now_us, short={}, full=output.settings.verbose > 0
             )
-        rows = [(pin.server, pin.tool, str(pin.state), str(pin.seen or pin.digest), pin.at_us) for pin in pins]
+        rows = [
+            render.PinRow(
+                server=pin.server,
+                tool=pin.tool,
+                state=str(pin.state),
+                digest=str(pin.seen or pin.digest),
+                at_us=pin.at_us,
+                signs=signs_of(pin.seen_raw or pin.raw),
+            )
+            for pin in pins
+        ]
         output.page(render.pins(rows, look))
     else:
         output.remark("no server has listed a tool yet")
@@ -56,14 +62,15 @@ def pins_diff(  # noqa: D103 - see pins_list
     output: Output, server: str | None, tools: tuple[str, ...], *, exit_code: bool
 ) -> int:
     try:
-        differing = [pin for pin in _chosen(_read(output), server, tools) if pin.state is not PinState.PINNED]
+        pins = _read(output)
+        differing = [pin for pin in _chosen(pins, server, tools) if pin.state is not PinState.PINNED]
     except NoTraceError as error:
         empty_state(output, error, {"pins": []})
         return Exit.DONE
     if output.as_json:
         output.document({"pins": [_document(pin) for pin in differing]})
     elif differing:
-        output.page(render.diff(_difference(differing)))
+        show(output, _differences(differing, pins))
     else:
         output.remark("every definition is as it was pinned")
     return Exit.NO if exit_code and differing else Exit.DONE
@@ -71,25 +78,26 @@ def pins_diff(  # noqa: D103 - see pins_list
 
 @command(
     "pins accept",
-    more=f"{SELECTION} The differences are shown first; elsewhere than on a terminal, --yes says that they were read.",
+    more=(
+        f"{SELECTION} The differences are shown first; elsewhere than on a terminal, --yes says that they were read."
+        " Where a soothsayer.lock stands beside the configuration, what is accepted is written into it."
+    ),
 )
 @click.argument("server")
 @click.argument("tools", nargs=-1, metavar="[TOOL]...")
 @click.option("--yes", is_flag=True, help="Do not ask: the differences were read.")
 def pins_accept(output: Output, server: str, tools: tuple[str, ...], *, yes: bool) -> int:  # noqa: D103 - see pins_list
-    differing = [pin for pin in _chosen(_read(output), server, tools) if pin.state is not PinState.PINNED]
+    pins = _read(output)
+    differing = [pin for pin in _chosen(pins, server, tools) if pin.state is not PinState.PINNED]
     if not differing:
         output.remark("every definition is as it was pinned; nothing to accept")
         return Exit.DONE
-    if not yes:
-        if output.settings.no_input or not (sys.stdin.isatty() and output.is_terminal):
-            raise Problem(
-                "accepting definitions needs a person", id="needs-yes", fix="read them with pins diff, then --yes"
-            )
-        output.page(render.diff(_difference(differing)))
-        if not click.confirm(f"Pin {count(len(differing), 'definition')} as shown?", default=False, err=True):
-            output.remark("nothing was pinned")
-            return Exit.NO
+    if not ask_person(output, _differences(differing, pins), yes=yes, what="accepting definitions needs a person"):
+        output.remark("nothing was pinned")
+        return Exit.NO
+    standing = Standing.find(output)
+    if standing is not None and standing.lock is not None:
+        _write_lock(standing, differing, pins)
     seen = {(pin.server, pin.tool): pin.seen or pin.digest for pin in differing}
     accepted: list[Json] = []
     store = SqliteStore.open(state_dir(output.settings), about="pins accept")
@@ -133,29 +141,23 @@ def _chosen(pins: Sequence[Pin], server: str | None, tools: Sequence[str]) -> li
     return [pin for pin in of_server if not tools or pin.tool in tools]
 
 
-def _difference(pins: Sequence[Pin]) -> list[str]:
-    """Unified differences of definitions, laid out a member a line; hidden characters as escapes."""
-    lines: list[str] = []
-    for pin in pins:
-        name = f"{pin.server}.{pin.tool}"
-        if pin.state is PinState.NEW:
-            old, old_name = "", "nothing pinned"
-        else:
-            old, old_name = _laid_out(pin.raw), f"{name} as pinned"
-        new = _laid_out(pin.seen_raw or pin.raw)
-        lines += difflib.unified_diff(old.splitlines(), new.splitlines(), old_name, f"{name} as it is now", lineterm="")
-        if pin.seen_identity is not None and pin.seen_identity != pin.identity:
-            lines.append(f"@ {name}: the server's own command or address is not the one it was pinned with")
-    return lines
+def _differences(differing: Sequence[Pin], pins: Sequence[Pin]) -> list[Difference]:
+    """What differs, and which of it is known under another name."""
+    renamed = twins(pins)
+    return [of_pin(pin, renamed.get((pin.server, pin.tool), "")) for pin in differing]
 
 
-def _laid_out(raw: bytes) -> str:
-    try:
-        value = cast("Json", json.loads(raw))
-    except (ValueError, RecursionError):
-        return escape(raw.decode(errors="replace"))
-    laid_out = json.dumps(value, indent=2, ensure_ascii=False)
-    return "\n".join(escape(line) for line in laid_out.split("\n"))
+def _write_lock(standing: Standing, differing: Sequence[Pin], pins: Sequence[Pin]) -> None:
+    """Put what is accepted into the lock that rules over it. Raises `Problem` for a server that is another by now."""
+    present = standing.on_record(pins)
+    wanted = {(pin.server, pin.tool) for pin in differing if pin.server in present}
+    stale = [server for server, tool in sorted(wanted) if tool not in present[server].tools]
+    if stale:
+        text = f"the configuration starts {stale[0]} in another way than when it was listed"
+        raise Problem(text, id="server-changed", exit=Exit.NO, fix="policy check --pin --live lists it as it is now")
+    chosen = [each for each in standing.differences(present) if (each.server, each.tool) in wanted]
+    if chosen:
+        standing.agree(present, chosen)
 
 
 def _document(pin: Pin) -> dict[str, Json]:
@@ -168,6 +170,7 @@ def _document(pin: Pin) -> dict[str, Json]:
         "at": rfc3339(pin.at_us),
         "seen": pin.seen,
         "changed": [*changed],
+        "signs": [*signs_of(pin.seen_raw or pin.raw)],
         "server_changed": pin.seen_identity is not None and pin.seen_identity != pin.identity,
         "definition": _text(pin.raw),
         "seen_definition": None if pin.seen_raw is None else _text(pin.seen_raw),

@@ -3,7 +3,8 @@
 import json
 import re
 import sys
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -11,7 +12,7 @@ import click
 
 from soothsayer_mcp.adapters.config import Config, find_config
 from soothsayer_mcp.adapters.config import load as load_config
-from soothsayer_mcp.adapters.policy_files.load import DEFAULT, load_standing
+from soothsayer_mcp.adapters.policy_files.load import DEFAULT, KnownTools, load_standing
 from soothsayer_mcp.adapters.policy_files.places import Organisation
 from soothsayer_mcp.adapters.policy_files.problems import LoadErrors
 from soothsayer_mcp.adapters.store.reader import NoTraceError, Reader
@@ -19,6 +20,7 @@ from soothsayer_mcp.adapters.system import SystemClock, account, look
 from soothsayer_mcp.cli.command import choices, command
 from soothsayer_mcp.cli.exits import Exit
 from soothsayer_mcp.cli.output import Output
+from soothsayer_mcp.cli.pinning import EVERY, Definitions
 from soothsayer_mcp.cli.problems import Problem, Problems, as_problem
 from soothsayer_mcp.cli.recorded import Recall, definition_of, recall
 from soothsayer_mcp.cli.state import complete_run, open_reader, state_dir
@@ -52,6 +54,8 @@ class Ground:
     mode: Mode | None = None
     tiers: tuple[str, ...] | None = None
     """The configuration's model tiers; `None` where there is none to ask."""
+    tools: KnownTools = field(default_factory=dict[str, Mapping[str, "frozenset[str] | None"]])
+    """The tools that rules may name, of the servers of which they are known."""
 
     def load(self, names: tuple[str, ...] | None = None) -> Policy:
         """Load as the proxy would, and keep nothing. Raises `LoadErrors`."""
@@ -62,8 +66,8 @@ class Ground:
             workspace=self.workspace,
             state=self.state,
             known_servers=self.servers,
-            # Nothing is known of tools; said so that nothing is written beside the trace.
-            known_tools={},
+            # Given where nothing is known of tools too, so that nothing is written beside the trace.
+            known_tools=self.tools,
             tiers=self.tiers,
         )
 
@@ -72,14 +76,28 @@ class Ground:
     "policy check",
     more=(
         "FILEs are policy files or names of packaged policies, each checked by itself; without any, those of the"
-        " configuration together, as the proxy would load them. Exits 2 when one does not load; with --strict 1 when"
-        " something in its own rules should be looked at again."
+        " configuration together, as the proxy would load them, against the tools of its soothsayer.lock. Exits 2 when"
+        " one does not load; 1 with --strict when something in its rules should be looked at again, and with --live or"
+        " --pin when definitions are not as they were agreed on and stay so."
     ),
 )
 @click.argument("files", nargs=-1, metavar="[FILE]...")
 @click.option("--strict", is_flag=True, help="What should be looked at again is a no.")
-def policy_check(output: Output, files: tuple[str, ...], *, strict: bool) -> int:  # noqa: D103 - see the table
+@click.option("--live", is_flag=True, help="Start the servers and compare what they define now.")
+@click.option(
+    "--pin",
+    metavar="[SERVER]",
+    is_flag=False,
+    flag_value=EVERY,
+    help="Show how definitions differ from soothsayer.lock, and write them into it on a yes.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask: the differences were read.")
+def policy_check(  # noqa: D103 - see the table
+    output: Output, files: tuple[str, ...], *, strict: bool, live: bool, pin: str | None, yes: bool
+) -> int:
     ground = ground_of(output, ())
+    definitions = Definitions.look(output, ground.state, live=live, pin=pin)
+    ground = replace(ground, tools=definitions.known)
     loaded: list[Policy] = []
     problems: list[Problem] = []
     for names in [(file,) for file in files] or [ground.names]:
@@ -90,20 +108,22 @@ def policy_check(output: Output, files: tuple[str, ...], *, strict: bool) -> int
             assert isinstance(found, Problems)
             problems += found.problems
     doubtful = [flaw for policy in loaded for flaw in _doubtful(policy)]
+    if loaded and not output.as_json:
+        output.page(explanation.policies([_policy(policy) for policy in loaded], output.width))
+    for flaw in doubtful:
+        output.remark(f"warning: {flaw.rule}: {flaw.text} [{flaw.id}]")
+    agreed = bool(problems) or definitions.settle(output, yes=yes)
     if output.as_json:
         output.document(
             {
                 "policies": [_policy(policy) for policy in loaded],
                 "warnings": [{"rule": flaw.rule, "id": flaw.id, "message": flaw.text} for flaw in doubtful],
+                "definitions": [each.document() for each in definitions.differing],
             }
         )
-    elif loaded:
-        output.page(explanation.policies([_policy(policy) for policy in loaded], output.width))
-    for flaw in doubtful:
-        output.remark(f"warning: {flaw.rule}: {flaw.text} [{flaw.id}]")
     if problems:
         raise Problems(problems)
-    return Exit.NO if strict and doubtful else Exit.DONE
+    return Exit.DONE if agreed and not (strict and doubtful) else Exit.NO
 
 
 def _doubtful(policy: Policy) -> tuple[Flaw, ...]:

@@ -15,6 +15,7 @@ from soothsayer_mcp.adapters.faces import is_watched
 from soothsayer_mcp.adapters.lab import EVIDENCE_CONDITIONS
 from soothsayer_mcp.adapters.launch import Child, Launch
 from soothsayer_mcp.adapters.lazy import resolve
+from soothsayer_mcp.adapters.lock_file import Locked, LockWatch, lock_path
 from soothsayer_mcp.adapters.notify import find as find_desktop
 from soothsayer_mcp.adapters.orphans import Orphans
 from soothsayer_mcp.adapters.pipes import PipeLeg, take_stdio
@@ -40,7 +41,7 @@ from soothsayer_mcp.model.decision import Mode
 from soothsayer_mcp.model.entry import Durability, Kind
 from soothsayer_mcp.model.json import Json, canonical
 from soothsayer_mcp.policy.rules import Policy
-from soothsayer_mcp.ports import Connect, Note
+from soothsayer_mcp.ports import Connect, Note, ServerIdentity
 from soothsayer_mcp.proxy.connection import Surroundings
 from soothsayer_mcp.proxy.control import ControlTools
 from soothsayer_mcp.proxy.downstream import Limits, ServerEntry
@@ -61,9 +62,10 @@ def serve(prepared: Plan, started: Started) -> None:
     for child in started.values():
         if isinstance(child, Child):
             orphans.note(child)
-    connects = _connects(config, started, orphans)
+    connects = connects_of(config, started, orphans.note)
     for line in orphans.end_left():
         say(line)
+    locked = _locks(config)
     policies = PolicyWatch(_loader(prepared), on_change=news.changed, on_problem=news.rejected)
     store = SqliteStore.open(
         prepared.state,
@@ -74,6 +76,7 @@ def serve(prepared: Plan, started: Started) -> None:
         blob_max=config.blob_max,
         keeper=lambda masks: policies.current().keeper(masks),
     )
+    store.pin_by(locked)
     try:
         for warning in store.warnings:
             say(warning)
@@ -82,7 +85,15 @@ def serve(prepared: Plan, started: Started) -> None:
         store.close()
 
 
-def _connects(config: Config, started: Started, orphans: Orphans) -> dict[str, Connect]:
+def _locks(config: Config) -> Callable[[ServerIdentity], Locked | None]:
+    """What the lock beside a configuration has of a server. Raises `LoadErrors`."""
+    if config.file is None:
+        return lambda _server: None
+    return LockWatch(lock_path(config.file), log=say).of
+
+
+def connects_of(config: Config, started: Started, note: Callable[[Child], None]) -> dict[str, Connect]:
+    """How each server is reached: by the process that was started, or over HTTP."""
     connects: dict[str, Connect] = {}
     several = len(config.servers) > 1
     for spec in config.servers:
@@ -90,7 +101,7 @@ def _connects(config: Config, started: Started, orphans: Orphans) -> dict[str, C
             case Launch() as launch:
                 how = dataclasses.replace(launch, label_stderr=several)
                 connects[spec.name] = ServerProcess(
-                    how, max_frame=config.max_frame, first=started[spec.name], started=orphans.note
+                    how, max_frame=config.max_frame, first=started[spec.name], started=note
                 )
             case Remote() as remote:
                 make = cast("Callable[..., Connect]", resolve("soothsayer_mcp.adapters.http_client:HttpServer"))

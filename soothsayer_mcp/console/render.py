@@ -627,8 +627,21 @@ def card_page(lines: Iterable[str]) -> list[Text]:
     return [visible(line, "bold" if line.startswith("ASK ") else "") for line in lines]
 
 
-def pins(rows: Sequence[tuple[str, str, str, str, int]], look: Look) -> list[Text]:
-    """Pinned definitions: server, tool, state, digest of what is defined now, and since when."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PinRow:
+    """One pinned definition, as a list shows it."""
+
+    server: str
+    tool: str
+    state: str
+    digest: str
+    """Of what is defined now."""
+    at_us: int
+    signs: tuple[str, ...] = ()
+
+
+def pins(rows: Sequence[PinRow], look: Look) -> list[Text]:
+    """Pinned definitions: server, tool, state, digest of what is defined now, since when, and their signs."""
     columns = [
         Column(title="SERVER", least=10),
         Column(title="TOOL", least=14),
@@ -636,15 +649,19 @@ def pins(rows: Sequence[tuple[str, str, str, str, int]], look: Look) -> list[Tex
         Column(title="DEFINITION"),
         Column(title="SINCE"),
     ]
+    signs = any(row.signs for row in rows)
+    if signs:
+        columns.append(Column(title="SIGNS"))
     styles = {"pinned": "green", "new": "yellow", "changed": BAD}
     cells = [
         [
-            visible(server),
-            visible(tool),
-            visible(state, styles.get(state, "")),
-            visible(digest if look.full else digest.removeprefix("sha256:")[:12], DIM),
-            visible(clock_time(at_us, look.now_us, look.zone), DIM),
+            visible(row.server),
+            visible(row.tool),
+            visible(row.state, styles.get(row.state, "")),
+            visible(row.digest if look.full else row.digest.removeprefix("sha256:")[:12], DIM),
+            visible(clock_time(row.at_us, look.now_us, look.zone), DIM),
+            *([visible(", ".join(row.signs), BAD)] if signs else []),
         ]
-        for server, tool, state, digest, at_us in rows
+        for row in rows
     ]
     return table(columns, cells, look.width, {})

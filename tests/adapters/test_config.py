@@ -83,6 +83,7 @@ def test_every_key_arrives(tmp_path: Path) -> None:
                     argv=("npx", "-y", "@modelcontextprotocol/server-filesystem", str(tmp_path / "project")),
                     label_stderr=True,
                 ),
+                spelled={"argv": ["npx", "-y", "@modelcontextprotocol/server-filesystem", "${workspace}"], "env": []},
             ),
             ServerSpec(
                 name="github",
@@ -107,6 +108,7 @@ def test_every_key_arrives(tmp_path: Path) -> None:
                 reach=Launch(
                     name="local", argv=(str(Path.home() / "bin/x"),), cwd=str(tmp_path / "sub"), label_stderr=True
                 ),
+                spelled={"argv": ["~/bin/x"], "env": []},
             ),
         ),
     )

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from recording import opened, run
+from soothsayer_mcp.adapters.lock_file import NOT_LOCKED, Lock, Locked
 from soothsayer_mcp.adapters.store.definitions import changed_paths
 from soothsayer_mcp.adapters.store.sqlite import SqliteStore
 from soothsayer_mcp.adapters.verifier import verify
@@ -158,3 +159,64 @@ def test_a_list_that_is_just_what_is_pinned_costs_no_transaction(tmp_path: Path)
         assert compare(store, tool("read"), tool("write"), server=MOVED) == {"read": CHANGED, "write": CHANGED}
         store._writer._db.set_trace_callback(None)
     assert "COMMIT" in statements
+
+
+# -- where a lock rules
+
+
+def locked(*tools: SeenTool, server: ServerIdentity = FILES) -> Locked:
+    return Lock().agreed(server, tools).of(server)
+
+
+def test_a_lock_rules_over_what_the_store_has_pinned(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        compare(store, tool("read", "as it was"), tool("write"))
+        store.pin_by(lambda _server: locked(tool("read"), tool("send")))
+        listed = (tool("read"), tool("write"), tool("send", "sends more"))
+        for _ in range(2):
+            assert compare(store, *listed) == {"read": PINNED, "write": NEW, "send": CHANGED}
+        pins = {pin.tool: (pin.state, pin.digest) for pin in store.list_pins()}
+        assert pins == {
+            "read": (PINNED, tool("read").digest),
+            "send": (CHANGED, tool("send").digest),
+            "write": (NEW, tool("write").digest),
+        }
+    by = [body["by"] for kind, body in written(tmp_path) if kind == "definition.pinned"]
+    assert by == ["first_use", "first_use", "lock", "lock"]
+    assert [kind for kind, _ in written(tmp_path)].count("definition.changed") == 2
+    assert verify([tmp_path]).holds
+
+
+def test_where_a_lock_rules_nothing_is_trusted_because_it_came_first(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.pin_by(lambda _server: NOT_LOCKED)
+        assert compare(store, tool("read"), trust_first=True) == {"read": NEW}
+        store.pin_by(lambda _server: locked(tool("read")))
+        assert compare(store, tool("read")) == {"read": PINNED}
+        store.pin_by(lambda _server: None)
+        assert compare(store, tool("read")) == {"read": PINNED}
+
+
+def test_accepting_in_the_store_alone_does_not_lift_a_lock(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.pin_by(lambda _server: locked(tool("read")))
+        assert compare(store, tool("read", "other")) == {"read": CHANGED}
+        assert store.accept_definitions("files", by="os:ada") == ["read"]
+        assert compare(store, tool("read", "other")) == {"read": CHANGED}
+
+
+def test_a_lock_of_another_program_pins_nothing(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.pin_by(lambda _server: locked(tool("read"), server=MOVED))
+        assert compare(store, tool("read"), tool("write")) == {"read": CHANGED, "write": NEW}
+
+
+def test_a_list_that_is_just_what_is_locked_costs_no_transaction(tmp_path: Path) -> None:
+    statements: list[str] = []
+    with opened(tmp_path) as store:
+        store.pin_by(lambda _server: locked(tool("read"), tool("write")))
+        assert compare(store, tool("read")) == {"read": PINNED}
+        store._writer._db.set_trace_callback(statements.append)
+        assert compare(store, tool("read")) == {"read": PINNED}
+        store._writer._db.set_trace_callback(None)
+    assert statements == []

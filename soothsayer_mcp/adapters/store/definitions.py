@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
+from soothsayer_mcp.adapters.lock_file import Locked
 from soothsayer_mcp.adapters.store.batch import Batch
 from soothsayer_mcp.adapters.store.items import Item
 from soothsayer_mcp.adapters.store.payloads import Payload, Payloads
@@ -17,6 +18,8 @@ from soothsayer_mcp.trace import entries
 
 FIRST_USE = "first_use"
 """Who pinned what was trusted because there was no pin of its server yet."""
+BY_LOCK = "lock"
+"""Who pinned what a lock holds."""
 
 _PATHS = 50
 _COLUMNS = "tool, digest, state, at, identity, raw, seen, seen_raw, seen_identity"
@@ -58,7 +61,7 @@ SELECT_PINS = f"{_SELECT} ORDER BY server, tool"
 
 
 def all_pinned(
-    db: sqlite3.Connection, server: ServerIdentity, tools: Sequence[SeenTool]
+    db: sqlite3.Connection, server: ServerIdentity, tools: Sequence[SeenTool], locked: Locked | None = None
 ) -> Mapping[str, PinState] | None:
     """The answer for a list that is just what is pinned, so that nothing has to be written; else `None`.
 
@@ -66,13 +69,21 @@ def all_pinned(
     """
     key = pin_key(server)
     known = cast("tuple[str] | None", db.execute(_SELECT_SERVER, (key,)).fetchone())
-    if known is None or known[0] != server.digest:
+    if known is None or known[0] != server.digest or not (locked is None or _holds(locked, server, tools)):
         return None
     sql = "SELECT tool, digest FROM definitions WHERE server = ? AND state = 'pinned' AND identity = ?"
     pinned = dict(cast("list[tuple[str, str]]", db.execute(sql, (key, server.digest)).fetchall()))
     if all(pinned.get(tool.name) == tool.digest for tool in tools):
         return {tool.name: PinState.PINNED for tool in tools}
     return None
+
+
+def _holds(locked: Locked, server: ServerIdentity, tools: Sequence[SeenTool]) -> bool:
+    """Whether a lock has a list just as it is."""
+    its = locked.tools
+    return locked.pinned_as(server) == server.digest and all(
+        tool.name in its and its[tool.name].digest == tool.digest for tool in tools
+    )
 
 
 class CompareItem(Item[Compared]):
@@ -82,10 +93,17 @@ class CompareItem(Item[Compared]):
     hard = False
 
     def __init__(
-        self, server: ServerIdentity, tools: Sequence[SeenTool], payloads: Payloads, *, trust_first: bool
+        self,
+        server: ServerIdentity,
+        tools: Sequence[SeenTool],
+        payloads: Payloads,
+        *,
+        trust_first: bool,
+        locked: Locked | None = None,
     ) -> None:
         super().__init__()
         self._server = server
+        self._locked = locked
         self._key = pin_key(server)
         self._tools = tools
         self._payloads = payloads
@@ -98,7 +116,9 @@ class CompareItem(Item[Compared]):
         pins = {pin.tool: pin for pin in read_pins(rows)}
         at = batch.now()
         self._see_server(batch, at)
-        if not pins and self._trust_first:
+        if self._locked is not None:
+            self._agree(batch, pins, self._locked, at)
+        elif not pins and self._trust_first:
             for tool in self._tools:
                 pin_tool(batch, self._payloads, self._key, tool, str(self._server.digest), by=FIRST_USE, at=at)
             return Compared(states={tool.name: PinState.PINNED for tool in self._tools})
@@ -106,6 +126,26 @@ class CompareItem(Item[Compared]):
         changed = (name for name, state in states.items() if state is PinState.CHANGED)
         moved = frozenset(name for name in changed if pins[name].identity != self._server.digest)
         return Compared(states=states, moved=moved)
+
+    def _agree(self, batch: Batch, pins: dict[str, Pin], locked: Locked, at: int) -> None:
+        """Make the pins of the server those of the lock."""
+        identity = str(locked.pinned_as(self._server))
+        for name, tool in locked.tools.items():
+            pin = pins.get(name)
+            if pin is None or (pin.digest, pin.identity) != (tool.digest, identity) or pin.state is PinState.NEW:
+                pin_tool(batch, self._payloads, self._key, tool, identity, by=BY_LOCK, at=at)
+                pins[name] = Pin(
+                    server=self._key,
+                    tool=name,
+                    state=PinState.PINNED,
+                    digest=tool.digest,
+                    raw=tool.raw,
+                    at_us=at,
+                    identity=identity,
+                )
+        for name in [name for name, pin in pins.items() if name not in locked.tools and pin.state is not PinState.NEW]:
+            batch.later("DELETE FROM definitions WHERE server=? AND tool=?", self._key, name)
+            del pins[name]
 
     def _see_server(self, batch: Batch, at: int) -> None:
         found = cast("tuple[str] | None", batch.db.execute(_SELECT_SERVER, (self._key,)).fetchone())

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar, cast
 
+from soothsayer_mcp.adapters.lock_file import Locked
 from soothsayer_mcp.adapters.store import schema
 from soothsayer_mcp.adapters.store.ask_items import AskBook, RevokeItem
 from soothsayer_mcp.adapters.store.batch import Chain, load_key, load_run
@@ -149,6 +150,7 @@ class SqliteStore:
         self._data_version = -1
         self._closed = False
         self._payload_mode = payload_mode
+        self._locked: Callable[[ServerIdentity], Locked | None] = lambda _server: None
         self._last_context: _Context | None = None
         self._waiting: dict[Item[Any], tuple[float, asyncio.AbstractEventLoop]] = {}
         self._gathered: list[Item[Any]] = []
@@ -417,13 +419,14 @@ class SqliteStore:
         """Compare what a server lists now with its pins.
 
         With `trust_first`, a server without any pin gets all its tools pinned. A difference seen for the first time is
-        an entry.
+        an entry. Where a lock rules over the server, it says what is pinned.
         """
+        locked = self._locked(server)
         with contextlib.suppress(sqlite3.Error):
-            known = None if self._closed else all_pinned(self._reader, server, tools)
+            known = None if self._closed else all_pinned(self._reader, server, tools, locked)
             if known is not None:
                 return Compared(states=known)
-        item = CompareItem(server, tools, self._payloads, trust_first=trust_first)
+        item = CompareItem(server, tools, self._payloads, trust_first=trust_first, locked=locked)
         return await self._submit(item, self._timeout_s)
 
     def open_run(self, binding: RunBinding, scope: RunScope | None = None) -> Run:
@@ -511,6 +514,10 @@ class SqliteStore:
         if known is not None:
             known.run = run
         return run
+
+    def pin_by(self, locked: Callable[[ServerIdentity], Locked | None]) -> None:
+        """From here on, ask what a lock has of a server; `None` where none rules over it."""
+        self._locked = locked
 
     def list_pins(self) -> list[Pin]:
         """Every pinned, new and changed tool, by server and name."""
