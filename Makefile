@@ -48,6 +48,7 @@ coverage: .venv/.ready-test
 #: make bench       what it costs to be governed, against no proxy, in one interleaved run
 bench: .venv/.ready-test
 	@$(PY) -m benchmarks $(ARGS)
+	@$(PY) scripts/false_alarms.py
 
 #: make soak        the long runs
 soak: .venv/.ready-test
