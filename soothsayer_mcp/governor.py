@@ -35,6 +35,7 @@ from soothsayer_mcp.redaction import shown
 from soothsayer_mcp.run.aside import set_aside
 from soothsayer_mcp.run.budget import refuse_over_budget
 from soothsayer_mcp.run.close import close
+from soothsayer_mcp.run.repeat import refuse_repeated
 from soothsayer_mcp.run.reserve import refuse_over_cap, refuse_unless_open
 
 RECORD_BOUND_S = 12.0
@@ -229,6 +230,9 @@ def _spent(policy: Policy, standing: Standing, step: SupportedStep) -> Failure |
     over = refuse_over_budget(standing.run.counters, decision.charge, policy.budgets, standing.now_us)
     if over is not None:
         return over
+    repeated = refuse_repeated(standing.repeat, decision.charge, standing.now_us)
+    if repeated is not None:
+        return repeated
     caps = decision.charge.caps
     if not caps:
         return None

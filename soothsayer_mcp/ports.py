@@ -28,6 +28,7 @@ from soothsayer_mcp.model.step import (
     WithheldStep,
 )
 from soothsayer_mcp.model.summary import Summary
+from soothsayer_mcp.run.repeat import Repeat
 
 
 class PortError(Exception):
@@ -60,6 +61,8 @@ class Standing:
     """The question that the step's approval answers; `spent` where that approval was used."""
     grant: Grant | None = None
     """The remembered yes that covers the step."""
+    repeat: Repeat | None = None
+    """How often the call got the same answer, where that was too often; `None` also where nobody compares."""
 
 
 Admit: TypeAlias = Callable[[Standing, SupportedStep], Refused | Asked | None]

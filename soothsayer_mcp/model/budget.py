@@ -15,6 +15,8 @@ class Budgets:
     denials: int | None = None
     unverified_writes: int | None = None
     error_streak: int | None = None
+    same_call_repeats: int | None = None
+    """How often the same call may get the same answer while nothing changes."""
 
 
 NO_BUDGETS = Budgets()

@@ -166,6 +166,8 @@ class Charge:
     """The most bytes that its answer may have; `None` without a limit."""
     polling_us: int = 0
     """How soon the same call may be repeated although nothing has changed; 0 says nothing about it."""
+    repeats_most: int | None = None
+    """How often the same call may get the same answer while nothing changes; `None` compares no answers."""
     marks: tuple[Mark, ...] = ()
     caps: tuple[Cap, ...] = ()
 

@@ -128,6 +128,10 @@ class Counters(NamedTuple):
     """Calls that failed one after the other up to now."""
     repeats_refused: int = 0
     """Calls refused as repetitions since something last changed."""
+    changes: int = 0
+    """Answers that were new, and writes that succeeded, where policy has answers compared."""
+    most_same: int = 0
+    """How often, at most, one call got the same answer since then."""
     untrusted_reads: int = 0
     """Results of tools that are not labelled `first_party`, as far as the agent was given them."""
     values_kept: int = 0
@@ -165,6 +169,8 @@ class Run:
     """What it was opened for; `None` when it is limited to nothing."""
     halted: bool = False
     """Whether it was stopped at once: calls in flight are cancelled."""
+    same_answers: int = 0
+    """How often the step that is being closed got this answer; 0 where that is not counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

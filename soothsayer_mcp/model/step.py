@@ -155,7 +155,7 @@ class ClosedStep(VerifiedStep):
     closing: Receipt
     next_step: NextStep
     why: str = ""
-    """Why the next step is not `continue`; empty when it is."""
+    """Why the next step is not `continue`, or what the agent should know before it goes on; mostly empty."""
     stored: Aside | None = None
     """Its result as it is stored; `None` where the agent is given all of it, or none of it."""
 

@@ -326,6 +326,8 @@ class Label:
     sinks: tuple[Sink, ...] = ()
     secret: tuple[str, ...] = ()
     """Arguments whose values are kept as a digest only."""
+    polling_us: int = 0
+    """How soon the same call may be repeated while nothing changes; 0 says nothing."""
     demands: LabelOwes | None = None
 
     def fits(self, server: str, tool: str) -> bool:
@@ -825,7 +827,11 @@ class Policy:
             reads=self._reads(speaking.sight.values["tool.trust"] == Trust.FIRST_PARTY, place),
             asks=tuple(asks.values()),
             bearings=tuple(bearings.values()),
-            charge=Charge(write=speaking.does != _ONLY_READ),
+            charge=Charge(
+                write=speaking.does != _ONLY_READ,
+                repeats_most=self.budgets.same_call_repeats,
+                polling_us=self._polling_us(server, name),
+            ),
             watches=any(
                 one.scope.mode is Mode.OBSERVE or any(prepared.rule.observe for prepared in one.prepared)
                 for one in settled
@@ -873,6 +879,17 @@ class Policy:
             watches=watches,
             rules=owing,
         )
+
+    def _polling_us(self, server: str, name: str) -> int:
+        """How soon a call may be repeated; a project cannot say so, and of several the longest holds."""
+        said = (
+            label.polling_us
+            for scope in self.scopes
+            if scope.kind.may_permit
+            for label in scope.labels
+            if label.polling_us and label.fits(server, name)
+        )
+        return max(said, default=0)
 
     def _values(self, subject: "Subject", trust: Trust) -> Mapping[str, Json]:
         return {

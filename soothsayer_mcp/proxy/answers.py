@@ -154,7 +154,7 @@ def _told(closed: ClosedStep, raw: bytes, digest: str) -> bytes:
 def _next(closed: ClosedStep, digest: str) -> str:
     match closed.next_step:
         case NextStep.CONTINUE:
-            return ""
+            return f"Note: {closed.why}. [step {closed.closing.step}]" if closed.why else ""
         case NextStep.STOP:
             return f"Stop: {closed.why}. Make no more calls. [next/stop, step {closed.closing.step}]"
         case NextStep.COMPACT:

@@ -4,6 +4,7 @@ from soothsayer_mcp.model.budget import NO_BUDGETS, Budgets
 from soothsayer_mcp.model.facts import Charge
 from soothsayer_mcp.model.failure import Failure, Reason
 from soothsayer_mcp.model.run import Counters
+from soothsayer_mcp.run.repeat import MOST_REFUSED
 
 
 def refuse_over_budget(counters: Counters, charge: Charge, budgets: Budgets, now_us: int) -> Failure | None:
@@ -39,6 +40,8 @@ def why_pause(counters: Counters, failure: Failure | None, budgets: Budgets) -> 
         return ""
     if budgets.error_streak is not None and counters.error_streak >= budgets.error_streak:
         return f"{counters.error_streak} calls failed one after the other"
+    if failure.reason is Reason.REPEAT_LIMIT and counters.repeats_refused >= MOST_REFUSED:
+        return f"{counters.repeats_refused} calls were refused as repetitions, and nothing has changed"
     if budgets.denials is not None and counters.denials >= budgets.denials:
         return f"the budget denials is used up ({counters.denials} of {budgets.denials})"
     wide = ("the budget calls ", "the budget minutes ", "the budget bytes_returned ")

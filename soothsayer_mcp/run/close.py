@@ -9,6 +9,7 @@ from soothsayer_mcp.model.following import NO_NEXT_RULES, NextRules, OnFailure
 from soothsayer_mcp.model.run import Closing, NextStep, Run, RunState
 from soothsayer_mcp.model.step import SupportedStep, VerifiedStep
 from soothsayer_mcp.run.budget import why_pause
+from soothsayer_mcp.run.repeat import why_note
 
 _STRICTNESS = tuple(OnFailure)
 _STATES = {OnFailure.PAUSE: RunState.PAUSED, OnFailure.STOP: RunState.STOPPED, OnFailure.FAIL: RunState.FAILED}
@@ -39,7 +40,10 @@ def close(
         if why:
             return Closing(next_step=NextStep.STOP, run_state=RunState.PAUSED, why=why)
     why = "" if rules is NO_NEXT_RULES else _why_compact(run, step, rules)
-    return Closing(next_step=NextStep.COMPACT if why else NextStep.CONTINUE, run_state=run.state, why=why)
+    if why:
+        return Closing(next_step=NextStep.COMPACT, run_state=run.state, why=why)
+    note = why_note(run.same_answers, step.decision.charge.repeats_most) if run.same_answers else ""
+    return Closing(next_step=NextStep.CONTINUE, run_state=run.state, why=note)
 
 
 def on_failure(tables: Iterable[Mapping[str, OnFailure]], failure: Failure) -> OnFailure:

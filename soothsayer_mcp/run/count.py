@@ -44,7 +44,11 @@ def withheld(counters: Counters, cause: Cause, reason: Reason, *, asked: bool) -
         return counters
     if asked or reason in _OURS:
         return counters
-    return counters._replace(denials=counters.denials + 1)
+    repeated = reason is Reason.REPEAT_LIMIT
+    return counters._replace(
+        denials=counters.denials + 1,
+        repeats_refused=counters.repeats_refused + 1 if repeated else counters.repeats_refused,
+    )
 
 
 def ended(

@@ -89,7 +89,6 @@ LATER: dict[str, tuple[StrEnum, ...]] = {
     "settling of unknowns": (Reason.DUPLICATE_CALL, Kind.STEP_SETTLED),
     "runs with scope, budgets and completion": (
         Reason.HELD,
-        Reason.REPEAT_LIMIT,
     ),
     "segments, erasure and keys of the trace": (
         Kind.SEGMENT_OPENED,

@@ -194,6 +194,7 @@ def _budgets(said: Sequence[Form]) -> Budgets:
         denials=least("denials"),
         unverified_writes=least("unverified_writes"),
         error_streak=least("error_streak"),
+        same_call_repeats=least("same_call_repeats"),
     )
 
 
@@ -456,6 +457,7 @@ def _label(form: Form) -> Label:
         sinks=_sinks(form, "sinks"),
         secret=tuple(sorted(_words_in(form, "secret"))),
         demands=_label_owes(form),
+        polling_us=polling * 1000 if isinstance(polling := form.get("polling"), int) else 0,
     )
 
 

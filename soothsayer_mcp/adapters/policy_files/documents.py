@@ -856,7 +856,7 @@ class NextDocument(Document):
 class LabelDocument(Document):
     """What the operator knows about some tools."""
 
-    later: ClassVar[frozenset[str]] = frozenset(["undo", "polling", "cost", "idempotency"])
+    later: ClassVar[frozenset[str]] = frozenset(["undo", "cost", "idempotency"])
 
     tools: _ToolGlobs
     except_: _ToolGlobs = Field(default=[], alias="except")
@@ -866,6 +866,7 @@ class LabelDocument(Document):
     secret: Annotated[list[Annotated[str, _checked(_argument_place)]], _Many, _AtLeastOne] = []
     touches: Annotated[list[_Subject], _Many] = []
     ok_when: Annotated[str, _when(EVIDENCE_CONDITIONS)] = ""
+    polling: Annotated[int, BeforeValidator(_milliseconds)] = 0
     verify: Literal["none"] | Annotated[list[VerifyDocument], _Many, _AtLeastOne] = []
 
     @model_validator(mode="after")
@@ -935,7 +936,7 @@ class TraceDocument(Document):
 class BudgetsDocument(Document):
     """What one run may use up."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"cost", "asks", "same_call_repeats", "tools", "ceiling"})
+    later: ClassVar[frozenset[str]] = frozenset({"cost", "asks", "tools", "ceiling"})
 
     calls: Annotated[int, Field(ge=1)] = 1
     writes: _Count = 0
@@ -944,6 +945,7 @@ class BudgetsDocument(Document):
     denials: Annotated[int, Field(ge=1)] = 1
     unverified_writes: Annotated[int, Field(ge=1)] = 1
     error_streak: Annotated[int, Field(ge=1)] = 1
+    same_call_repeats: Annotated[int, Field(ge=2)] = 2
 
 
 class RunDocument(Document):

@@ -79,6 +79,7 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
         "bytes_returned": "What its answers add up to, with the limits of calls in flight. Used up: the run is paused.",
         "denials": "Calls that were refused. Used up: the run is paused.",
         "unverified_writes": "Writes in flight, unknown, or with a check that is not kept. At it writes are refused.",
+        "same_call_repeats": "How often a call may get the same answer while nothing changes; more are refused.",
         "error_streak": "Failed calls one after the other, whatever they were. At it the run is paused.",
     },
     "RunDocument": {
@@ -112,6 +113,7 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
         "secret": "Arguments, written args.name, of whose values the record keeps a salted digest only.",
         "touches": "What these tools write to, as subjects: file(args.path). Unsaid, all but a read touches all.",
         "ok_when": "A condition on the result without which it is no success, whatever the tool says.",
+        "polling": "How soon a call may be repeated although nothing changes, as 5s. A project cannot say so.",
         "verify": "Checks that every call of these tools owes; none says that nothing is to be checked.",
     },
     "RequireDocument": _KINDS

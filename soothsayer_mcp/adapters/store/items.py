@@ -14,6 +14,7 @@ from soothsayer_mcp.adapters.store.held import HeldRows, begin_dues, end_dues
 from soothsayer_mcp.adapters.store.marks import deny_marks, end_marks, open_marks, recall
 from soothsayer_mcp.adapters.store.origins import keep_values
 from soothsayer_mcp.adapters.store.payloads import Payload, Payloads
+from soothsayer_mcp.adapters.store.repeats import FORGET, KEY_BYTES, count_repeat, find_repeat
 from soothsayer_mcp.model.call import Cause, RunId
 from soothsayer_mcp.model.decision import Effect
 from soothsayer_mcp.model.entry import Kind
@@ -33,6 +34,10 @@ Result = TypeVar("Result")
 
 PROXY = "soothsayer"
 """Who did what nobody asked for: by whom a run was completed for idleness, or stopped for a lost outcome."""
+
+
+UNLABELLED = "unlabelled"
+"""What stands for labels in a decision about a tool that has none."""
 
 
 NO_POLICY = 0
@@ -144,6 +149,7 @@ class IntentItem(Item[Recorded]):
         self.size = sum(part.size for _, part in self._parts)
         # A yes is looked at, and spent, on what earlier items of the batch left of it.
         self.reads = step.support.approval is not None
+        self._call = bytes.fromhex(match)[:KEY_BYTES]
         self._tail = entries.proposal(step, "" if args is None else args.field, match) + entries.decision(
             step.decision, context.field
         )
@@ -154,7 +160,9 @@ class IntentItem(Item[Recorded]):
         row = known(batch, step.run_id)
         run = row.as_run()
         at, no = batch.now(), row.steps + 1
-        outcome = self._admit(_standing(batch, run, step, at), step)
+        standing = _standing(batch, run, step, at)
+        repeat = find_repeat(batch, row, step.decision.charge, self._call)
+        outcome = self._admit(standing if repeat is None else replace(standing, repeat=repeat), step)
         tail, trace = self._tail, entries.trace_context(step, run.id)
         closing = None
         if step.support.newly_asked:
@@ -275,9 +283,11 @@ class OutcomeItem(Item[Closed]):
         result: Payload | None,
         said: Payload | None,
         stored: Aside | None = None,
+        same: tuple[bytes, bytes] | None = None,
     ) -> None:
         super().__init__()
         self._step = step
+        self._same = same if step.cause is Cause.AGENT else None
         self.stored = stored
         self._given = None if stored is None else len(stored.beginning.encode())
         shown = isinstance(step.outcome, Returned) and not entries.answer_is_ours(step)
@@ -301,8 +311,9 @@ class OutcomeItem(Item[Closed]):
         _settle(batch, row, step.cause, step.decision.charge, no, ending, size=self._size, owes=_owes(step, ending))
         if self._size and step.cause is Cause.AGENT:
             _has_read(batch, row, step, self._values)
+        same = 0 if self._same is None else self._count_answer(batch, row, self._same, at, ending)
         run = row.as_run()
-        closing = self._close(run, step, ending.failure)
+        closing = self._close(replace(run, same_answers=same) if same else run, step, ending.failure)
         dur_us = _since(step.began_ns)
         for found in step.findings:
             batch.append(Kind.STEP_FINDING, entries.finding(found), at, run=run.id, no=no)
@@ -325,6 +336,14 @@ class OutcomeItem(Item[Closed]):
         _close_run(batch, row, closing, at)
         batch.changed(row)
         return Closed(seq=seq, leaf=leaf, closing=closing, run=row.as_run())
+
+    def _count_answer(
+        self, batch: Batch, row: RunRow, same: tuple[bytes, bytes], at: int, ending: entries.Ending
+    ) -> int:
+        """Count the answer, and tell how often it has come. What nobody labelled is no write that is known."""
+        decision = self._step.decision
+        wrote = decision.charge.write and ending.failure is None and UNLABELLED not in decision.does
+        return count_repeat(batch, row, decision.charge, same, at, changes=wrote)
 
     def refusal(self, why: str) -> PortError:
         """The outcome is not on record; whether the tool acted, only the step knows."""
@@ -610,10 +629,12 @@ def change_state(batch: Batch, row: RunRow, to: RunState, *, reason: str, by: st
     batch.append(Kind.RUN_CHANGED, entries.note(Kind.RUN_CHANGED, fields, {}), at, run=row.id)
     if not TRANSITIONS[to]:
         withdraw_asks(batch, row.id, by=by, at=at)
+        batch.later(FORGET, row.id)
     if row.state is RunState.OPEN:
         row.counters = row.counters._replace(open_us=row.counters.open_us + max(0, at - row.counters.opened_us))
     elif to is RunState.OPEN:
-        row.counters = row.counters._replace(opened_us=at, error_streak=0)  # a person has seen it
+        seen = row.counters._replace(error_streak=0, repeats_refused=0, changes=row.counters.changes + 1, most_same=0)
+        row.counters = seen._replace(opened_us=at)  # a person has seen it
     row.state = to
     row.why = "" if to is RunState.OPEN else reason
     row.version += 1

@@ -81,6 +81,7 @@ CREATE TABLE runs(
   bytes_reserved INTEGER NOT NULL DEFAULT 0, cost_micro INTEGER NOT NULL DEFAULT 0,
   calls_since_compact INTEGER NOT NULL DEFAULT 0, bytes_since_compact INTEGER NOT NULL DEFAULT 0,
   error_streak INTEGER NOT NULL DEFAULT 0, repeats_refused INTEGER NOT NULL DEFAULT 0,
+  changes INTEGER NOT NULL DEFAULT 0, most_same INTEGER NOT NULL DEFAULT 0,
   untrusted_reads INTEGER NOT NULL DEFAULT 0, values_kept INTEGER NOT NULL DEFAULT 0,
   values_missed INTEGER NOT NULL DEFAULT 0,
   open_us INTEGER NOT NULL DEFAULT 0, opened_us INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
@@ -130,6 +131,10 @@ CREATE TABLE marks(
   odd INTEGER NOT NULL, window_us INTEGER NOT NULL,
   PRIMARY KEY(mark, holder, key, state, at, run, no)) WITHOUT ROWID;
 CREATE INDEX marks_open ON marks(run, no) WHERE state = 'open';
+-- how often a call got an answer since the change of that number; call, answer: keyed digests
+CREATE TABLE repeats(
+  run TEXT NOT NULL, call BLOB NOT NULL, answer BLOB NOT NULL, n INTEGER NOT NULL, since INTEGER NOT NULL,
+  at INTEGER NOT NULL, PRIMARY KEY(run, call, answer)) WITHOUT ROWID;
 CREATE TABLE approvals(
   id TEXT PRIMARY KEY, run TEXT NOT NULL, no INTEGER NOT NULL, about TEXT NOT NULL, rule TEXT NOT NULL,
   call TEXT NOT NULL, asked_at INTEGER NOT NULL,

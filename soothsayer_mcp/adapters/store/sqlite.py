@@ -43,6 +43,7 @@ from soothsayer_mcp.adapters.store.payloads import (
     sync_folder,
 )
 from soothsayer_mcp.adapters.store.recovery import OpenWriterItem, RecoverItem, alive_lock
+from soothsayer_mcp.adapters.store.repeats import KEY_BYTES, answer_key
 from soothsayer_mcp.adapters.store.results import ReadBackItem, find_result, read_result, result_text
 from soothsayer_mcp.adapters.store.run_items import CompleteItem, DeclareItem, OpenRunItem
 from soothsayer_mcp.adapters.store.summaries import load_summary
@@ -533,12 +534,7 @@ class SqliteStore:
 
     def _intent_item(self, step: SupportedStep, admit: Admit, close: Close, key: hmac.HMAC) -> IntentItem:
         proposal = step.proposal
-        said = b"\0".join((proposal.server.encode(errors="replace"), proposal.tool.encode(errors="replace")))
-        # A copy of a keyed hash and a short update hold the interpreter lock; `hmac.digest` gives it up, and then waits
-        # for it beside the writer: 48 us a call.
-        keyed = key.copy()
-        keyed.update(said + b"\0" + canonical(proposal.arguments))
-        match = keyed.hexdigest()
+        match = _match(step, key)
         try:
             args = None
             if proposal.raw_arguments:
@@ -569,7 +565,17 @@ class SqliteStore:
         failure = step.failure
         if failure is not None and entries.answer_is_ours(step):
             said = self._ready_or_digest(failure.agent_text(step.intent.step).encode(errors="replace"))
-        return OutcomeItem(step, close, result=result, said=said, stored=_aside(step, result))
+        return OutcomeItem(
+            step, close, result=result, said=said, stored=_aside(step, result), same=self._same_keys(step)
+        )
+
+    def _same_keys(self, step: VerifiedStep) -> tuple[bytes, bytes] | None:
+        """The keys of call and answer, where policy asks whether they repeat."""
+        if step.decision.charge.repeats_most is None:
+            return None
+        key = self._known(step.run_id).key
+        answer = answer_key(step, key)
+        return None if answer is None else (bytes.fromhex(_match(step, key))[:KEY_BYTES], answer)
 
     def _ready_or_digest(self, raw: bytes, step: VerifiedStep | None = None) -> Payload:
         """An outcome is recorded even where its content cannot be kept."""
@@ -897,3 +903,14 @@ def _remedy(error: Exception) -> str:
         if code == sqlite3.SQLITE_BUSY:
             return "end the program that holds it, then start again"
     return "check free space and permissions, or name another folder with --state DIR"
+
+
+def _match(step: SupportedStep, key: hmac.HMAC) -> str:
+    """The keyed digest of a call, by which those of a run are compared."""
+    proposal = step.proposal
+    said = b"\0".join((proposal.server.encode(errors="replace"), proposal.tool.encode(errors="replace")))
+    # A copy of a keyed hash and a short update hold the interpreter lock; `hmac.digest` gives it up, and then waits
+    # for it beside the writer: 48 us a call.
+    keyed = key.copy()
+    keyed.update(said + b"\0" + canonical(proposal.arguments))
+    return keyed.hexdigest()
