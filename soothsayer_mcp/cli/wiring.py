@@ -46,7 +46,7 @@ from soothsayer_mcp.proxy.connection import Surroundings
 from soothsayer_mcp.proxy.control import ControlTools
 from soothsayer_mcp.proxy.downstream import Limits, ServerEntry
 from soothsayer_mcp.proxy.fleet import Fleet
-from soothsayer_mcp.proxy.people import AskSettings
+from soothsayer_mcp.proxy.people import AskSettings, Seals
 from soothsayer_mcp.proxy.pins import Schemas
 from soothsayer_mcp.proxy.relay import Relay
 from soothsayer_mcp.selftest import self_test
@@ -163,6 +163,7 @@ async def _relay(
         inspector=inspection,
         call_timeout_s=config.call_timeout_s,
     )
+    sealer = Sealer(prepared.state)
     around = Surroundings(
         store=store,
         shelf=store,
@@ -180,7 +181,8 @@ async def _relay(
         intent=prepared.intent,
         limits=limits,
         tiers={tier.name: tier for tier in config.tiers},
-        asks=None if prepared.no_input else _asks(prepared, store),
+        seals=Seals(seal=sealer.seal, unseal=sealer.unseal),
+        asks=None if prepared.no_input else _asks(prepared, store, sealer),
     )
     made = Schemas(arguments=schemas.compile_input, result=schemas.compile_output)
     relay = Relay(host, fleet, governor, schemas=made, around=around)
@@ -207,9 +209,8 @@ async def _relay(
         restore()
 
 
-def _asks(prepared: Plan, store: SqliteStore) -> AskSettings:
+def _asks(prepared: Plan, store: SqliteStore, sealer: Sealer) -> AskSettings:
     config = prepared.config
-    sealer = Sealer(prepared.state)
     desktop = find_desktop() if config.ask_notify else None
     return AskSettings(
         book=store.asks,

@@ -30,16 +30,15 @@ from soothsayer_mcp.model.step import ClosedStep, DecidedStep
 from soothsayer_mcp.ports import Call
 from soothsayer_mcp.proxy.connection import HostConnection
 from soothsayer_mcp.proxy.downstream import Downstream
+from soothsayer_mcp.proxy.inputs import InvalidStateError
 from soothsayer_mcp.proxy.owed import HostRequest
-from soothsayer_mcp.proxy.people import AskSettings, Retry
+from soothsayer_mcp.proxy.people import FILLED, OURS, AskSettings, Retry
 from soothsayer_mcp.proxy.pins import Books
 from soothsayer_mcp.proxy.requests import Requests
 from soothsayer_mcp.wire import replies
 from soothsayer_mcp.wire.eras import META_CLIENT_CAPABILITIES
 from soothsayer_mcp.wire.frame import Edit, Frame, Insert, Remove, Replace
 
-OURS: Final = "soothsayer"
-"""The name of our question among those of a result, and the beginning of our states."""
 FORM: Final[JsonObject] = {"type": "object", "properties": {}}
 """No field: accepting is yes, declining is no, with the fewest keys."""
 FORM_CHARS = 6_000
@@ -52,10 +51,6 @@ LOOK_S = 0.15
 """How often the row of a held call is looked at: somebody may answer in another process."""
 PROGRESS_S = 5.0
 STATE_CHARS = 65_536
-
-
-class InvalidStateError(Exception):
-    """A state that begins like ours and is none."""
 
 
 class Asking:
@@ -86,6 +81,8 @@ class Asking:
         if not isinstance(state, str) or not state.startswith(f"{OURS}."):
             return None
         claims = self._settings.unseal(state) if len(state) <= STATE_CHARS else None
+        if claims is not None and claims.get("k") == FILLED:
+            return None
         retry = None if claims is None else _retry(claims)
         if claims is None or retry is None or claims.get("r") != run or claims.get("p") != self._principal:
             raise InvalidStateError

@@ -16,12 +16,13 @@ from soothsayer_mcp.model.step import ClosedStep, ProposedStep, RecordedStep
 from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.ports import Call, PortError
 from soothsayer_mcp.proxy import answers
-from soothsayer_mcp.proxy.asking import Asking, InvalidStateError, Retry
+from soothsayer_mcp.proxy.asking import Asking, Retry
 from soothsayer_mcp.proxy.connection import SHOWN, HostConnection, quoted
 from soothsayer_mcp.proxy.control import BY_NAME, ControlTool, is_control_name
 from soothsayer_mcp.proxy.crew import Crew
 from soothsayer_mcp.proxy.downstream import Downstream
-from soothsayer_mcp.proxy.gate import Gate
+from soothsayer_mcp.proxy.gate import Refusal
+from soothsayer_mcp.proxy.inputs import Inputs, InvalidStateError
 from soothsayer_mcp.proxy.late import Late
 from soothsayer_mcp.proxy.owed import HostRequest
 from soothsayer_mcp.proxy.own import Own
@@ -52,7 +53,7 @@ class Calls:
         connection: HostConnection,
         books: Books,
         governor: Governor,
-        gate: Gate,
+        inputs: Inputs,
         late: Late,
         asking: Asking | None,
         own: Own,
@@ -61,7 +62,7 @@ class Calls:
         self._connection = connection
         self._books = books
         self._governor = governor
-        self._gate = gate
+        self._inputs = inputs
         self._late = late
         self._asking = asking
         self._own = own
@@ -104,10 +105,12 @@ class Calls:
 
     async def _govern(self, piece: "_Piece") -> None:
         request, call = piece
-        proposed = _Proposed()
         try:
-            closed = await self._closed(request, call, proposed)
-            request.answer(await self._answer(request, closed))
+            answer = await self._round(request, call)
+            while answer is None:
+                call = self._next(request, call)
+                answer = await self._round(request, call)
+            request.answer(answer)
         except InvalidStateError:
             self._connection.dropped(request.frame.raw, "state", origin="host", method=request.method, answered=True)
             request.answer(replies.error(request.id, Code.INVALID_PARAMS, "requestState is not one of ours."))
@@ -121,10 +124,26 @@ class Calls:
         finally:
             self._governed -= 1
             del self._underway[call]
+
+    async def _round(self, request: HostRequest, call: Call) -> bytes | None:
+        """One step of a request, and the answer; `None` when it is called again for its host."""
+        proposed = _Proposed()
+        try:
+            return await self._answer(request, await self._closed(request, call, proposed))
+        finally:
             if proposed.server is not None:
                 proposed.server.calls_in_flight -= 1
 
-    async def _answer(self, request: HostRequest, closed: ClosedStep | Unrecorded) -> bytes:
+    def _next(self, request: HostRequest, call: Call) -> Call:
+        """The live side of the next step of a request."""
+        del self._underway[call]
+        request.question = None
+        request.call = again = Call() if self._asking is None else self._asking.call_of(request)
+        again.withdrawn, again.cancel_reason = call.withdrawn, call.cancel_reason
+        self._underway[again] = request
+        return again
+
+    async def _answer(self, request: HostRequest, closed: ClosedStep | Unrecorded) -> bytes | None:
         if self._asking is not None and isinstance(closed, ClosedStep):
             question = self._asking.answer(request, closed)
             if question is not None:
@@ -152,7 +171,7 @@ class Calls:
         server.discovered = True
         if "inputRequests" not in result:
             return answer
-        return await self._with_inputs(request, closed, server.name, result, answer)
+        return await self._with_inputs(request, closed, server, answer)
 
     def _reading(self, request: HostRequest, closed: ClosedStep | Unrecorded) -> answers.Reading:
         """How this host can read on in a stored result; of no interest for most."""
@@ -162,15 +181,20 @@ class Calls:
         return answers.Reading(by_tool=self._connection.control_tools, by_link=linked)
 
     async def _with_inputs(
-        self, request: HostRequest, closed: ClosedStep, server: str, result: JsonObject, answer: bytes
-    ) -> bytes:
+        self, request: HostRequest, closed: ClosedStep, server: Downstream, answer: bytes
+    ) -> bytes | None:
         """An answer that asks the host something: policy first; after a yes of a person its state is carried by us."""
-        refusal = await self._gate.inputs_pass(server, result)
-        if refusal is None:
-            if self._asking is None or closed.support.approval is None:
-                return answer
-            return self._asking.carried(closed, read_server(answer))
-        failure = Failure(reason=refusal.reason, summary=refusal.summary)
+        step = f"{closed.run_id}.{closed.intent.no}"
+        looked = await self._inputs.looked_at(request, server, read_server(answer), step=step)
+        if not isinstance(looked, Refusal):
+            carries = self._asking is not None and closed.support.approval is not None
+            shown = self._asking.carried(closed, looked.frame) if self._asking and carries else looked.frame.raw
+            if not looked.is_settled:
+                return shown
+            if self._inputs.again(request, read_server(shown)):
+                return None
+            looked = Refusal(reason=Reason.RULE_DENIED, summary=f"{server.name} goes on asking for what policy refuses")
+        failure = Failure(reason=looked.reason, summary=looked.summary)
         return answers.failed(
             request.id, failure, step=closed.closing.step, acted=Acted.MAYBE, stateless=request.stateless
         )
@@ -231,8 +255,11 @@ class Calls:
         else:
             tool = None if full else await self._listed(request, server, name, policy, flaws)
         arguments = self._arguments(params, tool, flaws)
+        raw, continues = self._towards(frame, name, retry), "" if retry is None else retry.step
         if server is not None:
             request.servers = (server.name,)
+            raw, filled = self._inputs.towards(request, server, raw)
+            continues = continues or filled
         return ProposedStep(
             id=connection.ids.step(),
             run_id=run_id,
@@ -245,14 +272,14 @@ class Calls:
                 tool=name,
                 arguments=arguments,
                 raw_arguments=frame.slice(("params", "arguments")) or b"",
-                raw=self._towards(frame, name, retry),
+                raw=raw,
                 request_id=request.id,
                 meta=frame.meta,
             ),
             flaws=tuple(flaws),
             proposed_at_us=connection.clock.now_us(),
             began_ns=began_ns,
-            continues="" if retry is None else retry.step,
+            continues=continues,
         )
 
     async def run_of(self, request: HostRequest) -> RunId:

@@ -4,12 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from soothsayer_mcp.model.failure import Reason
 from soothsayer_mcp.model.json import Json, JsonObject
 from soothsayer_mcp.ports import PortError
 from soothsayer_mcp.proxy import merge
 from soothsayer_mcp.proxy.connection import HostConnection, mended, text_of
 from soothsayer_mcp.proxy.downstream import Downstream
-from soothsayer_mcp.proxy.gate import Gate
+from soothsayer_mcp.proxy.gate import Gate, Refusal
+from soothsayer_mcp.proxy.inputs import Inputs, InvalidStateError
 from soothsayer_mcp.proxy.masks import Masks
 from soothsayer_mcp.proxy.owed import HostRequest
 from soothsayer_mcp.proxy.own import Own
@@ -34,13 +36,16 @@ class Way:
 class Checked:
     """The checked rows."""
 
-    def __init__(self, connection: HostConnection, gate: Gate, streams: Streams, masks: Masks, own: Own) -> None:
+    def __init__(
+        self, connection: HostConnection, gate: Gate, streams: Streams, masks: Masks, *, own: Own, inputs: Inputs
+    ) -> None:
         """Check the requests of one connection."""
         self._connection = connection
         self._gate = gate
         self._streams = streams
         self._masks = masks
         self._own = own
+        self._inputs = inputs
 
     def read(self, request: HostRequest) -> None:
         """`resources/read`: to the owner of the URI; where nobody claims it, to each in turn until one has it."""
@@ -129,13 +134,25 @@ class Checked:
 
     async def _check(self, request: HostRequest, way: Way, then: Callable[[Frame], bytes | None] | None) -> None:
         if await self._passes(request, way):
+            raw = self._towards(request, way.server, way.raw)
+            if raw is None:
+                return
             self._connection.pass_on(
                 request,
                 way.server,
-                raw=way.raw,
+                raw=raw,
                 then=then or partial(self._looked_at, request, way.server),
                 read=lambda answer: self._masks.answer(request, way.server.name, answer, way.params),
             )
+
+    def _towards(self, request: HostRequest, server: Downstream, raw: bytes) -> bytes | None:
+        """The request as its server is to read it; one with a state of another request is answered."""
+        try:
+            return self._inputs.towards(request, server, raw)[0]
+        except InvalidStateError:
+            self._connection.dropped(raw, "state", origin="host", method=request.method, answered=True)
+            request.answer(replies.error(request.id, Code.INVALID_PARAMS, "requestState is not one of ours."))
+            return None
 
     async def _passes(self, request: HostRequest, way: Way) -> bool:
         """Decide and record; a refusal is answered, and what was cancelled meanwhile is closed."""
@@ -164,7 +181,11 @@ class Checked:
                 return
             request.servers = (name,)
             try:
-                answer = await server.exchange(request.key, request.frame.raw)
+                raw, _ = self._inputs.towards(request, server, request.frame.raw)
+            except InvalidStateError:
+                continue  # Sealed for the server that asked, which is another of these.
+            try:
+                answer = await server.exchange(request.key, raw)
             except PortError as error:
                 last = replies.error(request.id, Code.INTERNAL_ERROR, f"{error.summary}.")
                 continue
@@ -193,11 +214,17 @@ class Checked:
         return None
 
     async def _answer_inputs(self, request: HostRequest, server: Downstream, answer: Frame) -> None:
-        refusal = await self._gate.inputs_pass(server.name, answer.result)
-        if refusal is not None:
-            self._connection.refuse(request, refusal.reason, refusal.summary)
+        looked = await self._inputs.looked_at(request, server, answer)
+        if isinstance(looked, Refusal):
+            self._connection.refuse(request, looked.reason, looked.summary)
+        elif not looked.is_settled:
+            request.answer(mended(looked.frame, request))
+        elif self._inputs.again(request, looked.frame):
+            way = self._by_name(request, ("name",)) if request.method == "prompts/get" else None
+            await self._check(request, way or _as_it_came(request, server), None)
         else:
-            request.answer(mended(answer, request))
+            summary = f"{server.name} goes on asking for what policy refuses"
+            self._connection.refuse(request, Reason.RULE_DENIED, summary)
 
 
 def _as_it_came(request: HostRequest, server: Downstream) -> Way:

@@ -23,7 +23,7 @@ from soothsayer_mcp.proxy.downstream import Downstream, Limits
 from soothsayer_mcp.proxy.fleet import Fleet
 from soothsayer_mcp.proxy.owed import HostRequest, Owed
 from soothsayer_mcp.proxy.paging import Envelope
-from soothsayer_mcp.proxy.people import AskSettings
+from soothsayer_mcp.proxy.people import AskSettings, Seals
 from soothsayer_mcp.proxy.resources import Owners
 from soothsayer_mcp.wire import replies
 from soothsayer_mcp.wire.codes import Code
@@ -80,6 +80,8 @@ class Surroundings:
     limits: Limits = field(default_factory=Limits)
     tiers: Mapping[str, Tier] = field(default_factory=dict[str, Tier])
     """The model tiers of the configuration, by name."""
+    seals: Seals | None = None
+    """How what a host carries for us is sealed; without it, what is refused within a result refuses the whole."""
     asks: AskSettings | None = None
     """How people are asked about calls; `None` where nobody ever is."""
 
@@ -99,6 +101,7 @@ class HostConnection:
         self.ids = around.ids
         self.log = around.log
         self.cleaned = around.cleaned
+        self.seals = around.seals
         self.named_run = around.named_run
         self.control_tools = around.control_tools
         self.explicit_run = around.explicit_run

@@ -14,6 +14,8 @@ from soothsayer_mcp.proxy.secrets import wants_a_secret
 
 INPUT_METHODS = frozenset({"elicitation/create", "sampling/createMessage", "roots/list"})
 """What a server may ask of a host, as a request of its own or within a result."""
+NEUTRAL: dict[str, JsonObject] = {"elicitation/create": {"action": "decline"}, "roots/list": {"roots": []}}
+"""What a server reads when policy refuses its request; sampling has no neutral answer and gets an error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,21 +79,39 @@ class Gate:
     async def inputs_pass(self, server: str, result: Json) -> Refusal | None:
         """The same for what a server asks of the host within a result of the stateless era."""
         requests = result.get("inputRequests") if isinstance(result, dict) else None
-        if not isinstance(requests, dict):
-            return None
-        for request in requests.values():
-            method = request.get("method") if isinstance(request, dict) else None
-            if not isinstance(request, dict) or not isinstance(method, str) or method not in INPUT_METHODS:
-                self._connection.dropped(b"", "unknown_method", origin="server", server=server)
-                named = quoted(method) if isinstance(method, str) else "nothing"
-                return Refusal(reason=Reason.RULE_DENIED, summary=f"inputs/unknown: {server} asks the host for {named}")
-            params = request.get("params")
-            refusal = await self.passes(
-                server, method, params if isinstance(params, dict) else {}, origin="server", size=0
-            )
+        for request in requests.values() if isinstance(requests, dict) else ():
+            refusal = await self._input(server, request)
             if refusal is not None:
                 return refusal
         return None
+
+    async def inputs(self, server: str, requests: JsonObject) -> tuple[JsonObject, Refusal | None]:
+        """Decide each of them: neutral answers to those that are refused, and why the first one is.
+
+        Where one that is refused has no neutral answer, there are none, and the refusal is of that one.
+        """
+        filled: JsonObject = {}
+        first: Refusal | None = None
+        for name, request in requests.items():
+            refusal = await self._input(server, request)
+            if refusal is None:
+                continue
+            method = request.get("method") if isinstance(request, dict) else None
+            neutral = NEUTRAL.get(method) if isinstance(method, str) else None
+            if neutral is None:
+                return {}, refusal
+            filled[name] = neutral
+            first = first or refusal
+        return filled, first
+
+    async def _input(self, server: str, request: Json) -> Refusal | None:
+        method = request.get("method") if isinstance(request, dict) else None
+        if not isinstance(request, dict) or not isinstance(method, str) or method not in INPUT_METHODS:
+            self._connection.dropped(b"", "unknown_method", origin="server", server=server)
+            named = quoted(method) if isinstance(method, str) else "nothing"
+            return Refusal(reason=Reason.RULE_DENIED, summary=f"inputs/unknown: {server} asks the host for {named}")
+        params = request.get("params")
+        return await self.passes(server, method, params if isinstance(params, dict) else {}, origin="server", size=0)
 
 
 def _without_secrets(decision: Decision, server: str, params: JsonObject) -> Decision:

@@ -33,6 +33,7 @@ class HostRequest:
         "key",
         "question",
         "retry",
+        "rounds",
         "servers",
         "standing",
     )
@@ -47,6 +48,8 @@ class HostRequest:
         """The live side of a governed call."""
         self.retry: Retry | None = None
         """What it brings back that was sealed here."""
+        self.rounds = 0
+        """How often it was called again for its host."""
         self.question: Ask | None = None
         """The question that its result puts, where the host is asked by a result."""
         self.digest = ""

@@ -2,9 +2,24 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from soothsayer_mcp.model.json import Json, JsonObject
 from soothsayer_mcp.ports import Asks
+
+OURS: Final = "soothsayer"
+"""The name of our question among those of a result, and the beginning of our states."""
+FILLED: Final = "fill"
+"""The kind of a state with answers that we gave in the host's place."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seals:
+    """Seals what a host carries for us between two requests."""
+
+    seal: Callable[[JsonObject], str]
+    unseal: Callable[[str], JsonObject | None]
+    """Opens a state; `None` for what was not sealed here, or was changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from soothsayer_mcp.proxy.connection import HostConnection, Surroundings
 from soothsayer_mcp.proxy.downstream import Downstream
 from soothsayer_mcp.proxy.fleet import Fleet
 from soothsayer_mcp.proxy.gate import Gate
+from soothsayer_mcp.proxy.inputs import Inputs
 from soothsayer_mcp.proxy.late import Late
 from soothsayer_mcp.proxy.lists import Lists
 from soothsayer_mcp.proxy.masks import Masks
@@ -79,13 +80,14 @@ class Relay:
         own = Own(connection, gate, around.shelf)
         self._opening = opening = Opening(connection, books, masks, own)
         asking = None if around.asks is None else Asking(connection, books, requests, around.asks)
-        self._calls = calls = Calls(connection, books, governor, gate, late, asking, own)
+        inputs = Inputs(connection, gate)
+        self._calls = calls = Calls(connection, books, governor, inputs, late, asking, own)
         own.run_of = calls.run_of
         parts: dict[str, object] = {
             "opening": opening,
             "calls": calls,
             "lists": Lists(connection, books, gate, masks, own),
-            "checked": Checked(connection, gate, streams, masks, own),
+            "checked": Checked(connection, gate, streams, masks, own=own, inputs=inputs),
             "streams": streams,
             "late": late,
             "requests": requests,

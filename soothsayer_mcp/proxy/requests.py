@@ -9,14 +9,11 @@ from soothsayer_mcp.model.json import Json, JsonObject, compact
 from soothsayer_mcp.model.tier import Tier
 from soothsayer_mcp.proxy.connection import HostConnection, refusal
 from soothsayer_mcp.proxy.downstream import Downstream
-from soothsayer_mcp.proxy.gate import Exchange, Gate
+from soothsayer_mcp.proxy.gate import NEUTRAL, Exchange, Gate
 from soothsayer_mcp.wire import replies
 from soothsayer_mcp.wire.codes import Code
 from soothsayer_mcp.wire.frame import Edit, Frame, Insert, Replace
 from soothsayer_mcp.wire.ids import IdKey, key
-
-NEUTRAL: dict[str, JsonObject] = {"elicitation/create": {"action": "decline"}, "roots/list": {"roots": []}}
-"""What a server reads when policy refuses its request; sampling has no neutral answer and gets an error."""
 
 PREFERENCES = ("params", "modelPreferences")
 

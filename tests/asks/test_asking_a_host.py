@@ -265,6 +265,25 @@ def test_a_server_that_asks_after_the_yes_is_answered_without_a_second_question_
         assert len(rig.record.calls()) == 2
 
 
+def test_what_policy_refuses_of_a_servers_questions_is_answered_after_the_yes_too(tmp_path: Path) -> None:
+    form = '{"method":"elicitation/create","params":{"message":"Which?","requestedSchema":{}}}'
+    asks = f'{{"resultType":"input_required","inputRequests":{{"who":{{"method":"roots/list"}},"which":{form}}}}}'
+    script = Script(tools=[tool("send")], on={"tool:send": [result(asks)]})
+    policy = f'{ASKING}  - {{deny: "It sees no folders.", id: roots, tools: "raw.@roots/list"}}\n'
+    with Rig(tmp_path, script, policy=policy) as rig:
+        ours = at(stateless(rig, {}), "result", "requestState")
+        theirs = stateless(rig, {}, **accepted(ours))
+        assert at(theirs, "result", "inputRequests") == {"which": json.loads(form)}
+        chosen: JsonObject = {"which": {"action": "accept", "content": {}}}
+        stateless(rig, {}, requestState=cast("Json", at(theirs, "result", "requestState")), inputResponses=chosen)
+        first, second = rig.record.calls()
+        assert "inputResponses" not in first
+        assert second["inputResponses"] == {**chosen, "who": {"roots": []}}
+        assert "requestState" not in second
+        refused = [entry for entry in rig.entries("message.checked") if entry["method"] == "roots/list"]
+        assert {str(entry["effect"]) for entry in refused} == {"deny"}
+
+
 def test_a_servers_own_state_waits_inside_ours(tmp_path: Path) -> None:
     with Rig(tmp_path, SCRIPT, policy=ASKING) as rig:
         roots: Json = {"who": {"roots": []}}

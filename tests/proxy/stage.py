@@ -18,7 +18,7 @@ from soothsayer_mcp.ports import PortError, ServerIdentity
 from soothsayer_mcp.proxy.connection import Surroundings
 from soothsayer_mcp.proxy.downstream import Limits, ServerEntry
 from soothsayer_mcp.proxy.fleet import Fleet
-from soothsayer_mcp.proxy.people import AskSettings
+from soothsayer_mcp.proxy.people import AskSettings, Seals
 from soothsayer_mcp.proxy.pins import Check, Schemas
 from soothsayer_mcp.proxy.relay import Relay
 from soothsayer_mcp.testing.asks import MemoryAsks
@@ -269,6 +269,7 @@ class Stage:
         limits: Limits | None = None,
         named_run: str = "",
         people: Callable[[MemoryAsks], AskSettings] | None = None,
+        seals: Seals | None = None,
     ) -> None:
         self.servers = servers or (ScriptedServer(),)
         self.host = HostLeg()
@@ -306,6 +307,7 @@ class Stage:
                 named_run=named_run,
                 limits=limits or Limits(),
                 asks=None if people is None else people(self.asks),
+                seals=seals,
             ),
         )
 
