@@ -1,14 +1,14 @@
 """Tests of a policy as data: calls, and everything that their decisions must be. What is not expected fails."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from soothsayer_mcp.model.decision import Decision, Effect
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.model.run import Intent
 from soothsayer_mcp.model.step import ProposedStep
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.rules import Policy, Rule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +26,8 @@ class Expected:
     risk: int | None = None
     """The upper end of the sum; compared where it is given."""
     would: Effect | None = None
+    masks: tuple[str, ...] | None = None
+    """What the record of the call hides: detectors, expressions, or paths; compared where it is given."""
 
 
 class Became(StrEnum):
@@ -110,7 +112,7 @@ class SuiteResult:
 
     verdicts: tuple[Verdict, ...]
     uncovered: tuple[Uncovered, ...]
-    """Rules of the policy's own whose matchers did not say both yes and no."""
+    """Rules of the policy's own whose matchers did not say both yes and no; only yes, where there are none."""
     rules: int
     """How many rules of its own there are."""
 
@@ -129,12 +131,21 @@ def conclude(policy: Policy, verdicts: Sequence[Verdict]) -> SuiteResult:
     """Tell which rules no case tried both ways."""
     own = own_rules(policy)
     said = _said(policy, [decided for verdict in verdicts for decided in verdict.decided])
+    always = {rule.id for scope in policy.scopes for rule in scope.rules if _matches_all(rule)}
     uncovered = tuple(
         Uncovered(rule=rule, yes=True in said.get(rule, ()), no=False in said.get(rule, ()))
         for rule in own
-        if said.get(rule) != frozenset({True, False})
+        if not said.get(rule, frozenset()) >= ({True} if rule in always else {True, False})
     )
     return SuiteResult(verdicts=tuple(verdicts), uncovered=uncovered, rules=len(own))
+
+
+def _matches_all(rule: Rule) -> bool:
+    """Whether a rule has no matcher, and so never says no."""
+    bare = replace(
+        rule, id="", text="", effect=None, observe=False, hard=False, limit=None, redact=(), demands=None, asks=None
+    )
+    return bare == Rule(id="", text="", effect=None)
 
 
 def own_rules(policy: Policy) -> list[str]:
@@ -180,6 +191,17 @@ def _differences(policy: Policy, decision: Decision, expected: Expected) -> Iter
         yield f"risk: expected {expected.risk}, found {risk}"
     if decision.would is not expected.would:
         yield f"would: expected {expected.would}, found {decision.would}"
+    if expected.masks is not None:
+        masks = tuple(sorted({word for spec in decision.masks for word in _hidden(spec)}))
+        if masks != tuple(sorted(expected.masks)):
+            yield f"masks: expected {_list(expected.masks)}, found {_list(masks)}"
+
+
+def _hidden(spec: Mapping[str, Json]) -> Iterable[str]:
+    """What one mask looks for; where it looks, when it takes all that stands there."""
+    for key in ("find", "matches") if "find" in spec or "matches" in spec else ("at",):
+        held = spec.get(key)
+        yield from (str(word) for word in (held if isinstance(held, list) else ()))
 
 
 def _ids(policy: Policy, decision: Decision) -> Iterable[str]:

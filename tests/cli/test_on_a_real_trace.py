@@ -61,7 +61,10 @@ def test_an_explanation_names_each_rule_its_answer_and_what_it_looked_at(
 ) -> None:
     denied = steps(soothsayer, there, "reason:rule_denied")[0]
     told = json.loads(soothsayer("policy", "explain", denied["step"], "--json", *there).out)["explanation"]
-    assert [(rule["id"], rule["matched"]) for rule in told["candidates"]] == [("guarded/keys-stay-here", True)]
+    assert [(rule["id"], rule["matched"]) for rule in told["candidates"]] == [
+        ("guarded/keys-stay-here", True),
+        ("guarded/secret-in-arguments", False),
+    ]
     assert (told["does"], told["pin"], told["listed"]) == (["read"], "pinned", True)
     page = soothsayer("policy", "explain", denied["step"], *there).out
     assert 'files.read_file path "../.ssh/id_ed25519"' in page

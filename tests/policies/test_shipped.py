@@ -12,6 +12,7 @@ from soothsayer_mcp.model.call import PinState
 from soothsayer_mcp.model.decision import Effect
 from soothsayer_mcp.model.facts import NO_FACTS
 from soothsayer_mcp.policy.decide import decide, decide_message, visible
+from soothsayer_mcp.policy.suite import own_rules
 
 
 @cache
@@ -29,12 +30,6 @@ def test_a_shipped_policy_decides_as_its_suite_says(name: str, case: str) -> Non
     chosen = tuple(one for one in trial(name).suite.cases if one.name == case)
     result = trial(name).run(chosen)
     assert [verdict.differences for verdict in result.verdicts] == [()]
-
-
-@pytest.mark.parametrize("name", shipped())
-def test_a_suite_reaches_what_it_promises(name: str) -> None:
-    result = trial(name).run(trial(name).suite.cases)
-    assert result.covered_percent >= trial(name).suite.coverage, result.uncovered
 
 
 @pytest.mark.parametrize("name", shipped())
@@ -61,3 +56,12 @@ def test_every_shipped_policy_has_a_suite() -> None:
         file = find(name)
         assert file is not None
         assert Path(file).with_name(f"{name}.test.yaml").is_file()
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_a_suite_tries_every_rule_both_ways_and_notices_every_change(name: str) -> None:
+    chosen = trial(name)
+    assert chosen.run(chosen.suite.cases).uncovered == ()
+    unnoticed, tried = chosen.unnoticed()
+    assert [(one.rule, one.change) for one in unnoticed] == []
+    assert bool(tried) is bool(own_rules(chosen.policy))

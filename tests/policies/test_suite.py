@@ -305,3 +305,17 @@ def test_a_suite_or_its_tools_that_cannot_be_read_say_so(tmp_path: Path) -> None
     (tmp_path / "p.test.yaml").write_text(SUITE + f"tests: [{{name: a, {WRITE}, expect: ask}}]\n")
     with pytest.raises(LoadErrors, match="holds no saved tools/list"):
         read_suite(str(tmp_path / "p.test.yaml"))
+
+
+def test_what_the_record_hides_is_compared_where_a_test_says_it(tmp_path: Path) -> None:
+    policy = POLICY + '  - {also: "Hidden.", tools: fs.write, redact: {in: trace, find: [iban, email]}}\n'
+    expect = "{effect: allow, rules: here, obligations: limit, masks: %s}"
+    tests = f"tests: [{{name: a, {WRITE}, expect: {expect}}}]\n"
+    assert differences(tmp_path, tests % "[iban, email]", policy=policy) == []
+    assert differences(tmp_path, tests % "iban", policy=policy) == ["masks: expected [iban], found [email, iban]"]
+
+
+def test_a_rule_without_matchers_need_not_say_no(tmp_path: Path) -> None:
+    rule = '{also: "Slow.", id: slow, limit: {timeout: 5s}}'
+    trial = read(tmp_path, f"tests: [{{name: a, {WRITE}, expect: ask}}]\n", policy=f"default: ask\nrules: [{rule}]\n")
+    assert trial.run(trial.suite.cases).uncovered == ()

@@ -387,6 +387,7 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
         "reason": "Why it is no allow; compared where it is given.",
         "risk": "The sum of the risk terms; compared where it is given.",
         "would": "In observe mode, the effect that enforcing would have had.",
+        "masks": "What the record of the call hides: detectors, expressions, or paths. Compared where it is given.",
         "where": "For a matrix: values and the effect that is due where they meet.",
         "else": "For a matrix: the effect everywhere else.",
         "effects": "For calls in parallel: how many decisions of each effect.",

@@ -1,5 +1,6 @@
 """Small changes of a checked policy, each of which a good suite notices. Pure, and over any key of a rule."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -10,9 +11,14 @@ _NOT_SEEN: Final = frozenset(
     {"id", "text", "effect", "mode", "hard", "approvers", "strong", "remember", "on_failure", "on_broken", "on_unknown"}
 )
 """Keys whose change no decision shows; the effect is weakened instead of dropped."""
-_FIGURES: Final = frozenset(
-    {"min", "max", "above", "below", "max_chars", "max_items", "at_least", "args_bytes", "calls"}
+_FIGURES: Final = frozenset({"min", "max", "above", "below", "max_chars", "max_items", "at_least", "calls"})
+_OWED: Final = frozenset({"require", "verify", "touches", "redact"})
+"""Obligations: a decision shows which there are, and so a test compares no more than that."""
+_KEPT: Final = re.compile(
+    r"flow\.into(\[\d+\]\.arg)?|history\.(count|sum|above|per|of\.tools)|(unless_)?after\[\d+\]\.tools"
+    r"|limit\.(timeout|(args|result)_bytes|per)"
 )
+"""Keys that what holds them cannot be without, or whose change no test can show, which plays one run."""
 _WEAKER: Final = {"deny": "ask", "ask": "allow"}
 _WIDE: Final = {"glob": "**", "under": "/"}
 
@@ -59,7 +65,7 @@ def _changes(rule: Mapping[str, Json]) -> Iterator[tuple[str, JsonObject]]:
         if key in _NOT_SEEN:
             continue
         yield f"`{key}` is dropped", {name: held for name, held in rule.items() if name != key}
-        for change, changed in _inside(key, rule[key], key):
+        for change, changed in () if key in _OWED else _inside(key, rule[key], key):
             yield change, {**rule, key: changed}
 
 
@@ -89,7 +95,7 @@ def _fewer_keys(held: Mapping[str, Json], way: str) -> Iterator[tuple[str, Json]
     for name, value in held.items():
         below = f"{way}.{name}"
         # The last one is dropped with what holds it.
-        if len(held) > 1:
+        if len(held) > 1 and _KEPT.fullmatch(below) is None:
             yield f"`{below}` is dropped", {other: said for other, said in held.items() if other != name}
         for change, changed in _inside(name, value, below):
             yield change, {**held, name: changed}

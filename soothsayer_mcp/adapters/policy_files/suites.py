@@ -77,6 +77,7 @@ class ExpectDocument(Document):
     reason: Annotated[Reason, Field(strict=False)] = Reason.RULE_DENIED
     risk: Annotated[int, Field(ge=0, le=100)] = 0
     would: _Effect = "deny"
+    masks: Annotated[list[_Name], BeforeValidator(_listed)] = []
     where: list[dict[str, object]] = []
     else_: _Effect = Field(default="deny", alias="else")
     effects: dict[_Effect, Annotated[int, Field(ge=0)]] = {}
@@ -500,4 +501,5 @@ def _expected(document: ExpectDocument, values: Mapping[str, Json]) -> Expected:
         reason=document.reason if "reason" in said else None,
         risk=document.risk if "risk" in said else None,
         would=Effect(document.would) if "would" in said else None,
+        masks=tuple(document.masks) if "masks" in said else None,
     )
