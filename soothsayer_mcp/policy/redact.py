@@ -23,6 +23,7 @@ from soothsayer_mcp.policy.detectors import (
     spans,
     turns_pages,
 )
+from soothsayer_mcp.policy.screen import Screen
 
 ANYWHERE = "**"
 STAR = "*"
@@ -128,7 +129,7 @@ class _Owner:
 class Redactor:
     """Some `redact`s, compiled together; one for all calls that owe the same."""
 
-    __slots__ = ("_detectors", "_keyed", "_marks", "_own", "_owners", "_scan", "_wholes")
+    __slots__ = ("_detectors", "_keyed", "_marks", "_own", "_owners", "_scan", "_screen", "_shipped", "_wholes")
 
     def __init__(self, redacts: Sequence[Redact], compile_together: Compile) -> None:
         """Compile them. Raises `ValueError` for what is no expression."""
@@ -137,10 +138,14 @@ class Redactor:
         wholes: list[tuple[Segments, str, bool]] = []
         self._keyed: str | None = None
         self._own = False
+        own_patterns: list[str] = []
+        shipped: list[str] = []
         for one in redacts:
             places = () if ANYWHERE in one.at else tuple(read_place(place, one.part) for place in one.at)
             own = tuple(Detector(kind=_OWN, pattern=pattern) for pattern in one.matches)
             found = (*detectors_of(one.find), *own)
+            own_patterns += one.matches
+            shipped += [detector.pattern for detector in detectors_of(one.find)]
             detectors += found
             owners += [_Owner(mark=one.mark, places=places)] * len(found)
             self._own = self._own or bool(own) or bool(places)
@@ -158,6 +163,10 @@ class Redactor:
             if mark
         )
         self._scan: Scan = compile_together([*(detector.pattern for detector in detectors), *_SIGNS])
+        self._screen = Screen(own_patterns, compile_together) if own_patterns else None
+        self._shipped: Scan | None = self._scan
+        if own_patterns:
+            self._shipped = compile_together([*shipped, *_SIGNS]) if shipped else None
 
     def begin(self, salt: bytes = b"") -> "Redaction":
         """Begin to mask one message; `salt` goes before what only a digest is kept of."""
@@ -165,13 +174,18 @@ class Redactor:
 
     def concerns(self, piece: str) -> bool:
         """Whether anything in a piece of JSON may have to be masked."""
-        if self._own or self._wholes:
+        if self._wholes or (self._screen is not None and not self._screen.rules_out(piece)):
             return True
-        return bool(self._scan.hits(piece.encode(errors="surrogatepass")))
+        return self._shipped is not None and bool(self._shipped.hits(piece.encode(errors="surrogatepass")))
 
     def concerns_bytes(self, raw: bytes) -> bool:
         """The same of its bytes, whatever they are."""
-        return self._own or bool(self._wholes) or bool(self._scan.hits(raw))
+        if self._screen is None:
+            return bool(self._wholes) or bool(self._scan.hits(raw))
+        try:
+            return self.concerns(raw.decode())
+        except UnicodeDecodeError:
+            return True
 
     def whole(self, way: Way, piece: str, salt: bytes) -> str | None:
         """The mark of a value that is masked as a whole; with a digest where it may be confirmed later."""
