@@ -70,6 +70,8 @@ class NewAsk:
     channels: tuple[str, ...]
     bound: str = ""
     """What a remembered yes would hang on: the digest of server, definition and policy, in hex."""
+    most: int | None = None
+    """How many questions its run may put; `None` for any number."""
     host_pid: int = 0
     """The process that started the proxy: what descends from it is the host's, and answers nothing."""
 

@@ -15,6 +15,10 @@ class Budgets:
     denials: int | None = None
     unverified_writes: int | None = None
     error_streak: int | None = None
+    cost_micro: int | None = None
+    """Declared cost, in millionths."""
+    asks: int | None = None
+    """Questions that are put to people."""
     same_call_repeats: int | None = None
     """How often the same call may get the same answer while nothing changes."""
 

@@ -23,6 +23,7 @@ from soothsayer_mcp.model.run import Run, RunScope
 from soothsayer_mcp.model.step import ProposedStep
 from soothsayer_mcp.policy.answers import Unsure
 from soothsayer_mcp.policy.dues import obligations_of
+from soothsayer_mcp.policy.history import amount_micro
 from soothsayer_mcp.policy.match import Scene
 from soothsayer_mcp.policy.redact import Part
 from soothsayer_mcp.policy.rules import (
@@ -401,7 +402,7 @@ def _context(candidates: Candidates, facts: Facts, scene: Scene) -> Mapping[str,
 
 def _charge(candidates: Candidates, scene: Scene, found: Sequence[Sequence[Match]], limited: Sequence[Rule]) -> Charge:
     """What the call counts for once it is admitted."""
-    if not candidates.bearings and not limited:
+    if not (candidates.bearings or limited or candidates.costs or candidates.budgeted):
         return candidates.charge
     marks = [one.counted.bearing(scene, one.fits(scene)) for one in candidates.bearings]
     caps: list[Cap] = []
@@ -413,13 +414,29 @@ def _charge(candidates: Candidates, scene: Scene, found: Sequence[Sequence[Match
         if isinstance(question, TallyQuestion):
             marks.append(counted.bearing(scene))
             caps.append(Cap(question=question, most=limit.calls, words=f"the limit of rule {match.prepared.rule.id}"))
+    for counted, budget in candidates.budgeted:
+        question = counted.question(scene)
+        if isinstance(question, TallyQuestion):
+            marks.append(counted.bearing(scene))
+            caps.append(Cap(question=question, most=budget.calls, words=f"the budget tools for {budget.name}"))
     sizes = [rule.limit.result_bytes for rule in limited if rule.limit and rule.limit.result_bytes is not None]
     return replace(
         candidates.charge,
         marks=tuple(mark for mark in marks if mark is not None),
         caps=tuple(caps),
         bytes_most=min(sizes, default=None),
+        cost_micro=_cost_micro(candidates, scene) if candidates.costs else candidates.charge.cost_micro,
     )
+
+
+def _cost_micro(candidates: Candidates, scene: Scene) -> int | None:
+    """What the call costs: the most that any label says; `None` when an argument that says so holds no such number."""
+    costs = [
+        candidates.charge.cost_micro,
+        *(amount_micro(test.values(scene.arguments or {})) for test in candidates.costs),
+    ]
+    sure = [cost for cost in costs if cost is not None]
+    return max(sure) if len(sure) == len(costs) else None
 
 
 def _binds_limit(match: Match) -> bool:

@@ -326,6 +326,10 @@ class Label:
     sinks: tuple[Sink, ...] = ()
     secret: tuple[str, ...] = ()
     """Arguments whose values are kept as a digest only."""
+    cost_micro: int = 0
+    """What each call costs, in millionths."""
+    cost_args: tuple[str, ...] = ()
+    """Arguments that say what a call costs."""
     polling_us: int = 0
     """How soon the same call may be repeated while nothing changes; 0 says nothing."""
     demands: LabelOwes | None = None
@@ -557,6 +561,19 @@ class ScopeCandidates:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ToolBudget:
+    """How many calls of some tools a run may make, counted together."""
+
+    tools: ToolPattern
+    calls: int
+
+    @property
+    def name(self) -> str:
+        """The tools as the policy names them."""
+        return f"{self.tools.server}.{self.tools.tool}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Candidates:
     """All that can decide the calls of one tool; settled once per definition."""
 
@@ -580,6 +597,10 @@ class Candidates:
     """What calls may be counted under."""
     charge: Charge
     """What every call counts for."""
+    costs: tuple[ArgumentTest, ...]
+    """The arguments that say what a call costs."""
+    budgeted: tuple[tuple[Counted, ToolBudget], ...]
+    """What the calls of some tools together may use up."""
     tiers: tuple[tuple[str, Prepared], ...]
     """Names and what they match by, the strongest first."""
     watches: bool
@@ -622,6 +643,7 @@ class Policy:
         about: str = "",
         run_rules: RunRules | None = None,
         budgets: Budgets = NO_BUDGETS,
+        tool_budgets: Sequence[ToolBudget] = (),
         next_rules: NextRules = NO_NEXT_RULES,
         masks: Sequence[Redact] = (),
         tiers: Sequence[str] = (),
@@ -645,6 +667,7 @@ class Policy:
         self.run_rules = run_rules or RunRules()
         """How long runs live."""
         self.budgets = budgets
+        self.tool_budgets = tuple(tool_budgets)
         self.next_rules = next_rules
         self.masks = tuple(masks)
         """What is masked in everything that is kept."""
@@ -831,6 +854,16 @@ class Policy:
                 write=speaking.does != _ONLY_READ,
                 repeats_most=self.budgets.same_call_repeats,
                 polling_us=self._polling_us(server, name),
+                cost_micro=max((label.cost_micro for label in self._labelling(server, name)), default=0),
+            ),
+            costs=tuple(
+                prepare_argument(way, {}, Bench(place=place, lab=self._lab, every=False))
+                for way in dict.fromkeys(way for label in self._labelling(server, name) for way in label.cost_args)
+            ),
+            budgeted=tuple(
+                (Counted(mark=mark_id("budget", one.name)), one)
+                for one in self.tool_budgets
+                if tool is not None and one.tools.fits(server, name)
             ),
             watches=any(
                 one.scope.mode is Mode.OBSERVE or any(prepared.rule.observe for prepared in one.prepared)
@@ -879,6 +912,10 @@ class Policy:
             watches=watches,
             rules=owing,
         )
+
+    def _labelling(self, server: str, name: str) -> Sequence[Label]:
+        """All labels of a tool, whoever says them: for what only tightens."""
+        return [label for scope in self.scopes for label in scope.labels if label.fits(server, name)]
 
     def _polling_us(self, server: str, name: str) -> int:
         """How soon a call may be repeated; a project cannot say so, and of several the longest holds."""
@@ -1077,6 +1114,7 @@ class Policy:
             about=self.about,
             run_rules=self.run_rules,
             budgets=self.budgets,
+            tool_budgets=self.tool_budgets,
             next_rules=self.next_rules,
             masks=self.masks,
             tiers=self.tiers,

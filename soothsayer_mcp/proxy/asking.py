@@ -27,7 +27,7 @@ from soothsayer_mcp.model.failure import Failure, Reason
 from soothsayer_mcp.model.json import Json, JsonObject, canonical, compact, digest
 from soothsayer_mcp.model.outcome import Asked
 from soothsayer_mcp.model.step import ClosedStep, DecidedStep
-from soothsayer_mcp.ports import Call
+from soothsayer_mcp.ports import Call, PortError
 from soothsayer_mcp.proxy.connection import HostConnection
 from soothsayer_mcp.proxy.downstream import Downstream
 from soothsayer_mcp.proxy.inputs import InvalidStateError
@@ -171,7 +171,12 @@ class Asking:
             channels = self._channels(request, step)
             if not channels:
                 return _gap(Reason.NOBODY_TO_ASK, _rule(step))
-            ask = await self._open(step, identity, asked, channels, now)
+            try:
+                ask = await self._open(step, identity, asked, channels, now)
+            except PortError as error:
+                if error.reason is not Reason.BUDGET_SPENT:
+                    raise
+                return _gap(error.reason, error.summary)
         if ask.state is AskState.OPEN:
             ask = await self._down_the_ladder(request, call, step, ask, fresh=fresh, asks_host=asks_host)
             if ask.state is AskState.YES and not await self._is_as_shown(request, step, server):
@@ -270,6 +275,7 @@ class Asking:
                 expires_at_us=now + round(expires_s * 1_000_000),
                 channels=channels,
                 bound=bound_to(identity, step, step.decision),
+                most=self._connection.policies.current().budgets.asks,
                 host_pid=self._settings.host_pid,
             )
         )

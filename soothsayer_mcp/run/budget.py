@@ -6,6 +6,8 @@ from soothsayer_mcp.model.failure import Failure, Reason
 from soothsayer_mcp.model.run import Counters
 from soothsayer_mcp.run.repeat import MOST_REFUSED
 
+MICRO = 1_000_000
+
 
 def refuse_over_budget(counters: Counters, charge: Charge, budgets: Budgets, now_us: int) -> Failure | None:
     """Refuse a call for which a budget of its run does not suffice; calls in flight count in full."""
@@ -24,6 +26,14 @@ def refuse_over_budget(counters: Counters, charge: Charge, budgets: Budgets, now
     most = budgets.bytes_returned
     if most is not None and (returned >= most or returned + (charge.bytes_most or 0) > most):
         return _spent("bytes_returned", returned, most)
+    most = budgets.cost_micro
+    if most is not None and charge.cost_micro is None:
+        return Failure(reason=Reason.BUDGET_SPENT, summary="the budget cost (what this call costs is not known)")
+    if most is not None and charge.cost_micro and counters.cost_micro + charge.cost_micro > most:
+        used = (
+            f"{counters.cost_micro / MICRO:,g} of {most / MICRO:,g}, and this call costs {charge.cost_micro / MICRO:,g}"
+        )
+        return Failure(reason=Reason.BUDGET_SPENT, summary=f"the budget cost ({used})")
     debt = budgets.unverified_writes
     if charge.write and debt is not None and counters.unverified_writes >= debt:
         summary = f"{counters.unverified_writes} of the run's writes are not verified yet, {debt} may be"
@@ -45,6 +55,8 @@ def why_pause(counters: Counters, failure: Failure | None, budgets: Budgets) -> 
     if budgets.denials is not None and counters.denials >= budgets.denials:
         return f"the budget denials is used up ({counters.denials} of {budgets.denials})"
     wide = ("the budget calls ", "the budget minutes ", "the budget bytes_returned ")
+    if budgets.cost_micro is not None and counters.cost_micro >= budgets.cost_micro:
+        wide = (*wide, "the budget cost ")  # while something is left, cheaper calls may go on
     if failure.reason is Reason.BUDGET_SPENT and failure.summary.startswith(wide):
         return failure.summary.replace(" (", " is used up (", 1)
     return ""

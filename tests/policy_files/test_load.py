@@ -68,15 +68,15 @@ ERRORS: list[tuple[str, str]] = [
         "rules: [{also: x, tools: a.b, on_failure: {tool_eror: stop}}]",
         '3:55: "tool_eror" is no failure class, and no class/reason; did you mean "tool_error"? [policy-key]',
     ),
-    ("budgets: {tools: {}}", '3:11: "tools" is not supported yet: this version does not have it [policy-key]'),
+    ("budgets: {ceiling: {}}", '3:11: "ceiling" is not supported yet: this version does not have it [policy-key]'),
     (
         "rules: [{ask: x, args: {'**': {find: secrets}}}]",
         '3:38: "secrets" is none of secret, email, iban, card_number, phone; did you mean "secret"? [policy-key]',
     ),
     ("labels: [{tools: a.b, does: wirte}]", "did you mean"),
     (
-        "labels: [{tools: a.b, does: read, cost: x}]",
-        '3:35: "cost" is not supported yet: this version does not have it [policy-key]',
+        "labels: [{tools: a.b, does: read, idempotency: x}]",
+        '3:35: "idempotency" is not supported yet: this version does not have it [policy-key]',
     ),
     ("labels: [{tools: a.b, trust: frist_party}]", 'did you mean "first_party"? [policy-key]'),
     ("labels: [{tools: a.b}]", "3:10: the label says nothing about its tools"),

@@ -89,3 +89,24 @@ def test_reserved_and_settled_never_pass_a_budget_in_any_order(
         assert counters.writes <= 4
         assert counters.bytes_returned + counters.bytes_reserved <= 200
         assert counters.in_flight == len(flying)
+
+
+MILLION = 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("used", "costs", "refused", "pauses"),
+    [(0, 5, False, False), (6, 5, True, False), (5, 5, False, False), (10, 1, True, True), (10, 0, False, False)],
+)
+def test_a_cost_that_does_not_fit_is_refused_and_one_that_is_used_up_pauses(
+    used: int, costs: int, refused: bool, pauses: bool
+) -> None:
+    budgets, counters = Budgets(cost_micro=10 * MILLION), Counters(cost_micro=used * MILLION)
+    failure = refuse_over_budget(counters, Charge(cost_micro=costs * MILLION), budgets, 0)
+    assert (failure is not None) is refused
+    assert bool(why_pause(counters, failure, budgets)) is pauses
+
+
+def test_a_cost_that_nobody_knows_does_not_fit() -> None:
+    assert refuse_over_budget(Counters(), Charge(cost_micro=None), Budgets(cost_micro=1), 0) is not None
+    assert refuse_over_budget(Counters(), Charge(cost_micro=None), Budgets(calls=1), 0) is None

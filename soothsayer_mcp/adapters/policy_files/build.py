@@ -24,7 +24,7 @@ from soothsayer_mcp.model.run import RunRules
 from soothsayer_mcp.policy.dues import LabelOwes, Owes
 from soothsayer_mcp.policy.flow import Flow, Sink
 from soothsayer_mcp.policy.flow import Form as SinkForm
-from soothsayer_mcp.policy.history import Counting, Per, micro_below
+from soothsayer_mcp.policy.history import MICRO, Counting, Per, micro_below
 from soothsayer_mcp.policy.match import parse_key
 from soothsayer_mcp.policy.paths import Case, Place, complete, resolve, spell
 from soothsayer_mcp.policy.redact import read_redact
@@ -44,6 +44,7 @@ from soothsayer_mcp.policy.rules import (
     ScopeKind,
     Term,
     TierRule,
+    ToolBudget,
     ToolPattern,
     Trust,
     Who,
@@ -131,6 +132,12 @@ def build(
         for rule in [*_maps(scope, "rules"), *_maps(scope, "risk"), *_maps(scope, "tiers")]
         for folder in _folders(rule)
     )
+    binding_budgets = [
+        said
+        for scope, made in zip(filled, scopes, strict=True)
+        for said in _maps(scope, "budgets")
+        if made.mode is not Mode.OBSERVE
+    ]
     servers = {name: entry for scope in filled for name, entry in _map(scope.get("servers", {})).items()}
     return Policy(
         name=_text(form, "name"),
@@ -152,14 +159,8 @@ def build(
         masks=[read_redact(spec) for scope in filled for spec in _maps(scope, "masks")],
         tiers=tiers,
         named=named,
-        budgets=_budgets(
-            [
-                said
-                for scope, made in zip(filled, scopes, strict=True)
-                for said in _maps(scope, "budgets")
-                if made.mode is not Mode.OBSERVE
-            ]
-        ),
+        budgets=_budgets(binding_budgets),
+        tool_budgets=_tool_budgets(binding_budgets),
         next_rules=_next_rules(
             [
                 (said, run)
@@ -184,8 +185,9 @@ def _budgets(said: Sequence[Form]) -> Budgets:
     def least(key: str) -> int | None:
         return min((value for form in said if isinstance(value := form.get(key), int)), default=None)
 
-    if not said:
+    if all(form.keys() <= {"tools"} for form in said):
         return NO_BUDGETS
+    costs = [value for form in said if isinstance(value := form.get("cost"), int | float)]
     return Budgets(
         calls=least("calls"),
         writes=least("writes"),
@@ -194,8 +196,26 @@ def _budgets(said: Sequence[Form]) -> Budgets:
         denials=least("denials"),
         unverified_writes=least("unverified_writes"),
         error_streak=least("error_streak"),
+        cost_micro=_micro(cost) if (cost := min(costs, default=None)) is not None else None,
+        asks=least("asks"),
         same_call_repeats=least("same_call_repeats"),
     )
+
+
+def _micro(value: float) -> int:
+    return round(value * MICRO)
+
+
+def _tool_budgets(said: Sequence[Form]) -> list[ToolBudget]:
+    """The smallest figure that any file states for the same tools."""
+    calls: dict[str, int] = {}
+    for form in said:
+        for name, figures in _map(form.get("tools", {})).items():
+            most = _map(figures)["calls"]
+            if isinstance(most, int):
+                calls[name] = min(most, calls.get(name, most))
+    patterns = [(name.partition("."), most) for name, most in sorted(calls.items())]
+    return [ToolBudget(tools=ToolPattern(server=server, tool=tool), calls=most) for (server, _, tool), most in patterns]
 
 
 _NOTHING_SAID: Form = {}
@@ -457,6 +477,8 @@ def _label(form: Form) -> Label:
         sinks=_sinks(form, "sinks"),
         secret=tuple(sorted(_words_in(form, "secret"))),
         demands=_label_owes(form),
+        cost_micro=_micro(cost) if isinstance(cost := form.get("cost"), int | float) else 0,
+        cost_args=(cost.removeprefix("args."),) if isinstance(cost, str) else (),
         polling_us=polling * 1000 if isinstance(polling := form.get("polling"), int) else 0,
     )
 

@@ -22,6 +22,7 @@ from soothsayer_mcp.model.failure import REASONS, FailureClass
 from soothsayer_mcp.model.json import Json, JsonObject
 from soothsayer_mcp.policy.addresses import host_pattern, network
 from soothsayer_mcp.policy.answers import Unsure
+from soothsayer_mcp.policy.history import MOST_AMOUNT
 from soothsayer_mcp.policy.match import parse_key
 from soothsayer_mcp.policy.paths import Place, complete, globs
 from soothsayer_mcp.policy.redact import Part, Redact, masks_once, read_place
@@ -853,10 +854,21 @@ class NextDocument(Document):
     compact_when: Annotated[str, _when(NEXT_CONDITIONS)] = ""
 
 
+def _cost_figure(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST_AMOUNT:
+        raise _bad("value", f"{_cut(value)} is no amount; write a number from 0 to {MOST_AMOUNT:,}")
+    return value
+
+
+def _cost(value: object) -> object:
+    """An argument that says what a call costs, or a figure for each."""
+    return _tied(value) if isinstance(value, str) else _cost_figure(value)
+
+
 class LabelDocument(Document):
     """What the operator knows about some tools."""
 
-    later: ClassVar[frozenset[str]] = frozenset(["undo", "cost", "idempotency"])
+    later: ClassVar[frozenset[str]] = frozenset(["undo", "idempotency"])
 
     tools: _ToolGlobs
     except_: _ToolGlobs = Field(default=[], alias="except")
@@ -867,6 +879,7 @@ class LabelDocument(Document):
     touches: Annotated[list[_Subject], _Many] = []
     ok_when: Annotated[str, _when(EVIDENCE_CONDITIONS)] = ""
     polling: Annotated[int, BeforeValidator(_milliseconds)] = 0
+    cost: Annotated[object, AfterValidator(_cost)] = 0
     verify: Literal["none"] | Annotated[list[VerifyDocument], _Many, _AtLeastOne] = []
 
     @model_validator(mode="after")
@@ -933,10 +946,22 @@ class TraceDocument(Document):
     mask: Annotated[list[Annotated[MaskDocument, BeforeValidator(_as_mask)]], _Many, _AtLeastOne] = []
 
 
+def _server_tool(text: str) -> str:
+    if _TOOL.fullmatch(text) is None or text.startswith("mcp__"):
+        raise _bad("value", f"{_cut(text)} names no tool; write server.tool, with * and ? where you like")
+    return text
+
+
+class ToolBudgetDocument(Document):
+    """What the calls of some tools may use up, counted together."""
+
+    calls: Annotated[int, Field(ge=1)] = 1
+
+
 class BudgetsDocument(Document):
     """What one run may use up."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"cost", "asks", "tools", "ceiling"})
+    later: ClassVar[frozenset[str]] = frozenset({"ceiling"})
 
     calls: Annotated[int, Field(ge=1)] = 1
     writes: _Count = 0
@@ -945,6 +970,9 @@ class BudgetsDocument(Document):
     denials: Annotated[int, Field(ge=1)] = 1
     unverified_writes: Annotated[int, Field(ge=1)] = 1
     error_streak: Annotated[int, Field(ge=1)] = 1
+    cost: Annotated[object, AfterValidator(_cost_figure)] = 0
+    asks: _Count = 0
+    tools: Annotated[dict[Annotated[str, AfterValidator(_server_tool)], ToolBudgetDocument], _AtLeastOne] = {}
     same_call_repeats: Annotated[int, Field(ge=2)] = 2
 
 

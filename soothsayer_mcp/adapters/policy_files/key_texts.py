@@ -72,6 +72,7 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
     "CompleteDocument": {
         "unverified": "list: what was changed and not checked is listed; refuse: the run is not completed for it.",
     },
+    "ToolBudgetDocument": {"calls": "Calls of these tools that are sent."},
     "BudgetsDocument": {
         "calls": "Calls that are sent. Failed ones count, refused ones do not. Used up: the run is paused.",
         "writes": "Of these, calls of tools not labelled read. Used up: further ones are refused.",
@@ -79,6 +80,9 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
         "bytes_returned": "What its answers add up to, with the limits of calls in flight. Used up: the run is paused.",
         "denials": "Calls that were refused. Used up: the run is paused.",
         "unverified_writes": "Writes in flight, unknown, or with a check that is not kept. At it writes are refused.",
+        "cost": "What its calls cost by their labels, in flight too. A call that does not fit is refused.",
+        "asks": "Questions put to people. Used up: what would be asked about is refused.",
+        "tools": "By tool, as server.tool globs: how many calls, counted together. Used up: further ones are refused.",
         "same_call_repeats": "How often a call may get the same answer while nothing changes; more are refused.",
         "error_streak": "Failed calls one after the other, whatever they were. At it the run is paused.",
     },
@@ -113,6 +117,7 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
         "secret": "Arguments, written args.name, of whose values the record keeps a salted digest only.",
         "touches": "What these tools write to, as subjects: file(args.path). Unsaid, all but a read touches all.",
         "ok_when": "A condition on the result without which it is no success, whatever the tool says.",
+        "cost": "What a call costs: a number, or the argument that says so, as args.amount. Of several the most holds.",
         "polling": "How soon a call may be repeated although nothing changes, as 5s. A project cannot say so.",
         "verify": "Checks that every call of these tools owes; none says that nothing is to be checked.",
     },

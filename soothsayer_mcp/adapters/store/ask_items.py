@@ -24,6 +24,7 @@ _INSERT = (
     "INSERT INTO approvals(id, run, no, about, rule, call, asked_at, expires_at, state, strong, remember, shown, card,"
     " host_pid, channels, bound) VALUES(?, ?, 0, 'call', ?, ?, ?, ?, 'open', ?, ?, ?, ?, ?, ?, ?)"
 )
+_PUT = "SELECT count(*) FROM approvals WHERE run = ? AND about = 'call'"
 _GRANT = "INSERT INTO grants(id, run, server, tool, shape, bound, by, at) VALUES(?, ?, ?, ?, ?, ?, ?, ?)"
 
 
@@ -36,10 +37,15 @@ class OpenAskItem(Item[Ask]):
         self._call = call
         self._question = question
         self.size = question.size
+        self.reads = ask.most is not None
 
     def apply(self, batch: Batch) -> Ask:
-        """Write the row and its entry."""
+        """Write the row and its entry, unless its run has put as many as it may."""
         ask, at = self._ask, batch.now()
+        if ask.most is not None:
+            put = batch.db.execute(_PUT, (ask.run,)).fetchone()[0]
+            if put >= ask.most:
+                raise PortError(Reason.BUDGET_SPENT, f"the budget asks ({put:,} of {ask.most:,})", acted=Acted.NO)
         tail = entries.approval_asked(ask, call=self._call, question=self._question.field)
         batch.append(Kind.APPROVAL_ASKED, tail, at, run=ask.run, parts=[("question", self._question)])
         batch.later(

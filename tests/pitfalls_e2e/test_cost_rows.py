@@ -1,0 +1,92 @@
+"""Declared cost, questions and calls of some tools, on the real command: the last unit is used once."""
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from fidelity.rig import Rig, call, step
+from soothsayer_mcp.model.json import JsonObject
+from soothsayer_mcp.testing.hosts import RawHost
+from soothsayer_mcp.testing.servers import Script, tool, wait_path
+
+POLICY = """\
+soothsayer: policy/v1
+name: costly
+default: {read: allow, other: allow, checked: allow}
+arguments: {undeclared: allow, no_schema: allow}
+labels: [{tools: "raw.slow | raw.pay", does: pay, cost: args.n}, {tools: raw.flat, does: read, cost: 0.5}]
+rules: [{ask: "A person looks.", tools: raw.asked}]
+budgets: {cost: 1000, asks: 0, tools: {"raw.f*": {calls: 2}}}
+"""
+
+
+def rig_in(folder: Path) -> Rig:
+    script = Script(
+        tools=list(map(tool, ("slow", "pay", "flat", "asked", "fine"))),
+        on={"tool:slow": [wait_path(folder / "go"), {"do": "echo"}]},
+    )
+    return Rig(folder, script, policy=POLICY)
+
+
+def said(rig: Rig, name: str, number: int, arguments: str = "{}") -> JsonObject:
+    rig.host.send(call(name, arguments, str(number)))
+    return json.loads(rig.host.answer(number))
+
+
+def is_done(answer: JsonObject) -> bool:
+    result = answer.get("result")
+    return isinstance(result, dict) and result.get("isError") is not True
+
+
+@pytest.mark.pitfall("P-RUN-01")
+def test_three_calls_of_three_processes_do_not_share_what_two_may_spend(tmp_path: Path) -> None:
+    with rig_in(tmp_path) as rig, ExitStack() as others:
+        hosts = [rig.host, *(others.enter_context(RawHost(rig.command, cwd=tmp_path)) for _ in range(2))]
+        for host in hosts:
+            host.initialize()
+        for number, host in enumerate(hosts):
+            host.send(call("slow", '{"n":400}', str(100 + number)))
+        (tmp_path / "go").touch()
+        answers = [json.loads(host.answer(100 + number)) for number, host in enumerate(hosts)]
+        refused = [answer for answer in answers if not is_done(answer)]
+        assert [(step(one)["class"], step(one)["reason"]) for one in refused] == [
+            ("timeout_or_budget_exceeded", "budget_spent")
+        ]
+        assert "the budget cost (800 of 1,000, and this call costs 400) is used up" in json.dumps(refused)
+        # What is left is still there, and what is used up ends the run.
+        assert is_done(said(rig, "pay", 110, '{"n":200}'))
+        assert "Stop: the budget cost is used up" in json.dumps(said(rig, "pay", 111, '{"n":0.01}'))
+        assert step(said(rig, "fine", 112))["reason"] == "run_paused"
+
+
+def test_a_cost_that_is_no_number_is_used_up_and_a_figure_counts_for_every_call(tmp_path: Path) -> None:
+    with rig_in(tmp_path) as rig:
+        rig.host.initialize()
+        for number, odd in enumerate(('{"n":"12"}', "{}", '{"n":-5}', '{"n":1e300}')):
+            refused = said(rig, "pay", 100 + number, odd)
+            assert "the budget cost (what this call costs is not known) is used up" in json.dumps(refused)
+        assert is_done(said(rig, "flat", 110))
+        assert "(0.5 of 1,000, and this call costs 999.6)" in json.dumps(said(rig, "pay", 111, '{"n":999.6}'))
+        assert is_done(said(rig, "pay", 112, '{"n":999.5}'))
+
+
+def test_tools_that_are_counted_together_are_refused_and_others_go_on(tmp_path: Path) -> None:
+    with rig_in(tmp_path) as rig:
+        rig.host.initialize()
+        assert is_done(said(rig, "flat", 100))
+        assert is_done(said(rig, "fine", 101))
+        third = said(rig, "flat", 102)
+        assert "the budget tools for raw.f* (2 of 2) is used up" in json.dumps(third)
+        assert "Stop:" not in json.dumps(third)
+        assert is_done(said(rig, "pay", 103, '{"n":1}'))
+
+
+def test_no_more_questions_than_the_budget_has_reach_a_person(tmp_path: Path) -> None:
+    with rig_in(tmp_path) as rig:
+        rig.host.initialize(capabilities={"elicitation": {}})
+        refused = said(rig, "asked", 100)
+        assert step(refused)["reason"] == "budget_spent"
+        assert "the budget asks (0 of 0) is used up" in json.dumps(refused)
+        assert not rig.entries("approval.asked")
