@@ -35,11 +35,15 @@ from soothsayer_mcp.redaction import shown
 from soothsayer_mcp.run.aside import set_aside
 from soothsayer_mcp.run.budget import refuse_over_budget
 from soothsayer_mcp.run.close import close
+from soothsayer_mcp.run.duplicate import duplicate
 from soothsayer_mcp.run.repeat import refuse_repeated
 from soothsayer_mcp.run.reserve import refuse_over_cap, refuse_unless_open
 
 RECORD_BOUND_S = 12.0
 """How long the record of an outcome may take after its caller was cancelled: the store's own bound and a little."""
+
+SETTLE_BOUND_S = 30.0
+SETTLE_AGAIN_S = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +123,17 @@ class Governor:
         except Exception:  # noqa: BLE001 - a check that fails has found nothing out: the step is unchecked, never kept
             return step.verified(unchecked(step, "the checks failed inside Soothsayer"))
 
+    async def settle(self, step: RecordedStep, call: Call, late: Returned) -> None:
+        """Take an answer that came after its call had ended as unknown: its checks run, and it settles the step.
+
+        It is never a second answer to the host. Raises `PortError` when it is not recorded.
+        """
+        verified = await self._verified(step.answered(late), call)
+        redacted = verified.redacted(shown(self._policy(), verified))
+        with anyio.fail_after(SETTLE_BOUND_S):
+            while not await self._store.settle(redacted):  # noqa: ASYNC110 - only while its end is being committed
+                await anyio.sleep(SETTLE_AGAIN_S)
+
     async def abandon(self, step: ProposedStep, call: Call) -> ClosedStep | Unrecorded:
         """End a step in which a fault of ours showed itself: refused if nothing was sent, unknown if something was."""
         try:
@@ -171,6 +186,8 @@ class Governor:
             lapsed = _lapsed(standing, step)
             if lapsed is not None:
                 return Refused(failure=lapsed)
+            if standing.twin is not None and step.decision.mode is not Mode.OBSERVE:
+                return Refused(failure=duplicate(standing.twin))
             now = self._basis(standing.run, step, standing.recall)
             same = now.same_as(basis)
             again = step.decision if same else decide(now.policy, standing.run, step, now.facts)

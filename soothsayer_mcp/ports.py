@@ -17,6 +17,7 @@ from soothsayer_mcp.model.finding import Finding
 from soothsayer_mcp.model.json import Digest, Json, JsonObject
 from soothsayer_mcp.model.outcome import Asked, Refused, Returned
 from soothsayer_mcp.model.run import Closing, Completion, Debts, Run, RunBinding
+from soothsayer_mcp.model.settlement import Twin
 from soothsayer_mcp.model.step import (
     AnsweredStep,
     ClosedStep,
@@ -63,6 +64,8 @@ class Standing:
     """The remembered yes that covers the step."""
     repeat: Repeat | None = None
     """How often the call got the same answer, where that was too often; `None` also where nobody compares."""
+    twin: Twin | None = None
+    """An earlier step with the same call, of which the agent does not know how it ended."""
 
 
 Admit: TypeAlias = Callable[[Standing, SupportedStep], Refused | Asked | None]
@@ -155,6 +158,13 @@ class Store(Protocol):
         """Commit B; a withheld step is only handed on. Raises `PortError` (`outcome_lost`) when it is not recorded.
 
         What was begun is recorded even when its caller is cancelled meanwhile.
+        """
+        ...
+
+    async def settle(self, step: VerifiedStep) -> bool:
+        """Record the answer that came after a step had ended as unknown, with what its checks found; durable then.
+
+        False while its end is not on record yet. Raises `PortError` when it is not unknown any more.
         """
         ...
 

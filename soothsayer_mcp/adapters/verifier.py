@@ -34,6 +34,7 @@ _APPLICATION_ID = 1398036569
 _MOST_PROBLEMS = 100
 _EVERY = 2000
 _FIRST = frozenset({"step.intent", "step.refused", "step.asked"})
+_NOTHING: Mapping[str, Any] = {}
 _WITHHELD = frozenset({"step.refused", "step.asked"})
 _CLASSES = frozenset(
     {"policy_denied", "tool_error", "verification_failed", "missing_evidence", "timeout_or_budget_exceeded"}
@@ -156,6 +157,8 @@ class _Check:
         self._closed: set[str] = set()
         self._first: dict[StepName, Mapping[str, Any]] = {}
         self._outcome: dict[StepName, Mapping[str, Any]] = {}
+        self._settled: dict[StepName, str] = {}
+        """Whether each step that was settled took effect."""
         self._runs: dict[str, str] = {}
         self._recovered: set[str] = set()
         self._next: int | None = None
@@ -183,7 +186,7 @@ class _Check:
         report.steps = len(self._first)
         report.uncovered = report.entries
         for name, outcome in self._outcome.items():
-            if outcome.get("outcome") == "unknown":
+            if outcome.get("outcome") == "unknown" and name not in self._settled:
                 report.unknown.append(_name(name))
         for name, first in self._first.items():
             if first.get("kind") == "step.intent" and name not in self._outcome:
@@ -283,7 +286,7 @@ class _Check:
                 self._run_changed(pos, str(run), body)
             case "writer.recovered":
                 self._recovered.add(str(body.get("of")))
-            case "step.intent" | "step.refused" | "step.asked" | "step.outcome" | "step.finding":
+            case "step.intent" | "step.refused" | "step.asked" | "step.outcome" | "step.finding" | "step.settled":
                 if run is None or no is None:
                     self._problem("a step without a name", pos)
                 else:
@@ -305,7 +308,9 @@ class _Check:
             self._first[name] = body
         elif name not in self._first or self._first[name].get("kind") != "step.intent":
             self._problem(f"step {_name(name)} has a {kind} and no intent before it", pos)
-        elif name in self._outcome:
+        elif kind == "step.settled":
+            self._settle(pos, name, body)
+        elif name in self._outcome and not (kind == "step.finding" and self._was_unknown(name)):
             self._problem(f"step {_name(name)} has a {kind} after its outcome", pos)
         if kind == "step.outcome":
             self._outcome[name] = body
@@ -313,6 +318,15 @@ class _Check:
             failed = body.get("outcome") != "succeeded"
             if failed != (str(body.get("failure")) in _CLASSES) or failed != ("reason" in body):
                 self._problem(f"step {_name(name)} does not have one failure class, or has one and succeeded", pos)
+
+    def _was_unknown(self, name: StepName) -> bool:
+        return self._outcome.get(name, _NOTHING).get("outcome") == "unknown"
+
+    def _settle(self, pos: int, name: StepName, body: Mapping[str, Any]) -> None:
+        """Only what was unknown is settled, and once."""
+        if not self._was_unknown(name) or name in self._settled:
+            self._problem(f"step {_name(name)} is settled and was not unknown", pos)
+        self._settled[name] = str(body.get("acted"))
 
     def _payloads(self, db: sqlite3.Connection, blobs: Path) -> None:
         sql = (
@@ -356,7 +370,7 @@ class _Check:
         counts: dict[str, Counter[str]] = {}
         for name, first in self._first.items():
             count = counts.setdefault(name[0], Counter())
-            wanted = _row(first, self._outcome.get(name))
+            wanted = _row(first, self._outcome.get(name), self._settled.get(name))
             count["steps"] += 1
             count["failed"] += wanted[3] == "failed"
             count["unknown"] += wanted[3] == "unknown"
@@ -377,14 +391,15 @@ class _Check:
                 self._problem(f"the row of writer {writer} is not what its entries say")
 
 
-def _row(first: Mapping[str, Any], outcome: Mapping[str, Any] | None) -> tuple[Any, ...]:
+def _row(first: Mapping[str, Any], outcome: Mapping[str, Any] | None, settled: str | None) -> tuple[Any, ...]:
     head = (_plain(first.get("server")), _plain(first.get("tool")), first.get("effect"))
     if first.get("kind") in _WITHHELD:
         return (*head, "failed", "no", first.get("failure"), first.get("reason"), first.get("next"))
     if outcome is None:
         return (*head, None, None, None, None, None)
     keys = ("outcome", "acted", "failure", "reason", "next")
-    return (*head, *(outcome.get(key) for key in keys))
+    told = outcome if settled is None else {**outcome, "acted": settled}
+    return (*head, *(told.get(key) for key in keys))
 
 
 def _plain(value: object) -> object:

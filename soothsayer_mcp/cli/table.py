@@ -100,6 +100,12 @@ COMMANDS: tuple[Row, ...] = (
         runs=f"{_CLI}.run_state:run_complete",
     ),
     Row(
+        words="run settle",
+        section="runs",
+        help="Say whether a step of unknown outcome took effect.",
+        runs=f"{_CLI}.run_settle:run_settle",
+    ),
+    Row(
         words="trace verify",
         section="trace",
         help="Check the record: hashes, chains, meaning.",

@@ -51,9 +51,12 @@ _BY_RULE = frozenset({Reason.RULE_DENIED, Reason.DECLINED, Reason.APPROVAL_PENDI
 _WOULD = {"deny": "deny it", "ask": "ask", "allow": "allow it"}
 
 
+_SETTLED = {"yes": "settled later: it happened", "no": "settled later: it did not happen"}
+
+
 def _acted(step: StepRow) -> list[str]:
     if step.outcome == "unknown":
-        return ["unknown, not settled"]
+        return [_SETTLED.get(step.acted, "unknown, not settled")]
     match step.acted:
         case "no":
             return [NOTHING_SENT] if step.failure != "tool_error" else ["it did not act"]

@@ -256,7 +256,7 @@ REASONS: dict[Reason, Guidance] = {
         "An earlier step, whose outcome is not settled, may already have done this.",
         "Denied: {summary} may already have done this. Nothing was sent.",
         "First look, by a call that only reads, whether it was done.",
-        "Settle the earlier step.",
+        "Look whether it happened, then say so with `soothsayer run settle STEP`.",
     ),
     Reason.STATE_CHANGED: _denied(
         FixBy.PROMPT,
@@ -317,7 +317,7 @@ REASONS: dict[Reason, Guidance] = {
         "The connection ended after the call was sent and before an answer came.",
         "Unknown whether it happened: {summary}.",
         _DO_NOT_REPEAT,
-        "Look at the world, then settle the step.",
+        "Look whether it happened, then say so with `soothsayer run settle STEP`.",
     ),
     Reason.OUTCOME_LOST: _tool(
         Acted.MAYBE,
@@ -325,7 +325,7 @@ REASONS: dict[Reason, Guidance] = {
         "The call was sent and its outcome is not on record: the proxy ended, or could not write.",
         "The tool may have run, and its outcome is not on record ({summary}).",
         _DO_NOT_REPEAT,
-        "Look at the world, then settle the step.",
+        "Look whether it happened, then say so with `soothsayer run settle STEP`.",
     ),
     Reason.ANSWER_UNREADABLE: _tool(
         Acted.MAYBE,
@@ -333,7 +333,7 @@ REASONS: dict[Reason, Guidance] = {
         "The server's answer cannot be read in exactly one way.",
         "Unknown whether it happened: {summary}.",
         _DO_NOT_REPEAT,
-        "Report it to the author of the server, then settle the step.",
+        "Report it to the author of the server; look whether it happened, then `soothsayer run settle STEP`.",
     ),
     Reason.CONTRADICTED: _verify(
         Acted.NO,
@@ -485,7 +485,7 @@ REASONS: dict[Reason, Guidance] = {
         "No answer came in the time that policy gives.",
         "Unknown whether it happened: {summary}.",
         _DO_NOT_REPEAT,
-        "Settle the step; give the tool more time with `limit: {timeout: ...}`.",
+        "Look whether it happened, then `soothsayer run settle STEP`; more time: `limit: {timeout: ...}`.",
     ),
     Reason.CANCELLED: _spent(
         Acted.MAYBE,
@@ -493,7 +493,7 @@ REASONS: dict[Reason, Guidance] = {
         "The host cancelled the call after it was sent, and no answer came.",
         "Unknown whether it happened: it was cancelled after it was sent ({summary}).",
         _DO_NOT_REPEAT,
-        "Settle the step.",
+        "Look whether it happened, then say so with `soothsayer run settle STEP`.",
     ),
     Reason.WITHDRAWN: _spent(
         Acted.NO,

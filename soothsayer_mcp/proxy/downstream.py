@@ -25,6 +25,8 @@ STARTS_PER_MINUTE = 3
 MINUTE_NS = 60_000_000_000
 CANCEL_BOUND_S = 5.0
 """How long a call that its host cancelled may still take to answer."""
+OVERDUE = 1024
+"""Calls that were given up and whose late answers are still known."""
 OWN_REQUEST_BOUND_S = 30.0
 """How long a request of our own may take."""
 
@@ -97,6 +99,10 @@ class ServerSide(Protocol):
 
     def reopened(self, server: "Downstream") -> None:
         """A server that was started again takes requests."""
+        ...
+
+    def late_answer(self, server: "Downstream", frame: Frame, step: RecordedStep, call: Call, late: Returned) -> None:
+        """The answer to a call that was given up: it settles the step, and goes no further."""
         ...
 
     def vouches(self, server: "Downstream", step: RecordedStep) -> bool:
@@ -181,6 +187,8 @@ class Downstream:
         self._over: list[Leg] = []
         """Legs that are being ended."""
         self._pending: dict[IdKey, _Pending] = {}
+        self._overdue: dict[IdKey, tuple[RecordedStep, Call, int]] = {}
+        """Calls that were given up, when they were sent, and who may answer yet."""
         self._backlog: deque[bytes] = deque()
         self._backlog_bytes = 0
         self._starts: deque[int] = deque()
@@ -338,18 +346,22 @@ class Downstream:
             raise PortError(Reason.WITHDRAWN, call.cancel_reason or "by the host", acted=Acted.NO)
         request_key = key(proposal.request_id)
         wait = _Wait()
+        self._overdue.pop(request_key, None)  # the id is used again: what comes under it answers this call
         self._pending[request_key] = pending = _Pending(wait.answered, standing=False)
         call.sent = True
         began = self._clock.monotonic_ns()
         self._push(proposal.raw)
         try:
             frame = await wait.answer()
-        except PortError:
+        except PortError as error:
+            if error.reason is Reason.CANCELLED:
+                self._give_up_call(request_key, step, call, began)
             raise
         except BaseException:
             # Out of time: a late answer finds nobody, and the server may stop working on it.
             if self._pending.get(request_key) is pending:
                 del self._pending[request_key]
+                self._give_up_call(request_key, step, call, began)
                 self.notify(
                     replies.notification(
                         "notifications/cancelled", {"requestId": proposal.request_id, "reason": "no answer in time"}
@@ -368,6 +380,11 @@ class Downstream:
             self._side.spawn(self._expire, request_key, pending)
 
     # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _give_up_call(self, request_key: IdKey, step: RecordedStep, call: Call, began_ns: int) -> None:
+        while len(self._overdue) >= OVERDUE:
+            del self._overdue[next(iter(self._overdue))]
+        self._overdue[request_key] = (step, call, began_ns)
 
     async def _expire(self, request_key: IdKey, pending: _Pending) -> None:
         await anyio.sleep(CANCEL_BOUND_S)
@@ -457,6 +474,7 @@ class Downstream:
     def _stop(self, why: str) -> None:
         """Declare it dead: everything that waits for it hears why."""
         self._why_dead = why
+        self._overdue.clear()
         acted = Acted.NO if self.state is State.STARTING else Acted.MAYBE
         self.state = State.DEAD
         self.initialized = self.discovered = False
@@ -499,6 +517,13 @@ class Downstream:
         if is_answer and frame.id is not None and self._settle(key(frame.id), frame):
             return
         assert self._side is not None
+        overdue = self._overdue.pop(key(frame.id), None) if is_answer and frame.id is not None else None
+        if overdue is not None:
+            step, call, began = overdue
+            tool_us = (self._clock.monotonic_ns() - began) // 1000
+            late = _returned(frame, tool_us, judged=_is_judged(step))
+            self._side.late_answer(self, frame, step, call, late)
+            return
         self._side.from_server(self, frame)
 
     def _unreadable(self, line: bytes, wrong: WireError) -> None:

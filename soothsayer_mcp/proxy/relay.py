@@ -7,8 +7,9 @@ import anyio
 
 from soothsayer_mcp.governor import Governor
 from soothsayer_mcp.model.decision import Mode
+from soothsayer_mcp.model.outcome import Returned
 from soothsayer_mcp.model.step import RecordedStep
-from soothsayer_mcp.ports import Leg, LegEnd, OversizedLine
+from soothsayer_mcp.ports import Call, Leg, LegEnd, OversizedLine, PortError
 from soothsayer_mcp.proxy.asking import Asking
 from soothsayer_mcp.proxy.calls import Calls
 from soothsayer_mcp.proxy.checked import Checked
@@ -62,6 +63,7 @@ class Relay:
     def __init__(self, host: Leg, fleet: Fleet, governor: Governor, *, schemas: Schemas, around: Surroundings) -> None:
         """`governor` forwards to `fleet`. Nothing is read, and no server is started, before `run`."""
         self._host = host
+        self._governor = governor
         self._fleet = fleet
         self._connection = connection = HostConnection(host, fleet, around)
         gate = Gate(connection)
@@ -272,6 +274,16 @@ class Relay:
         """All that came at once was handed on."""
         del server
         self._connection.relieve()
+
+    def late_answer(self, server: Downstream, frame: Frame, step: RecordedStep, call: Call, late: Returned) -> None:
+        """The answer to a call that was given up: it settles the step; the host has its answer and gets no other."""
+        self._connection.spawn(self._settle, server, frame, step, call, late)
+
+    async def _settle(self, server: Downstream, frame: Frame, step: RecordedStep, call: Call, late: Returned) -> None:
+        try:
+            await self._governor.settle(step, call, late)
+        except (PortError, TimeoutError):
+            self._connection.dropped(frame.raw, "answers_nothing", origin="server", server=server.name)
 
     def vouches(self, server: Downstream, step: RecordedStep) -> bool:
         """Whether the tool of a step still is the one that was compared; only observing lets any tool through."""

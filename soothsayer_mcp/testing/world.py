@@ -86,6 +86,8 @@ class World:
         """What reached the tools."""
         self.outcomes: list[VerifiedStep] = []
         """Every outcome that became durable."""
+        self.settled: list[VerifiedStep] = []
+        """Every step that was settled by an answer that came late."""
         self.run = Run(id=RUN_ID, principal=PRINCIPAL, state=RunState.OPEN, version=1)
         self.facts: Facts = NO_FACTS
         self.answer = Returned(raw=ANSWER, result={"content": [{"type": "text", "text": "done"}]})
@@ -197,6 +199,13 @@ class World:
             self.outcomes.append(step)
         await self._end("record_outcome")
         return step.closed(receipt, closing.next_step, closing.why)
+
+    async def settle(self, step: VerifiedStep) -> bool:
+        """Keep the answer that came late."""
+        await self._begin("settle")
+        self.settled.append(step)
+        await self._end("settle")
+        return True
 
     async def holds(self, receipt: Receipt) -> bool:
         """Tell whether the entry is there."""

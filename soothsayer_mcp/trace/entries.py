@@ -19,6 +19,7 @@ from soothsayer_mcp.model.finding import Answer, Finding
 from soothsayer_mcp.model.json import Json, canonical, compact
 from soothsayer_mcp.model.outcome import Returned, Unknown
 from soothsayer_mcp.model.run import NextStep
+from soothsayer_mcp.model.settlement import Settlement
 from soothsayer_mcp.model.step import SupportedStep, VerifiedStep
 
 VERSION = 1
@@ -315,6 +316,13 @@ def outcome(
         text += f',"findings":{_counts(step.findings)}'
     text += f",{said_and_next(said, next_step, why)}"
     return f'{text},"dur_us":{dur_us},"tool_us":{tool_us},"store_us":{step.intent.took_us}'
+
+
+def settled(settlement: Settlement, result: str) -> str:
+    """The own fields of `step.settled`; `result` is the payload of an answer that came late."""
+    by = f',"by":{quoted(settlement.by)}' if settlement.by else ""
+    answer = f',"result":{result}' if result else ""
+    return f',"how":"{settlement.how}","acted":"{settlement.acted}"{by}{answer}'
 
 
 def lost_outcome(ending: Ending, next_step: NextStep) -> str:

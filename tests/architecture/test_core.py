@@ -86,7 +86,6 @@ LATER: dict[str, tuple[StrEnum, ...]] = {
         ObligationKind.UNDO,
         Cause.UNDO,
     ),
-    "settling of unknowns": (Reason.DUPLICATE_CALL, Kind.STEP_SETTLED),
     "runs with scope, budgets and completion": (
         Reason.HELD,
     ),

@@ -28,8 +28,8 @@ from soothsayer_mcp.testing.factories import make_step as make_proposal
 from soothsayer_mcp.testing.servers import Act, Script, die, error, in_life, result, tool, wait_path, wait_until
 from soothsayer_mcp.testing.world import World
 
-LATER: Final = frozenset({Reason.DUPLICATE_CALL, Reason.NOT_RESTORED, Reason.HELD, Reason.CAPTURE_FAILED})
-"""Reasons that nothing gives yet: settling and undo are not built."""
+LATER: Final = frozenset({Reason.NOT_RESTORED, Reason.HELD, Reason.CAPTURE_FAILED})
+"""Reasons that nothing gives yet: undo is not built."""
 
 POLICY: Final = """
 soothsayer: policy/v1
@@ -210,7 +210,7 @@ ELSEWHERE: Final = frozenset(
         *(Reason.NOT_OK, Reason.CONTRADICTED, Reason.SIGNATURE_INVALID, Reason.CHECK_BROKEN, Reason.SIDE_EFFECT),
         *(Reason.ABSENT, Reason.STALE, Reason.LEVEL_TOO_LOW, Reason.EVIDENCE_PENDING, Reason.UNREACHABLE),
         # In tests/run, tests/pitfalls_e2e/test_budget_rows.py and test_history_rows.py.
-        *(Reason.BUDGET_SPENT, Reason.DEBT_LIMIT, Reason.RESULT_TOO_BIG, Reason.REPEAT_LIMIT),
+        *(Reason.BUDGET_SPENT, Reason.DEBT_LIMIT, Reason.RESULT_TOO_BIG, Reason.REPEAT_LIMIT, Reason.DUPLICATE_CALL),
     }
 )
 """Reasons with a test of their own, below or where it says."""

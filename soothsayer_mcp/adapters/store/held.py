@@ -183,9 +183,7 @@ def end_dues(batch: Batch, step: SupportedStep, no: int, ending: entries.Ending)
     if ending.acted is not Acted.NO and ending.outcome == "unknown":
         return
     for subject in dues.opens:
-        batch.later(_SHUT, subject, run, no)
-        if ending.acted is not Acted.NO:
-            batch.later(_WRITTEN, subject, batch.pos, run, no)
+        end_write(batch, subject, run, no, written=ending.acted is not Acted.NO)
     for sighting in dues.sightings:
         said = "" if ending.failure is None else f"{ending.failure.failure}/{ending.failure.reason}"
         results, after = "{}", "{}"
@@ -197,6 +195,13 @@ def end_dues(batch: Batch, step: SupportedStep, no: int, ending: entries.Ending)
                 kept = _results(sighting.results, step.outcome.structured, load_key(batch.db, run))
                 results = compact(kept).decode()
         batch.later(_END_SIGHT, int(ending.failure is None), level, said, results, after, run, sighting.pattern, no)
+
+
+def end_write(batch: Batch, subject: str, run: str, no: int, *, written: bool) -> None:
+    """Close one write of a step; `written` where it may have changed its subject."""
+    batch.later(_SHUT, subject, run, no)
+    if written:
+        batch.later(_WRITTEN, subject, batch.pos, run, no)
 
 
 def _results(paths: Iterable[str], structured: Json, key: bytes) -> dict[str, Json]:

@@ -15,6 +15,7 @@ from soothsayer_mcp.adapters.store.marks import deny_marks, end_marks, open_mark
 from soothsayer_mcp.adapters.store.origins import keep_values
 from soothsayer_mcp.adapters.store.payloads import Payload, Payloads
 from soothsayer_mcp.adapters.store.repeats import FORGET, KEY_BYTES, count_repeat, find_repeat
+from soothsayer_mcp.adapters.store.twins import find_twin, told_of
 from soothsayer_mcp.model.call import Cause, RunId
 from soothsayer_mcp.model.decision import Effect
 from soothsayer_mcp.model.entry import Kind
@@ -150,6 +151,7 @@ class IntentItem(Item[Recorded]):
         # A yes is looked at, and spent, on what earlier items of the batch left of it.
         self.reads = step.support.approval is not None
         self._call = bytes.fromhex(match)[:KEY_BYTES]
+        self._match = match
         self._tail = entries.proposal(step, "" if args is None else args.field, match) + entries.decision(
             step.decision, context.field
         )
@@ -160,9 +162,7 @@ class IntentItem(Item[Recorded]):
         row = known(batch, step.run_id)
         run = row.as_run()
         at, no = batch.now(), row.steps + 1
-        standing = _standing(batch, run, step, at)
-        repeat = find_repeat(batch, row, step.decision.charge, self._call)
-        outcome = self._admit(standing if repeat is None else replace(standing, repeat=repeat), step)
+        outcome = self._admitted(batch, row, run, at)
         tail, trace = self._tail, entries.trace_context(step, run.id)
         closing = None
         if step.support.newly_asked:
@@ -230,6 +230,22 @@ class IntentItem(Item[Recorded]):
             _close_run(batch, row, closing, at)
         batch.changed(row)
         return Recorded(seq=seq, leaf=leaf, no=no, run=row.as_run(), outcome=outcome, next_step=next_step, why=why)
+
+    def _admitted(self, batch: Batch, row: RunRow, run: Run, at: int) -> Refused | Asked | None:
+        """Ask for admission on things as they stand."""
+        step = self._step
+        standing = _standing(batch, run, step, at)
+        repeat = find_repeat(batch, row, step.decision.charge, self._call)
+        if repeat is not None:
+            standing = replace(standing, repeat=repeat)
+        # Nothing is looked up where no step of the run ever ended as unknown, nor for what only reads.
+        if not row.unknown or step.cause is not Cause.AGENT or entries.only_reads(step.decision.does):
+            return self._admit(standing, step)
+        twin = find_twin(batch, step, run.id, self._match)
+        outcome = self._admit(replace(standing, twin=twin), step)
+        if twin is not None and outcome is not None and outcome.failure.reason is Reason.DUPLICATE_CALL:
+            told_of(batch, run.id, twin)
+        return outcome
 
     def orphaned(self) -> "Item[None] | None":
         """An intent that nobody forwards is closed: nothing was sent."""

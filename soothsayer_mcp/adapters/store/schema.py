@@ -153,6 +153,10 @@ CREATE TABLE evidence(
   level TEXT NOT NULL CHECK(level IN ('E1', 'E2', 'E3', 'E4', 'E5')),
   finding TEXT NOT NULL, subject TEXT NOT NULL, began INTEGER NOT NULL, ended INTEGER NOT NULL, at INTEGER NOT NULL,
     expires_at INTEGER, writer TEXT NOT NULL, seq INTEGER NOT NULL) WITHOUT ROWID;
+-- how unknown steps were settled; told: whether the agent need not be told any more
+CREATE TABLE settlements(
+  run TEXT NOT NULL, no INTEGER NOT NULL, how TEXT NOT NULL, told INTEGER NOT NULL, PRIMARY KEY(run, no)
+) WITHOUT ROWID;
 -- single-use evidence, yeses, attestations: one insert each, in A
 CREATE TABLE spent(key TEXT PRIMARY KEY, run TEXT NOT NULL, no INTEGER NOT NULL) WITHOUT ROWID;
 -- writes that have not ended

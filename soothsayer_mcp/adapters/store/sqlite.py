@@ -46,6 +46,7 @@ from soothsayer_mcp.adapters.store.recovery import OpenWriterItem, RecoverItem, 
 from soothsayer_mcp.adapters.store.repeats import KEY_BYTES, answer_key
 from soothsayer_mcp.adapters.store.results import ReadBackItem, find_result, read_result, result_text
 from soothsayer_mcp.adapters.store.run_items import CompleteItem, DeclareItem, OpenRunItem
+from soothsayer_mcp.adapters.store.settling import SettleItem
 from soothsayer_mcp.adapters.store.summaries import load_summary
 from soothsayer_mcp.adapters.store.writer import Ballast, Unavailable, Writer, connect, why
 from soothsayer_mcp.model.ask import Ask, AskAnswer, Grant
@@ -58,6 +59,7 @@ from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.json import Digest, canonical, compact
 from soothsayer_mcp.model.outcome import Aside, Returned
 from soothsayer_mcp.model.run import IDLE_S, Completion, Counters, Debts, Run, RunBinding, RunScope, RunState
+from soothsayer_mcp.model.settlement import How, Settlement
 from soothsayer_mcp.model.step import ClosedStep, RecordedStep, SupportedStep, VerifiedStep, WithheldStep
 from soothsayer_mcp.model.summary import Summary
 from soothsayer_mcp.ports import (
@@ -395,6 +397,22 @@ class SqliteStore:
             took_us=(time.monotonic_ns() - began_ns) // 1000,
         )
         return step.closed(receipt, done.closing.next_step, done.closing.why, item.stored)
+
+    async def settle(self, step: VerifiedStep) -> bool:
+        """Record the answer that came after a step had ended as unknown. False while its end is not on record yet."""
+        assert isinstance(step.outcome, Returned)
+        raw = step.outcome.raw
+        big = len(raw) > ROW_BYTES
+        ready = self._ready_or_digest
+        result = await asyncio.to_thread(ready, raw, step) if big else ready(raw, step)
+        told = Settlement(run=step.run_id, no=step.intent.no, acted=Acted.YES, how=How.LATE_ANSWER)
+        done = await self._submit(SettleItem(told, step, result=result), self._outcome_timeout_s)
+        self._looked_at = 0.0  # the next look sees what was changed here
+        return done
+
+    def settle_now(self, settlement: Settlement) -> bool:
+        """Record whether a step took effect, as a person says. False while it is in flight. Blocks."""
+        return self._wait(SettleItem(settlement))
 
     async def holds(self, receipt: Receipt) -> bool:
         """Tell whether the entry of a receipt can be read back, through another connection than the one that wrote."""
