@@ -65,6 +65,8 @@ class Config:
     organisation: Organisation | None = None
     workspace: str
     servers: tuple[ServerSpec, ...] = ()
+    servers_of_file: bool = True
+    """Whether the servers are those of the file, over which the lock beside it rules."""
     state: str | None = None
     run_id: str | None = None
     control_tools: bool = False

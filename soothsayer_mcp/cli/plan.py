@@ -106,7 +106,7 @@ def _around(options: ProxyOptions, environ: Mapping[str, str], spec: ServerSpec)
         return Config(workspace=workspace_without_config(), servers=(spec,))
     file = find_config(options.config, environ=environ)
     assert file is not None
-    return dataclasses.replace(load(file, environ=environ), servers=(spec,))
+    return dataclasses.replace(load(file, environ=environ), servers=(spec,), servers_of_file=False)
 
 
 def _headers(options: ProxyOptions, environ: Mapping[str, str]) -> dict[str, str]:

@@ -87,7 +87,7 @@ def serve(prepared: Plan, started: Started) -> None:
 
 def _locks(config: Config) -> Callable[[ServerIdentity], Locked | None]:
     """What the lock beside a configuration has of a server. Raises `LoadErrors`."""
-    if config.file is None:
+    if config.file is None or not config.servers_of_file:
         return lambda _server: None
     return LockWatch(lock_path(config.file), log=say).of
 

@@ -112,6 +112,16 @@ def test_a_lock_that_does_not_load_is_no_start(tmp_path: Path, soothsayer: Sooth
     assert soothsayer("policy", "check", "-c", str(config)).code == Exit.USAGE
 
 
+def test_a_lock_does_not_rule_over_a_server_of_the_command_line(tmp_path: Path, soothsayer: Soothsayer) -> None:
+    """Nobody could accept its tools in a lock of other servers."""
+    script = Script(tools=[READ], on=ON)
+    config = configured(tmp_path, replace(script, name="other"))
+    (tmp_path / "soothsayer.lock").write_text('{"soothsayer":"lock/v1","servers":{}}', encoding="utf-8")
+    with Rig(tmp_path, script, policy=POLICY.replace("raw.", "*."), words=["-c", config]) as rig:
+        rig.host.initialize()
+        assert "isError" not in str(rig.host.call("read"))
+
+
 def test_rules_are_checked_against_the_tools_in_the_lock(tmp_path: Path, soothsayer: Soothsayer) -> None:
     config = configured(tmp_path, Script(tools=[READ]))
     there = ("-c", str(config), "--state", str(tmp_path / "state"))
