@@ -88,6 +88,10 @@ class Note:
     run: RunId | None = None
     payloads: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
     """Field name -> what was said; kept apart from the entry, by the trace's payload mode."""
+    marks: Mapping[str, tuple[Sequence[str], Sequence[str]]] = field(
+        default_factory=dict[str, tuple[Sequence[str], Sequence[str]]]
+    )
+    """Of a policy: under which marks it counts the steps of a run, each with its tools and what is left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

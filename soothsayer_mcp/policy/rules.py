@@ -718,6 +718,19 @@ class Policy:
         )
 
     @property
+    def marks(self) -> Mapping[str, tuple[Sequence[str], Sequence[str]]]:
+        """Under which marks the steps of a run are counted: of which tools, all when none is named, and but which."""
+        return {
+            counted.mark: (
+                [f"{one.server}.{one.tool}" for one in past.matches.tools],
+                [f"{one.server}.{one.tool}" for one in past.matches.excepts],
+            )
+            for number, scope in enumerate(self.scopes)
+            for past, history in self._pasts[number]
+            if (counted := self._counted(scope.kind, past, history)).per is Per.RUN
+        }
+
+    @property
     def lab(self) -> Lab:
         """The libraries that judge."""
         return self._lab

@@ -73,6 +73,7 @@ _UPDATED = (
     *Counters._fields,
 )
 _UPDATE_RUN = f"UPDATE runs SET {', '.join(f'{name}=?' for name in _UPDATED)} WHERE id=?"  # noqa: S608 - names of ours
+_MOST_USED = 10_000
 _SELECT_INTENT = (
     "SELECT p.text FROM payloads p JOIN entries e ON e.writer = p.writer AND e.seq = p.seq"
     " WHERE e.run = ? AND e.no IS NULL AND p.part IN ('intent', 'text') ORDER BY e.pos LIMIT 1"
@@ -191,6 +192,8 @@ class Chain:
     """Of the connection, when `pos` and `runs` were true; -1 when they have to be read anew."""
     runs: dict[RunId, RunRow] = field(default_factory=dict[RunId, RunRow])
     policies: dict[str, int] = field(default_factory=dict[str, int])
+    used: set[tuple[str, int, str, str]] = field(default_factory=set[tuple[str, int, str, str]])
+    """Which tools runs called under which policies, as far as it is known to be in the file."""
     second: int = -1
     """The second that was spelled last, and its spelling."""
     second_text: str = ""
@@ -200,6 +203,7 @@ class Chain:
         self.data_version = -1
         self.runs.clear()
         self.policies.clear()
+        self.used.clear()
 
 
 class Batch:
@@ -338,6 +342,16 @@ class Batch:
     def later(self, sql: str, *values: object) -> None:
         """Run a statement with this batch, after what is in it so far."""
         self._later.append((sql, values))
+
+    def used(self, run: str, policy: int, server: str, tool: str) -> None:
+        """Note that a run calls a tool under a policy; once is enough."""
+        one = (run, policy, server, tool)
+        known = self._chain.used
+        if one not in known:
+            if len(known) >= _MOST_USED:
+                known.clear()
+            known.add(one)
+            self.later("INSERT OR IGNORE INTO used(run, policy, server, tool) VALUES(?, ?, ?, ?)", *one)
 
     def policy(self, digest: Digest, at: int, name: str = "") -> int:
         """The number of a policy, given to it here if it has none."""

@@ -11,7 +11,7 @@ from soothsayer_mcp.adapters.store.asks import is_spent, load_ask, load_grant, s
 from soothsayer_mcp.adapters.store.batch import Batch, RunRow, scope_text
 from soothsayer_mcp.adapters.store.debts import load_debts
 from soothsayer_mcp.adapters.store.held import HeldRows, begin_dues, end_dues
-from soothsayer_mcp.adapters.store.marks import deny_marks, end_marks, open_marks, recall
+from soothsayer_mcp.adapters.store.marks import counting, deny_marks, end_marks, open_marks, recall
 from soothsayer_mcp.adapters.store.origins import keep_values
 from soothsayer_mcp.adapters.store.payloads import Payload, Payloads
 from soothsayer_mcp.adapters.store.repeats import FORGET, KEY_BYTES, count_repeat, find_repeat
@@ -199,6 +199,7 @@ class IntentItem(Item[Recorded]):
         if step.support.ask:
             batch.later("UPDATE approvals SET no = ? WHERE id = ? AND no = 0", no, step.support.ask)
         decision, proposal = step.decision, step.proposal
+        policy = _policy_of(batch, step, at, sent=outcome is None)
         batch.add_step(
             (
                 run.id,
@@ -211,7 +212,7 @@ class IntentItem(Item[Recorded]):
                 entries.storable(proposal.server),
                 entries.storable(proposal.tool),
                 ",".join(decision.does),
-                batch.policy(decision.policy_digest, at),
+                policy,
                 decision.effect,
                 decision.would,
                 entries.storable(decision.rules[0].id) if decision.rules else None,
@@ -257,6 +258,14 @@ class IntentItem(Item[Recorded]):
         )
         failure = Failure(reason=reason, summary=summary, certainly_not_acted=True)
         return EndItem(self._step, self.result.no, failure)
+
+
+def _policy_of(batch: Batch, step: SupportedStep, at: int, *, sent: bool) -> int:
+    """The number of the policy that decided; what is sent under it is noted, for patterns of other policies."""
+    policy, proposal = batch.policy(step.decision.policy_digest, at), step.proposal
+    if sent and step.cause is Cause.AGENT:
+        batch.used(step.run_id, policy, entries.storable(proposal.server), entries.storable(proposal.tool))
+    return policy
 
 
 def _standing(batch: Batch, run: Run, step: SupportedStep, at: int) -> Standing:
@@ -435,6 +444,8 @@ class NoteItem(Item[None]):
             name = str(note.fields.get("name", ""))
             number = batch.policy(Digest(str(note.fields["policy"])), at, name)
             batch.later("UPDATE policies SET name = ? WHERE n = ? AND name = ''", name, number)
+            for mark, (tools, excepts) in note.marks.items():
+                counting(batch, number, mark, tools, excepts)
 
 
 class Bound:

@@ -4,13 +4,17 @@ A mark without a window keeps one row per state that counts up; one with a windo
 """
 
 import contextlib
+import json
 import sqlite3
 from collections.abc import Iterable
 from typing import cast
 
 from soothsayer_mcp.adapters.store.batch import Batch
 from soothsayer_mcp.adapters.store.origins import recall_values
-from soothsayer_mcp.model.facts import Facts, Mark, Questions, Tally, TallyQuestion
+from soothsayer_mcp.model.call import RunId
+from soothsayer_mcp.model.facts import Facts, Mark, Questions, Tally, TallyQuestion, holder_of_run
+from soothsayer_mcp.model.json import compact
+from soothsayer_mcp.policy.paths import component
 
 _SELECT = (
     "SELECT state, sum(n), sum(amount), sum(odd) FROM marks WHERE mark = ? AND holder = ? AND key = ? AND at >= ?"
@@ -27,6 +31,13 @@ _ADD = (
 _PRUNE = "DELETE FROM marks WHERE mark = ? AND holder = ? AND key = ? AND state = ? AND at < ?"
 _OPEN = "SELECT mark, holder, key, at, amount, odd, window_us FROM marks WHERE run = ? AND no = ? AND state = 'open'"
 _CLOSE = "DELETE FROM marks WHERE run = ? AND no = ? AND state = 'open'"
+_UNCOUNTED = (
+    "SELECT DISTINCT server, tool FROM used u WHERE run = ?"
+    " AND NOT EXISTS (SELECT 1 FROM counting c WHERE c.mark = ? AND c.policy = u.policy)"
+)
+_COUNTING = "INSERT OR REPLACE INTO counting(mark, policy, tools) VALUES(?, ?, ?)"
+_MEANT = "SELECT tools FROM counting WHERE mark = ? LIMIT 1"
+_RUN = holder_of_run(RunId(""))
 _ENDED = ("ok", "failed", "doubt", "denied")
 
 
@@ -48,6 +59,8 @@ def _tally(db: sqlite3.Connection, question: TallyQuestion) -> Tally:
         if state in {"ok", "failed", "open"}:
             total += amount
             odd += strange
+    if question.holder.startswith(_RUN):
+        found["doubt"] += _uncounted(db, question)
     return Tally(
         succeeded=found["ok"],
         failed=found["failed"],
@@ -57,6 +70,34 @@ def _tally(db: sqlite3.Connection, question: TallyQuestion) -> Tally:
         sum_micro=total,
         odd=odd,
     )
+
+
+def _uncounted(db: sqlite3.Connection, question: TallyQuestion) -> int:
+    """How many tools that a mark means the run called under policies that did not count steps under it.
+
+    A policy that was loaded later, or stands before another server, knows nothing of such steps: they are in doubt.
+    """
+    meant = cast("tuple[str] | None", db.execute(_MEANT, (question.mark,)).fetchone())
+    if meant is None:
+        return 0
+    called = db.execute(_UNCOUNTED, (question.holder.removeprefix(_RUN), question.mark)).fetchall()
+    if not called:
+        return 0
+    tools, excepts = cast("list[list[str]]", json.loads(meant[0]))
+    return sum(
+        (not tools or _is_named(server, tool, tools)) and not _is_named(server, tool, excepts)
+        for server, tool in cast("Iterable[tuple[str, str]]", called)
+    )
+
+
+def _is_named(server: str, tool: str, patterns: Iterable[str]) -> bool:
+    halves = (pattern.partition(".") for pattern in patterns)
+    return any(component(of_server)(server) and component(of_tool)(tool) for of_server, _, of_tool in halves)
+
+
+def counting(batch: Batch, policy: int, mark: str, tools: Iterable[str], excepts: Iterable[str]) -> None:
+    """Keep that a policy counts the steps of these tools under a mark."""
+    batch.later(_COUNTING, mark, policy, compact([[*tools], [*excepts]]).decode())
 
 
 def open_marks(batch: Batch, marks: Iterable[Mark], run: str, no: int, at: int) -> None:

@@ -135,6 +135,13 @@ CREATE INDEX marks_open ON marks(run, no) WHERE state = 'open';
 CREATE TABLE repeats(
   run TEXT NOT NULL, call BLOB NOT NULL, answer BLOB NOT NULL, n INTEGER NOT NULL, since INTEGER NOT NULL,
   at INTEGER NOT NULL, PRIMARY KEY(run, call, answer)) WITHOUT ROWID;
+-- which policies count earlier steps under a mark, and of which tools: JSON, tools and except
+CREATE TABLE counting(
+  mark TEXT NOT NULL, policy INTEGER NOT NULL, tools TEXT NOT NULL, PRIMARY KEY(mark, policy)) WITHOUT ROWID;
+-- which tools a run called under which policy
+CREATE TABLE used(
+  run TEXT NOT NULL, policy INTEGER NOT NULL, server TEXT NOT NULL, tool TEXT NOT NULL,
+  PRIMARY KEY(run, policy, server, tool)) WITHOUT ROWID;
 CREATE TABLE approvals(
   id TEXT PRIMARY KEY, run TEXT NOT NULL, no INTEGER NOT NULL, about TEXT NOT NULL, rule TEXT NOT NULL,
   call TEXT NOT NULL, asked_at INTEGER NOT NULL,
