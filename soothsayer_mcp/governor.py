@@ -32,6 +32,7 @@ from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.policy.within import scope_questions
 from soothsayer_mcp.ports import Admit, Call, Inspector, Look, PortError, Standing, Store, Tools
 from soothsayer_mcp.redaction import shown
+from soothsayer_mcp.run.allowance import budgets_of
 from soothsayer_mcp.run.aside import set_aside
 from soothsayer_mcp.run.budget import refuse_over_budget
 from soothsayer_mcp.run.close import close
@@ -244,7 +245,8 @@ def _spent(policy: Policy, standing: Standing, step: SupportedStep) -> Failure |
     decision = step.decision
     if decision.mode is Mode.OBSERVE or step.cause is not Cause.AGENT:
         return None
-    over = refuse_over_budget(standing.run.counters, decision.charge, policy.budgets, standing.now_us)
+    budgets = budgets_of(standing.run, policy.budgets)
+    over = refuse_over_budget(standing.run.counters, decision.charge, budgets, standing.now_us)
     if over is not None:
         return over
     repeated = refuse_repeated(standing.repeat, decision.charge, standing.now_us)
@@ -291,7 +293,7 @@ class _Basis:
 
     def close(self, run: Run, step: SupportedStep, failure: Failure | None) -> Closing:
         """Choose what follows, under the policy that decided."""
-        return close(run, step, failure, self.policy.budgets, self.policy.next_rules)
+        return close(run, step, failure, budgets_of(run, self.policy.budgets), self.policy.next_rules)
 
     def same_as(self, other: "_Basis") -> bool:
         """Whether the decision would be the same for certain, so that it need not be made again."""

@@ -12,6 +12,7 @@ from soothsayer_mcp.adapters.lazy import resolve
 from soothsayer_mcp.adapters.policy_files.positions import Pairs, Scalar, examine
 from soothsayer_mcp.adapters.store.sqlite import SqliteStore
 from soothsayer_mcp.adapters.system import account
+from soothsayer_mcp.cli.budgets import Limit, limits_on_record, read_amounts
 from soothsayer_mcp.cli.command import command
 from soothsayer_mcp.cli.exits import Exit
 from soothsayer_mcp.cli.output import Output
@@ -19,6 +20,7 @@ from soothsayer_mcp.cli.problems import Problem
 from soothsayer_mcp.cli.state import complete_run, open_reader, state_dir
 from soothsayer_mcp.console import documents
 from soothsayer_mcp.console.text import escape
+from soothsayer_mcp.model.budget import RAISED, Allowance
 from soothsayer_mcp.model.call import Client, RunId
 from soothsayer_mcp.model.failure import Reason
 from soothsayer_mcp.model.run import DeclaredBy, Intent, RunBinding, RunScope, RunState
@@ -35,7 +37,7 @@ why = click.option("--reason", metavar="TEXT", default="", help="Why; the agent 
     "run open",
     more=(
         "Calls of your account in that folder belong to it, through whichever host and server they come, until it ends."
-        " --only and --under limit it further than the policy does; they never permit anything."
+        " --only, --under and --budget limit it further than the policy does; they never permit anything."
     ),
 )
 @click.option("--intent", metavar="TEXT", default="", help="What the work is for.")
@@ -46,11 +48,23 @@ why = click.option("--reason", metavar="TEXT", default="", help="Why; the agent 
     "--under", metavar="PATH", multiple=True, help="Only files below this folder of the workspace; may be repeated."
 )
 @click.option(
+    "--budget",
+    metavar="NAME=N",
+    multiple=True,
+    help="What it may use up, such as calls=50 or bytes_returned=2MB; may be repeated.",
+)
+@click.option(
     "--workspace", metavar="DIR", help="The folder that the host works in; else the configuration's, else this."
 )
 def run_open(  # noqa: D103 - the table says what it does
-    output: Output, intent: str, only: tuple[str, ...], under: tuple[str, ...], workspace: str | None
+    output: Output,
+    intent: str,
+    only: tuple[str, ...],
+    under: tuple[str, ...],
+    budget: tuple[str, ...],
+    workspace: str | None,
 ) -> int:
+    budgets = read_amounts("--budget", budget, RAISED)
     place = _workspace(output, workspace)
     for pattern in only:
         if _TOOLS.fullmatch(pattern) is None:
@@ -65,7 +79,7 @@ def run_open(  # noqa: D103 - the table says what it does
     scope = RunScope(only=only, under=folders) if only or folders else None
     store = SqliteStore.open(state_dir(output.settings), about=ABOUT)
     try:
-        run = store.open_run(binding, scope).id
+        run = store.open_run(binding, scope, budgets).id
     finally:
         store.close()
     if output.as_json:
@@ -73,6 +87,7 @@ def run_open(  # noqa: D103 - the table says what it does
         return Exit.DONE
     output.text(f"{run}\n")
     limits = f", limited to {scope.text}" if scope is not None else ""
+    limits += f", with budgets {_spelled(budgets)}" if budgets else ""
     output.remark(f"run {run[:4]} is open for {place}{limits}")
     return Exit.DONE
 
@@ -84,11 +99,52 @@ def run_pause(output: Output, run: str, reason: str) -> int:  # noqa: D103 - see
     return _change(output, run, RunState.PAUSED, reason)
 
 
-@command("run resume", more="Only a person can lift a pause.")
+@command(
+    "run resume",
+    more="Only a person can lift a pause. --add raises a budget that is used up, as far as the policy's ceiling.",
+)
 @by_id
 @why
-def run_resume(output: Output, run: str, reason: str) -> int:  # noqa: D103 - see run_open
-    return _change(output, run, RunState.OPEN, reason)
+@click.option("--add", metavar="NAME=N", multiple=True, help="Raise a budget, such as calls=50; may be repeated.")
+def run_resume(output: Output, run: str, reason: str, add: tuple[str, ...]) -> int:  # noqa: D103 - see run_open
+    if not add:
+        return _change(output, run, RunState.OPEN, reason)
+    added = read_amounts("--add", add, RAISED)
+    with open_reader(output.settings) as reader:
+        name = reader.find_run(run)
+        limits = limits_on_record(reader.policy_sources(reader.run(name).run.policy), RAISED)
+    who = account().id
+    store = SqliteStore.open(state_dir(output.settings), about=ABOUT)
+    try:
+        _check_ceilings(store.run_now(RunId(name)).allowance, added, limits)
+        store.add_budget(RunId(name), added, by=who, reason=" ".join(reason.split()) or f"by {who}")
+    except PortError as error:
+        if error.reason is not Reason.RUN_CLOSED:
+            raise
+        raise Problem(f"run {error.summary}", id="run-state", exit=Exit.NO) from error
+    finally:
+        store.close()
+    _tell(output, name, f"run {name[:4]} is open, with {_spelled(added)} more")
+    return Exit.DONE
+
+
+def _check_ceilings(said: Allowance | None, added: Mapping[str, int], limits: Mapping[str, Limit]) -> None:
+    """Refuse what would have no effect, because the policy lets the budget be raised no further."""
+    for name, more in added.items():
+        limit = limits.get(name)
+        figures = [] if limit is None else [limit.figure]
+        figures += [] if said is None or name not in said.own else [said.own[name]]
+        if not figures:
+            raise Problem(f"the run has no budget {name}", id="run-budget", exit=Exit.NO)
+        total = min(figures) + more + (0 if said is None else said.added.get(name, 0))
+        if limit is None or total <= limit.top:
+            continue
+        fix = "ceiling: {" + name + ": N} beside the budget in the policy sets how far a person may raise it"
+        raise Problem(f"the budget {name} may become {limit.top:,} at most", id="run-budget", exit=Exit.NO, fix=fix)
+
+
+def _spelled(budgets: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {figure:,}" for name, figure in budgets.items())
 
 
 @command("run stop", more="Calls in flight end as usual; a stopped run stays stopped.")

@@ -1,6 +1,7 @@
 """What a run may use up."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +22,20 @@ class Budgets:
     """Questions that are put to people."""
     same_call_repeats: int | None = None
     """How often the same call may get the same answer while nothing changes."""
+    ceiling: Mapping[str, int] = field(default_factory=dict[str, int])
+    """How far a person may raise the figures that are set: as far as the policy says, else not at all."""
 
 
 NO_BUDGETS = Budgets()
+
+RAISED = ("calls", "writes", "minutes", "bytes_returned", "denials")
+"""What a person may add to, in a run that has used it up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowance:
+    """What people said of the budgets of one run, by name."""
+
+    own: dict[str, int] = field(default_factory=dict[str, int])
+    """What it was opened with."""
+    added: dict[str, int] = field(default_factory=dict[str, int])

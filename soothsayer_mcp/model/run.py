@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+from soothsayer_mcp.model.budget import Allowance
 from soothsayer_mcp.model.call import Client, Principal, RunId
 
 
@@ -169,6 +170,8 @@ class Run:
     """What it was opened for; `None` when it is limited to nothing."""
     halted: bool = False
     """Whether it was stopped at once: calls in flight are cancelled."""
+    allowance: Allowance | None = None
+    """What people said of its budgets; `None` where nobody did."""
     same_answers: int = 0
     """How often the step that is being closed got this answer; 0 where that is not counted."""
 

@@ -16,6 +16,7 @@ from soothsayer_mcp.model.run import Run, RunState
 from soothsayer_mcp.model.step import RecordedStep
 from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.ports import Call, Clock, Desk, PortError, Tools
+from soothsayer_mcp.run.allowance import budgets_of
 from soothsayer_mcp.run.gate import missing
 from soothsayer_mcp.run.giving import refuse_to_give
 from soothsayer_mcp.run.used import used
@@ -197,7 +198,7 @@ class ControlTools:
         lines.append(
             f"{counted.calls} calls, of which {counted.errors} failed; {counted.denials} further ones were refused."
         )
-        spent = used(counted, self._policy().budgets, self._clock.now_us())
+        spent = used(counted, budgets_of(run, self._policy().budgets), self._clock.now_us())
         if spent:
             left = ", ".join(f"{name} {most - count:,} of {most:,}" for name, count, most in spent)
             lines.append(f"Left of its budgets: {left}.")

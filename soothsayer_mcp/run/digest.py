@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from soothsayer_mcp.model.budget import Budgets
 from soothsayer_mcp.model.summary import Summary
+from soothsayer_mcp.run.allowance import budgets_of
 from soothsayer_mcp.run.gate import missing
 from soothsayer_mcp.run.used import used
 
@@ -22,7 +23,10 @@ def digest_of(summary: Summary, budgets: Budgets, now_us: int, *, refuse_unverif
         lines.append(f"Its intent, said by the {run.intent.declared_by}: {run.intent.text[:INTENT_CHARS]!a}")
     if run.scope is not None:
         lines.append(f"It is limited to {run.scope.text}.")
-    left = [f"{name} {most - count:,} of {most:,}" for name, count, most in used(run.counters, budgets, now_us)]
+    left = [
+        f"{name} {most - count:,} of {most:,}"
+        for name, count, most in used(run.counters, budgets_of(run, budgets), now_us)
+    ]
     lines += _listed("Left of its budgets", left)
     lines += _listed(
         "Last written by it",

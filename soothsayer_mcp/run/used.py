@@ -12,6 +12,7 @@ def used(counters: Counters, budgets: Budgets, now_us: int) -> tuple[tuple[str, 
         ("minutes", counters.minutes(now_us), budgets.minutes),
         ("bytes_returned", counters.bytes_returned + counters.bytes_reserved, budgets.bytes_returned),
         ("denials", counters.denials, budgets.denials),
+        ("asks", counters.asks, budgets.asks),
         ("unverified_writes", counters.unverified_writes, budgets.unverified_writes),
         ("error_streak", counters.error_streak, budgets.error_streak),
     )

@@ -45,7 +45,7 @@ ORDER: dict[Kind, tuple[str, ...]] = {
         "policy",
         "budgets",
     ),
-    Kind.RUN_CHANGED: ("what", "from", "to", "reason", "by", "now", "missing", "text", "declared_by"),
+    Kind.RUN_CHANGED: ("what", "from", "to", "reason", "by", "now", "missing", "text", "declared_by", "added"),
     Kind.GRANT_REVOKED: ("approval", "by"),
     Kind.MESSAGE_CHECKED: (
         "method",
@@ -144,6 +144,7 @@ def run_opened(
     scope: str,
     intent: str,
     policy: str,
+    budgets: Mapping[str, int],
 ) -> str:
     """The own fields of `run.opened`; `scope` and `intent` are whole JSON objects. What is empty is left out."""
     text = (
@@ -154,7 +155,8 @@ def run_opened(
     text += ',"attached":true' if attached else ""
     text += f',"scope":{scope}' if scope else ""
     text += f',"intent":{intent}' if intent else ""
-    return text + (f',"policy":"{policy}"' if policy else "")
+    text += f',"policy":"{policy}"' if policy else ""
+    return text + (f',"budgets":{_spelled(dict(budgets))}' if budgets else "")
 
 
 def proposal(step: SupportedStep, args: str, match: str) -> str:

@@ -147,7 +147,7 @@ def test_the_opening_and_the_lists_tell_of_them(tmp_path: Path) -> None:
     with Rig(tmp_path, SCRIPT, policy=POLICY) as own:
         opened = own.host.initialize()
         assert at(opened, "result", "capabilities") == {"tools": {}, "resources": {}}
-        assert at(own.host.request("resources/list", {}), "result") == {"resources": []}
+        assert at(own.host.request("resources/list", {}), "result", "resources", 0, "uri") == "soothsayer://run/digest"
         [template] = cast(
             "list[JsonObject]", at(own.host.request("resources/templates/list", {}), "result", "resourceTemplates")
         )

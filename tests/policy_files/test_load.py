@@ -68,7 +68,15 @@ ERRORS: list[tuple[str, str]] = [
         "rules: [{also: x, tools: a.b, on_failure: {tool_eror: stop}}]",
         '3:55: "tool_eror" is no failure class, and no class/reason; did you mean "tool_error"? [policy-key]',
     ),
-    ("budgets: {ceiling: {}}", '3:11: "ceiling" is not supported yet: this version does not have it [policy-key]'),
+    ("budgets: {ceiling: {}}", "3:20: at least one key is due [policy-value]"),
+    (
+        "budgets: {calls: 3, ceiling: {calls: 3}}",
+        "3:10: the ceiling of `calls` has to be above its budget [policy-value]",
+    ),
+    (
+        "budgets: {calls: 3, ceiling: {writes: 3}}",
+        "3:10: a ceiling for `writes` needs a budget `writes` below it [policy-value]",
+    ),
     (
         "rules: [{ask: x, args: {'**': {find: secrets}}}]",
         '3:38: "secrets" is none of secret, email, iban, card_number, phone; did you mean "secret"? [policy-key]',

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from soothsayer_mcp.adapters.lab import LAB, NEXT_CONDITIONS
 from soothsayer_mcp.model.ask import AskTerms, Remember
-from soothsayer_mcp.model.budget import NO_BUDGETS, Budgets
+from soothsayer_mcp.model.budget import NO_BUDGETS, RAISED, Budgets
 from soothsayer_mcp.model.call import Cause, PinState
 from soothsayer_mcp.model.decision import Effect, LargeResults, Mode
 from soothsayer_mcp.model.entry import PayloadMode
@@ -199,6 +199,7 @@ def _budgets(said: Sequence[Form]) -> Budgets:
         cost_micro=_micro(cost) if (cost := min(costs, default=None)) is not None else None,
         asks=least("asks"),
         same_call_repeats=least("same_call_repeats"),
+        ceiling={name: least_ceiling for name in RAISED if (least_ceiling := _ceiling(said, name)) is not None},
     )
 
 
@@ -216,6 +217,12 @@ def _tool_budgets(said: Sequence[Form]) -> list[ToolBudget]:
                 calls[name] = min(most, calls.get(name, most))
     patterns = [(name.partition("."), most) for name, most in sorted(calls.items())]
     return [ToolBudget(tools=ToolPattern(server=server, tool=tool), calls=most) for (server, _, tool), most in patterns]
+
+
+def _ceiling(said: Sequence[Form], name: str) -> int | None:
+    """How far one budget may be raised: a file that states it and no ceiling holds it down."""
+    tops = [_map(form.get("ceiling", {})).get(name, form[name]) for form in said if name in form]
+    return min((top for top in tops if isinstance(top, int)), default=None)
 
 
 _NOTHING_SAID: Form = {}

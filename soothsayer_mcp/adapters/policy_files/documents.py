@@ -958,10 +958,18 @@ class ToolBudgetDocument(Document):
     calls: Annotated[int, Field(ge=1)] = 1
 
 
+class CeilingDocument(Document):
+    """How far a person may raise budgets of a run."""
+
+    calls: Annotated[int, Field(ge=1)] = 1
+    writes: _Count = 0
+    minutes: Annotated[int, Field(ge=1)] = 1
+    bytes_returned: _Size = 0
+    denials: Annotated[int, Field(ge=1)] = 1
+
+
 class BudgetsDocument(Document):
     """What one run may use up."""
-
-    later: ClassVar[frozenset[str]] = frozenset({"ceiling"})
 
     calls: Annotated[int, Field(ge=1)] = 1
     writes: _Count = 0
@@ -974,6 +982,17 @@ class BudgetsDocument(Document):
     asks: _Count = 0
     tools: Annotated[dict[Annotated[str, AfterValidator(_server_tool)], ToolBudgetDocument], _AtLeastOne] = {}
     same_call_repeats: Annotated[int, Field(ge=2)] = 2
+    ceiling: CeilingDocument = Field(default=cast("CeilingDocument", None))
+
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        if "ceiling" in self.model_fields_set:
+            for name in self.ceiling.model_fields_set:
+                if name not in self.model_fields_set:
+                    raise _bad("value", f"a ceiling for `{name}` needs a budget `{name}` below it")
+                if getattr(self.ceiling, name) <= getattr(self, name):
+                    raise _bad("value", f"the ceiling of `{name}` has to be above its budget")
+        return self
 
 
 class RunDocument(Document):

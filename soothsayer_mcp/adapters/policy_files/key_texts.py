@@ -85,7 +85,12 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
         "tools": "By tool, as server.tool globs: how many calls, counted together. Used up: further ones are refused.",
         "same_call_repeats": "How often a call may get the same answer while nothing changes; more are refused.",
         "error_streak": "Failed calls one after the other, whatever they were. At it the run is paused.",
+        "ceiling": "How far a person may raise a budget of a run by `run resume --add`; without it not at all.",
     },
+    "CeilingDocument": dict.fromkeys(
+        ("calls", "writes", "minutes", "bytes_returned", "denials"),
+        "What may be used up at most, with all that is added.",
+    ),
     "RunDocument": {
         "idle": "How long an automatic run may be without a call and still take the next one.",
         "abandon_after": "How long a run may stay paused before it is given up.",

@@ -9,6 +9,7 @@ from itertools import chain
 from typing import cast
 
 from soothsayer_mcp.adapters.store.payloads import Payload
+from soothsayer_mcp.model.budget import Allowance
 from soothsayer_mcp.model.call import Principal, RunId
 from soothsayer_mcp.model.entry import Kind
 from soothsayer_mcp.model.json import Digest, compact
@@ -24,9 +25,10 @@ _END_STEP = (
 )
 _RUN_COLUMNS = (
     "id, state, principal, how, host, workspace, automatic, policy, version, why, steps, failed, unknown, asked,"
-    f" opened_at, last_at, closed_at, intent_by, attached, scope, halted, {', '.join(Counters._fields)}"
+    f" opened_at, last_at, closed_at, intent_by, attached, scope, halted, allowance,"
+    f" {', '.join(Counters._fields)}"
 )
-_FIRST_COUNTER = 21
+_FIRST_COUNTER = 22
 """Where the counters begin among the columns."""
 
 
@@ -70,6 +72,7 @@ _UPDATED = (
     "last_at",
     "closed_at",
     "halted",
+    "allowance",
     *Counters._fields,
 )
 _UPDATE_RUN = f"UPDATE runs SET {', '.join(f'{name}=?' for name in _UPDATED)} WHERE id=?"  # noqa: S608 - names of ours
@@ -106,6 +109,7 @@ class RunRow:
     attached: bool = False
     scope: RunScope | None = None
     halted: bool = False
+    allowance: Allowance | None = None
 
     def as_run(self) -> Run:
         """The run as pure code may see it."""
@@ -120,6 +124,7 @@ class RunRow:
             counters=self.counters,
             scope=self.scope,
             halted=self.halted,
+            allowance=self.allowance,
         )
 
 
@@ -156,7 +161,23 @@ def load_run(db: sqlite3.Connection, run_id: str) -> RunRow | None:
         attached=bool(row[18]),
         scope=read_scope(str(row[19])),
         halted=bool(row[20]),
+        allowance=read_allowance(str(row[21])),
     )
+
+
+def allowance_text(allowance: Allowance | None) -> str:
+    """Spell what people said of a run's budgets, as its row keeps it; empty for nothing."""
+    if allowance is None:
+        return ""
+    return compact({"own": dict(allowance.own), "added": dict(allowance.added)}).decode()
+
+
+def read_allowance(text: str) -> Allowance | None:
+    """Read what people said of a run's budgets."""
+    if not text:
+        return None
+    said = cast("dict[str, dict[str, int]]", json.loads(text))
+    return Allowance(own=said["own"], added=said["added"])
 
 
 def scope_text(scope: RunScope | None) -> str:
@@ -325,6 +346,7 @@ class Batch:
                 int(row.attached),
                 scope_text(row.scope),
                 int(row.halted),
+                allowance_text(row.allowance),
                 *row.counters,
             )
         )
@@ -417,6 +439,7 @@ def _run_update(row: RunRow) -> tuple[object, ...]:
         row.last_at,
         row.closed_at,
         int(row.halted),
+        allowance_text(row.allowance),
         *row.counters,
         row.id,
     )

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Generic, TypeVar
 
@@ -16,6 +16,7 @@ from soothsayer_mcp.adapters.store.origins import keep_values
 from soothsayer_mcp.adapters.store.payloads import Payload, Payloads
 from soothsayer_mcp.adapters.store.repeats import FORGET, KEY_BYTES, count_repeat, find_repeat
 from soothsayer_mcp.adapters.store.twins import find_twin, told_of
+from soothsayer_mcp.model.budget import Allowance
 from soothsayer_mcp.model.call import Cause, RunId
 from soothsayer_mcp.model.decision import Effect
 from soothsayer_mcp.model.entry import Kind
@@ -576,6 +577,7 @@ def open_run(
     intent: Payload | None,
     attached: bool = False,
     scope: RunScope | None = None,
+    budgets: Mapping[str, int] | None = None,
 ) -> RunRow:
     """Open a run; `fresh` is its id and key. One that is `attached` takes what its principal calls in its workspace."""
     at = batch.now()
@@ -594,6 +596,7 @@ def open_run(
         scope=scope_text(scope),
         intent=said,
         policy=policy or "",
+        budgets=budgets or {},
     )
     batch.append(Kind.RUN_OPENED, tail, at, run=run_id, parts=parts)
     row = RunRow(
@@ -618,6 +621,7 @@ def open_run(
         counters=Counters(opened_us=at),
         attached=attached,
         scope=scope,
+        allowance=Allowance(own=dict(budgets)) if budgets else None,
     )
     batch.open_run(row, key)
     return row
@@ -646,13 +650,25 @@ class ChangeRunItem(Item[Run]):
         return row.as_run()
 
 
-def change_state(batch: Batch, row: RunRow, to: RunState, *, reason: str, by: str, at: int, halt: bool = False) -> None:
+def change_state(
+    batch: Batch,
+    row: RunRow,
+    to: RunState,
+    *,
+    reason: str,
+    by: str,
+    at: int,
+    halt: bool = False,
+    added: Mapping[str, int] | None = None,
+) -> None:
     """Move a run to another state, with the entry that says so; `halt` cancels what is in flight."""
     if to not in TRANSITIONS[row.state]:
         raise PortError(Reason.INTERNAL_ERROR, f"no run goes from {row.state} to {to}", acted=Acted.NO)
     fields: dict[str, Json] = {"what": "state", "from": row.state, "to": to, "reason": reason, "by": by}
     if halt:
         fields["now"] = True
+    if added:
+        fields["added"] = dict(added)
     batch.append(Kind.RUN_CHANGED, entries.note(Kind.RUN_CHANGED, fields, {}), at, run=row.id)
     if not TRANSITIONS[to]:
         withdraw_asks(batch, row.id, by=by, at=at)

@@ -1,9 +1,12 @@
 """What people and the model may write about a run: opening one, saying what it is for, asking to complete it."""
 
+from collections.abc import Mapping
+
 from soothsayer_mcp.adapters.store.batch import Batch
 from soothsayer_mcp.adapters.store.debts import load_debts
 from soothsayer_mcp.adapters.store.items import Item, change_state, known, open_run
 from soothsayer_mcp.adapters.store.payloads import Payload
+from soothsayer_mcp.model.budget import Allowance
 from soothsayer_mcp.model.call import RunId
 from soothsayer_mcp.model.entry import Kind
 from soothsayer_mcp.model.failure import Acted, Reason
@@ -24,12 +27,14 @@ class OpenRunItem(Item[Run]):
         fresh: tuple[RunId, bytes],
         intent: Payload | None,
         scope: RunScope | None,
+        budgets: Mapping[str, int],
     ) -> None:
         super().__init__()
         self._binding = binding
         self._fresh = fresh
         self._intent = intent
         self._scope = scope
+        self._budgets = budgets
 
     def apply(self, batch: Batch) -> Run:
         """Open it."""
@@ -41,7 +46,40 @@ class OpenRunItem(Item[Run]):
             intent=self._intent,
             attached=True,
             scope=self._scope,
+            budgets=self._budgets,
         )
+        return row.as_run()
+
+
+class AddBudgetItem(Item[Run]):
+    """Raises budgets of a run, by a person's decision, and opens it again where it is paused."""
+
+    reads = True
+
+    def __init__(self, run: RunId, added: Mapping[str, int], *, by: str, reason: str) -> None:
+        super().__init__()
+        self._run = run
+        self._added = added
+        self._by = by
+        self._reason = reason
+
+    def apply(self, batch: Batch) -> Run:
+        """Write the decision down."""
+        row = known(batch, self._run)
+        if not TRANSITIONS[row.state]:
+            raise PortError(Reason.RUN_CLOSED, f"{row.id[:4]} is {row.state}", acted=Acted.NO)
+        said = row.allowance or Allowance()
+        more = {name: said.added.get(name, 0) + self._added.get(name, 0) for name in {**said.added, **self._added}}
+        row.allowance = Allowance(own=said.own, added=more)
+        at = batch.now()
+        if row.state is RunState.PAUSED:
+            change_state(batch, row, RunState.OPEN, reason=self._reason, by=self._by, at=at, added=self._added)
+        else:
+            fields: dict[str, Json] = {"what": "budgets", "reason": self._reason, "by": self._by}
+            fields["added"] = dict(self._added)
+            batch.append(Kind.RUN_CHANGED, entries.note(Kind.RUN_CHANGED, fields, {}), at, run=row.id)
+            row.version += 1
+        batch.changed(row)
         return row.as_run()
 
 

@@ -74,6 +74,8 @@ CREATE TABLE runs(
   -- attached: opened by a person for principal and workspace; scope: JSON, only and under; halted: stopped at once
   attached INTEGER NOT NULL DEFAULT 0, scope TEXT NOT NULL DEFAULT '',
   halted INTEGER NOT NULL DEFAULT 0,
+  -- what people said of its budgets: JSON, own and added
+  allowance TEXT NOT NULL DEFAULT '',
   -- what the agent's steps add up to; the names are those of `model.run.Counters`
   calls INTEGER NOT NULL DEFAULT 0, writes INTEGER NOT NULL DEFAULT 0, errors INTEGER NOT NULL DEFAULT 0,
   denials INTEGER NOT NULL DEFAULT 0, asks INTEGER NOT NULL DEFAULT 0, in_flight INTEGER NOT NULL DEFAULT 0,

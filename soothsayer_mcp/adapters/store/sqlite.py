@@ -8,14 +8,14 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar, cast
 
 from soothsayer_mcp.adapters.lock_file import Locked
 from soothsayer_mcp.adapters.store import schema
 from soothsayer_mcp.adapters.store.ask_items import AskBook, RevokeItem
-from soothsayer_mcp.adapters.store.batch import Chain, load_key, load_run
+from soothsayer_mcp.adapters.store.batch import Chain, load_key, load_run, read_allowance
 from soothsayer_mcp.adapters.store.debts import load_debts
 from soothsayer_mcp.adapters.store.definitions import SELECT_PINS, AcceptItem, CompareItem, Pin, all_pinned, read_pins
 from soothsayer_mcp.adapters.store.folder import StoreError, first_segment, live_segment, prepare
@@ -45,7 +45,7 @@ from soothsayer_mcp.adapters.store.payloads import (
 from soothsayer_mcp.adapters.store.recovery import OpenWriterItem, RecoverItem, alive_lock
 from soothsayer_mcp.adapters.store.repeats import KEY_BYTES, answer_key
 from soothsayer_mcp.adapters.store.results import ReadBackItem, find_result, read_result, result_text
-from soothsayer_mcp.adapters.store.run_items import CompleteItem, DeclareItem, OpenRunItem
+from soothsayer_mcp.adapters.store.run_items import AddBudgetItem, CompleteItem, DeclareItem, OpenRunItem
 from soothsayer_mcp.adapters.store.settling import SettleItem
 from soothsayer_mcp.adapters.store.summaries import load_summary
 from soothsayer_mcp.adapters.store.writer import Ballast, Unavailable, Writer, connect, why
@@ -92,7 +92,7 @@ _SWEEP_S = 0.1
 _TAIL = 256
 _MOST_KNOWN = 1024
 _COUNTERS = ", ".join(Counters._fields)
-_SELECT_STATE = f"SELECT version, state, why, steps, halted, {_COUNTERS} FROM runs WHERE id = ?"  # noqa: S608 - names of ours
+_SELECT_STATE = f"SELECT version, state, why, steps, halted, allowance, {_COUNTERS} FROM runs WHERE id = ?"  # noqa: S608 - names of ours
 _SELECT_STEP = "SELECT server, tool, outcome, acted, rule, reason FROM steps WHERE run = ? AND no = ?"
 _SELECT_SAID = (
     "SELECT p.text FROM payloads p JOIN entries e ON e.writer = p.writer AND e.seq = p.seq"
@@ -448,11 +448,13 @@ class SqliteStore:
         item = CompareItem(server, tools, self._payloads, trust_first=trust_first, locked=locked)
         return await self._submit(item, self._timeout_s)
 
-    def open_run(self, binding: RunBinding, scope: RunScope | None = None) -> Run:
+    def open_run(
+        self, binding: RunBinding, scope: RunScope | None = None, budgets: Mapping[str, int] | None = None
+    ) -> Run:
         """Open a run that takes the calls of its principal and workspace from now on. Blocks; raises `PortError`."""
         intent = None if binding.intent is None else self._payloads.ready(binding.intent.text.encode(errors="replace"))
         fresh = (RunId(os.urandom(16).hex()), os.urandom(32))
-        return self._wait(OpenRunItem(binding, fresh=fresh, intent=intent, scope=scope))
+        return self._wait(OpenRunItem(binding, fresh=fresh, intent=intent, scope=scope, budgets=budgets or {}))
 
     async def complete_run(self, run_id: RunId, *, by: str, refuse_unverified: bool) -> Completion:
         """Complete a run if nothing stands against it. Raises `PortError` when it has ended already."""
@@ -522,6 +524,14 @@ class SqliteStore:
     ) -> None:
         """Count what is given to the agent outside of a call; raises what `refuse` says of the run as it stands."""
         await self._submit(ReadBackItem(run_id, size, refuse, note), self._timeout_s)
+
+    def run_now(self, run_id: RunId) -> Run:
+        """Tell a run, for threads without an event loop. Raises `PortError`."""
+        return self._known(run_id).run
+
+    def add_budget(self, run_id: RunId, added: Mapping[str, int], *, by: str, reason: str) -> Run:
+        """Raise budgets of a run, and open it where it is paused. Blocks; raises `PortError` when it has ended."""
+        return self._wait(AddBudgetItem(run_id, added, by=by, reason=reason))
 
     def change_run(self, run_id: RunId, to: RunState, *, by: str, reason: str, halt: bool = False) -> Run:
         """Move a run to another state; `halt` has its calls in flight cancelled.
@@ -778,9 +788,10 @@ class SqliteStore:
                 why=row[2],
                 steps=row[3],
                 intent=run.intent,
-                counters=Counters._make(row[5:]),
+                counters=Counters._make(row[6:]),
                 scope=run.scope,
                 halted=bool(row[4]),
+                allowance=read_allowance(str(row[5])),
             )
 
     def _stop_lost(self, run_id: RunId) -> None:
@@ -798,6 +809,7 @@ class SqliteStore:
             intent=run.intent,
             counters=run.counters,
             scope=run.scope,
+            allowance=run.allowance,
         )
 
 
