@@ -461,7 +461,7 @@ def _title(item: Item, site: _Site) -> str:
         case "artifact":
             return f"the state of {_said(spec.get('file', spec.get('git')), site)}"
         case "readback":
-            return f"`{spec['until']}` of {spec['tool']}"
+            return f"what {spec['tool']} says"
         case "command":
             return f"the command {spec['name']}"
         case "http":

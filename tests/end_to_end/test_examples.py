@@ -1,5 +1,6 @@
 """The examples do what their pages say, with the real servers that they name."""
 
+import os
 import re
 import subprocess
 import sys
@@ -10,7 +11,10 @@ import pytest
 from end_to_end.conftest import program
 from needs import need
 from soothsayer_mcp.adapters.config import load as load_config
+from soothsayer_mcp.adapters.store.reader import Reader
 from soothsayer_mcp.cli.main import main
+from soothsayer_mcp.console import views
+from soothsayer_mcp.trace.query import parse
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 FETCH = program("py", "mcp-server-fetch")
@@ -50,3 +54,48 @@ def test_the_policy_of_research_passes_its_tests_and_its_configuration_loads(
     config = load_config(folder / "soothsayer.yaml", environ={})
     assert [server.name for server in config.servers] == ["web"]
     assert config.control_tools
+
+
+def test_a_push_waits_for_tests_after_the_last_edit_and_for_the_commit_of_what_was_tested(tmp_path: Path) -> None:
+    git, files = program("py", "mcp-server-git"), program("npm", "mcp-server-filesystem")
+    need("servers", found=Path(git).exists() and Path(files).exists(), remedy="make servers")
+    script = EXAMPLES / "tested-before-push" / "agent.py"
+    words = ["--files", files, "--git", f"{git} --repository", "--state", tmp_path / "state"]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    ended = subprocess.run(
+        [sys.executable, script, *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, "PATH": path},
+    )
+    assert ended.returncode == 0, ended.stderr
+    pushes = ended.stdout.split("> shell__push")[1:]
+    for push, said in zip(
+        pushes,
+        (
+            r"\[missing_evidence/stale, step .*\n.* passed, but .* wrote app\.py after it began\.",
+            r"\[verification_failed/contradicted, step .*\n.*: the latest one, .*, did not succeed \(tool_error",
+            r"- what git\.git_status says: .* is not true\.\n    Do: commit what was tested",
+            r'\{"commit": "[0-9a-f]{40}"\}',
+        ),
+        strict=True,
+    ):
+        assert re.search(said, push), push
+    with Reader(tmp_path / "state") as reader:
+        last = next(reader.steps(parse("tool:shell.push outcome:succeeded"), reader.now(), limit=1))
+        cited = views.cited(reader.story(last))
+    tests, status = cited
+    assert ", kept E1, about /" in tests
+    assert status.startswith("readback ")
+    assert ", kept E2, about git.git_status" in status
+
+
+def test_the_policy_of_the_push_passes_its_tests_and_its_configuration_loads(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = EXAMPLES / "tested-before-push"
+    assert main(["policy", "test", str(folder / "policy.test.yaml")]) == 0, capsys.readouterr().out
+    config = load_config(folder / "soothsayer.yaml", environ={})
+    assert [server.name for server in config.servers] == ["files", "git", "shell"]
