@@ -260,6 +260,11 @@ def _of_call(output: Output, ground: Ground, typed: _Typed, who: Principal, clie
     return _explained(policy, run, step, facts, notes)
 
 
+def explain_step(output: Output, name: str) -> Explained:
+    """Explain a step from what was recorded of it, by the policy of that time. Raises `Problem` and `ReadError`."""
+    return _of_step(output, ground_of(output, ()), name, chosen=False)
+
+
 def _of_step(output: Output, ground: Ground, name: str, *, chosen: bool) -> Explained:
     """Explain a step from what was recorded of it."""
     with open_reader(output.settings) as reader:

@@ -82,6 +82,12 @@ COMMANDS: tuple[Row, ...] = (
         help="Figures: failures, asks, how long steps took.",
         runs=f"{_CLI}.look:stats",
     ),
+    Row(
+        words="watch",
+        section="look",
+        help="Steps, questions and runs on a screen that stays open; questions are answered there.",
+        runs=f"{_CLI}.watch:watch",
+    ),
     Row(words="run list", section="runs", help="Runs, newest first.", runs=f"{_CLI}.runs:run_list"),
     Row(words="run show", section="runs", help="One run and its steps.", runs=f"{_CLI}.runs:run_show"),
     Row(

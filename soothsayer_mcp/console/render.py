@@ -32,7 +32,7 @@ from soothsayer_mcp.trace.rows import (
 ROOM = 44
 """With less room than this for reasons that need more, they stand on lines of their own."""
 
-_STATE = {"open": "green", "paused": "yellow", "stopped": "red", "failed": "red", "completed": ""}
+STATES = {"open": "green", "paused": "yellow", "stopped": "red", "failed": "red", "completed": ""}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,7 +205,7 @@ def runs(rows: Sequence[RunRow], look: Look) -> list[Text]:
         [
             visible(clock_time(row.last_us, look.now_us, look.zone), DIM),
             visible(look.run(row.run)),
-            visible(row.state, _STATE.get(row.state, "")),
+            visible(row.state, STATES.get(row.state, "")),
             Text(f"{row.steps:,}"),
             Text(f"{row.failed:,}", style=BAD if row.failed else DIM),
             Text(f"{row.unknown:,}", style=ODD if row.unknown else DIM),
@@ -413,7 +413,7 @@ def run_story(told: RunStory, rows: Sequence[StepRow], look: Look, *, more: int)
         )
     if told.scope is not None and told.scope.text:
         page.add("limits", told.scope.text)
-    page.add("state", visible(run.state, _STATE.get(run.state, "")), f": {run.why}" if run.why else "")
+    page.add("state", visible(run.state, STATES.get(run.state, "")), f": {run.why}" if run.why else "")
     page.add("principal", f"{run.principal}, {run.host or 'an unnamed host'}")
     if run.workspace:
         page.add("workspace", run.workspace)

@@ -139,6 +139,16 @@ class Approval:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LastYes:
+    """The last call of a tool that a person allowed, and its arguments as far as they are kept."""
+
+    run: str
+    no: int
+    at_us: int
+    args: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Story:
     """All that is known about one step."""
 
@@ -173,6 +183,18 @@ class RunStory:
     """Its own entries, not those of its steps."""
     scope: RunScope | None = None
     """What a person opened it for; `None` when it is limited to nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunTally:
+    """What the steps of a run have come to."""
+
+    failures: Sequence[tuple[str, int]]
+    """Class of failure and how many, the commonest first."""
+    unverified_writes: int
+    in_flight: int
+    next: str
+    """What its last step that ended says comes next; empty before there was one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -96,7 +96,7 @@ class QueryError(ReadError):
     id = "query-sql"
 
 
-_STEP = (
+STEP_COLUMNS = (
     "s.n, s.run, s.no, s.span, s.at_us, s.principal, s.host, s.server, s.tool, s.does, s.cause, s.of_step, s.continues,"
     " s.effect, s.would, s.rule, s.risk, s.policy, s.asked, s.outcome, s.acted, s.failure, s.reason, s.next,"
     " CAST(round(s.dur_ms * 1000) AS INTEGER), CAST(round(s.tool_ms * 1000) AS INTEGER)"
@@ -124,7 +124,7 @@ class Reader:
     def __init__(self, state_dir: Path) -> None:
         """Open the live segment of a state folder for reading. Raises `NoTraceError` or `UnreadableError`."""
         self.state_dir = state_dir
-        self.path = _live_segment(state_dir)
+        self.path = live_segment(state_dir)
         self._db = _open(self.path)
         self._deadline = 0.0
         self._version = -1
@@ -155,7 +155,7 @@ class Reader:
         while left is None or left > 0:
             page = PAGE if left is None else min(left, PAGE)
             after = Where(sql="(s.at_us, s.n) < (?, ?)", params=before) if before else Where()
-            rows = self._steps(_both(condition, after), f"ORDER BY s.at_us DESC, s.n DESC LIMIT {page}")
+            rows = self._steps(both(condition, after), f"ORDER BY s.at_us DESC, s.n DESC LIMIT {page}")
             yield from rows
             if len(rows) < page:
                 return
@@ -167,12 +167,12 @@ class Reader:
         last = self.last_pos()
         condition = where(wanted, Scope.STEPS, moment)
         rows = self._all(
-            f"SELECT {_STEP} FROM entries w JOIN v_steps s ON s.run = w.run AND s.no = w.no"
+            f"SELECT {STEP_COLUMNS} FROM entries w JOIN v_steps s ON s.run = w.run AND s.no = w.no"
             f" WHERE w.pos > ? AND w.pos <= ? AND w.kind IN {_ENDS}"
             f"{' AND ' + condition.sql if condition.sql else ''} ORDER BY w.pos",
             (pos, last, *condition.params),
         )
-        return self._with_findings(list(map(_step_row, rows))), last
+        return self._with_findings(list(map(step_row, rows))), last
 
     def last_pos(self) -> int:
         """The position of the newest entry; -1 when there is none."""
@@ -249,7 +249,7 @@ class Reader:
         """Tell runs, the one with the newest step first; those that hold nothing but self-tests only if asked for."""
         condition = where(wanted, Scope.RUNS, moment)
         if not selftests:
-            condition = _both(condition, Where(sql=_MORE_THAN_SELFTESTS))
+            condition = both(condition, Where(sql=_MORE_THAN_SELFTESTS))
         most = "" if limit is None else f" LIMIT {limit}"
         rows = self._all(
             f"SELECT {_RUN} FROM v_runs r{condition.clause} ORDER BY r.last_us DESC, r.run{most}", condition.params
@@ -399,7 +399,7 @@ class Reader:
         while left is None or left > 0:
             page = PAGE if left is None else min(left, PAGE)
             after = Where() if before is None else Where(sql="e.pos < ?", params=(before,))
-            rows = self._entries(_both(condition, after), f"ORDER BY e.pos DESC LIMIT {page}")
+            rows = self._entries(both(condition, after), f"ORDER BY e.pos DESC LIMIT {page}")
             yield from rows
             if len(rows) < page:
                 return
@@ -409,7 +409,7 @@ class Reader:
     def entries_after(self, pos: int, wanted: Filter, moment: Moment) -> tuple[list[EntryRow], int]:
         """Tell the entries after a position, in order, and how far that reaches."""
         last = self.last_pos()
-        condition = _both(
+        condition = both(
             Where(sql="e.pos > ? AND e.pos <= ?", params=(pos, last)), where(wanted, Scope.ENTRIES, moment)
         )
         return self._entries(condition, "ORDER BY e.pos"), last
@@ -529,8 +529,8 @@ class Reader:
         return self._all(sql, params)[0]
 
     def _steps(self, condition: Where, tail: str) -> list[StepRow]:
-        rows = self._all(f"SELECT {_STEP} FROM v_steps s{condition.clause} {tail}", condition.params)
-        return self._with_findings(list(map(_step_row, rows)))
+        rows = self._all(f"SELECT {STEP_COLUMNS} FROM v_steps s{condition.clause} {tail}", condition.params)
+        return self._with_findings(list(map(step_row, rows)))
 
     def _entries(self, condition: Where, tail: str) -> list[EntryRow]:
         rows = self._all(f"SELECT {_ENTRY} FROM entries e{condition.clause} {tail}", condition.params)
@@ -722,7 +722,8 @@ def wait_for_trace(state_dir: Path) -> None:
         time.sleep(POLL_S)
 
 
-def _live_segment(state_dir: Path) -> Path:
+def live_segment(state_dir: Path) -> Path:
+    """The segment that is written to. Raises `NoTraceError` or `UnreadableError`."""
     try:
         names = [path.name for path in state_dir.iterdir() if SEGMENT_NAME.fullmatch(path.name)]
     except FileNotFoundError:
@@ -797,7 +798,8 @@ def _shared(one: str, other: str) -> int:
     return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 
 
-def _both(one: Where, other: Where) -> Where:
+def both(one: Where, other: Where) -> Where:
+    """Two conditions at once."""
     if not one.sql or not other.sql:
         return other if not one.sql else one
     return Where(sql=f"{one.sql} AND {other.sql}", params=(*one.params, *other.params))
@@ -807,7 +809,8 @@ def _text(cell: object) -> str:
     return "" if cell is None else str(cell)
 
 
-def _step_row(row: tuple[Cell, ...]) -> StepRow:
+def step_row(row: tuple[Cell, ...]) -> StepRow:
+    """Read a row of `STEP_COLUMNS`."""
     (n, run, no, span, at_us, principal, host, server, tool, does, cause, of_step, continues) = row[:13]
     (effect, would, rule, risk, policy, asked, outcome, acted, failure, reason, next_, dur_us, tool_us) = row[13:]
     return StepRow(
