@@ -155,8 +155,28 @@ def _is_shown(
     policy: Policy, candidates: Candidates, tool: ToolDefinition, principal: Principal, now_us: int | None
 ) -> bool:
     scene = Scene(arguments=None, principal=principal, client=None, cause=Cause.AGENT, now_us=now_us, links={})
-    # Only arguments can settle a doubt: a deny in doubt is not certain, an ask or allow in doubt could match.
-    certain = tuple(
+    certain = _whatever_it_says(candidates, scene)
+    objections = [*_about_definition(policy, tool), *_about_schema(policy, tool)]
+    return _conclude(policy, candidates, certain, objections).effect is not Effect.DENY
+
+
+def could_ask(policy: Policy, principal: Principal, server: str, method: str) -> bool:
+    """Whether a server's request of this method could be let through, by what it says; a fault of ours says no."""
+    try:
+        candidates = policy.message_candidates(server, method)
+        scene = Scene(arguments=None, principal=principal, client=None, cause=Cause.AGENT, now_us=None, links={})
+        decision = _conclude(policy, candidates, _whatever_it_says(candidates, scene), ())
+    except Exception:  # noqa: BLE001 - a fault of ours never shows
+        return False
+    return decision.effect is Effect.ALLOW or decision.mode is Mode.OBSERVE
+
+
+def _whatever_it_says(candidates: Candidates, scene: Scene) -> tuple[tuple[Match, ...], ...]:
+    """What matches whatever the arguments are, and what could match in favour of a call.
+
+    Only arguments can settle a doubt: a deny in doubt is not certain, an ask or allow in doubt could match.
+    """
+    return tuple(
         tuple(
             Match(prepared=match.prepared)
             for match in matches
@@ -164,8 +184,6 @@ def _is_shown(
         )
         for matches in weigh_rules(candidates, scene)
     )
-    objections = [*_about_definition(policy, tool), *_about_schema(policy, tool)]
-    return _conclude(policy, candidates, certain, objections).effect is not Effect.DENY
 
 
 def weigh_rules(candidates: Candidates, scene: Scene) -> tuple[tuple[Match, ...], ...]:

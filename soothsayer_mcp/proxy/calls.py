@@ -260,6 +260,8 @@ class Calls:
             request.servers = (server.name,)
             raw, filled = self._inputs.towards(request, server, raw)
             continues = continues or filled
+            if request.stateless:
+                raw = connection.narrowed(server.name, raw)
         return ProposedStep(
             id=connection.ids.step(),
             run_id=run_id,

@@ -182,6 +182,7 @@ class Checked:
             request.servers = (name,)
             try:
                 raw, _ = self._inputs.towards(request, server, request.frame.raw)
+                raw = connection.narrowed(name, raw) if request.stateless else raw
             except InvalidStateError:
                 continue  # Sealed for the server that asked, which is another of these.
             try:

@@ -17,8 +17,10 @@ from soothsayer_mcp.model.failure import REASONS, Reason
 from soothsayer_mcp.model.json import Json, JsonObject, compact
 from soothsayer_mcp.model.run import Intent
 from soothsayer_mcp.model.tier import Tier
+from soothsayer_mcp.policy.decide import could_ask
 from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.ports import Clock, Ids, Leg, Look, Note, PortError, Shelf, Store
+from soothsayer_mcp.proxy import merge
 from soothsayer_mcp.proxy.downstream import Downstream, Limits
 from soothsayer_mcp.proxy.fleet import Fleet
 from soothsayer_mcp.proxy.owed import HostRequest, Owed
@@ -30,6 +32,8 @@ from soothsayer_mcp.wire.codes import Code
 from soothsayer_mcp.wire.eras import META_CLIENT_CAPABILITIES, META_CLIENT_INFO, META_PROTOCOL_VERSION
 from soothsayer_mcp.wire.frame import Frame, FrameKind, Insert
 from soothsayer_mcp.wire.ids import Mint
+from soothsayer_mcp.wire.places import Path
+from soothsayer_mcp.wire.strict import read_server
 
 T = TypeVar("T")
 
@@ -127,6 +131,8 @@ class HostConnection:
         """What the host may read of an answer; the relay sets it."""
         self._host = host
         self._frames_sent = 0
+        self._forbidden_by: Policy | None = None
+        self._forbidden: dict[str, tuple[Path, ...]] = {}
         self._paused = False
 
     # -- towards the host ---------------------------------------------------------------------------------------------
@@ -197,6 +203,25 @@ class HostConnection:
             }
         )
 
+    def forbidden(self, server: str) -> tuple[Path, ...]:
+        """What of a host's capabilities a server is not shown: policy lets nothing through that it would ask for."""
+        policy = self.policies.current()
+        if policy is not self._forbidden_by:
+            self._forbidden_by, self._forbidden = policy, {}
+        found = self._forbidden.get(server)
+        if found is None:
+            denied = (m for m in merge.ASKED_BY if not could_ask(policy, self.principal, server, m))
+            found = self._forbidden[server] = tuple(path for method in denied for path in merge.ASKED_BY[method])
+        return found
+
+    def narrowed(self, server: str, raw: bytes) -> bytes:
+        """A request of the host, without the capabilities that its server is not shown."""
+        forbidden = self.forbidden(server)
+        if not forbidden:
+            return raw
+        frame = read_server(raw)
+        return frame.edited(*merge.capability_edits(frame, forbidden))
+
     def client_of(self, request: HostRequest) -> Client:
         """Who asks: of the request's own envelope in the stateless era, else of the opening."""
         return client_named(request.frame.meta.get(META_CLIENT_INFO)) if request.stateless else self.client
@@ -235,7 +260,10 @@ class HostConnection:
             if edited is not None:
                 request.answer(edited)
 
-        server.request(request.key, request.frame.raw if raw is None else raw, answered, standing=request.standing)
+        raw = request.frame.raw if raw is None else raw
+        if request.stateless or request.method == "initialize":
+            raw = self.narrowed(server.name, raw)
+        server.request(request.key, raw, answered, standing=request.standing)
 
     async def ask_all(
         self,

@@ -104,6 +104,12 @@ _PER_NAME: Final = frozenset({"extensions", "experimental"})
 SAMPLING: Final[tuple[Path, ...]] = (("sampling",), ("tasks", "requests", "sampling"))
 ELICITATION: Final[tuple[Path, ...]] = (("elicitation",), ("tasks", "requests", "elicitation"))
 ROOTS: Final[tuple[Path, ...]] = (("roots",),)
+ASKED_BY: Final[Mapping[str, tuple[Path, ...]]] = {
+    "sampling/createMessage": SAMPLING,
+    "elicitation/create": ELICITATION,
+    "roots/list": ROOTS,
+}
+"""A server's request -> the capabilities of a host that promise it an answer."""
 TASKS: Final[tuple[Path, ...]] = (("tasks",), ("extensions", "io.modelcontextprotocol/tasks"))
 """What a host's declaration loses when policy forbids the subject outright, so that a server never asks."""
 

@@ -162,7 +162,7 @@ class Opening:
 
     async def _initialize_one(self, server: Downstream, frame: Frame, *, early: bool = False) -> None:
         request_id = server.own_id()
-        raw = merge.initialize_for(frame, request_id=request_id, forbidden=())
+        raw = merge.initialize_for(frame, request_id=request_id, forbidden=self._connection.forbidden(server.name))
         answer = await server.ask_as(request_id, raw, early=early)
         if answer.kind is not FrameKind.RESULT:
             raise PortError(Reason.SERVER_UNREACHABLE, f"{server.name} refused the opening", acted=Acted.NO)
@@ -208,7 +208,10 @@ class Opening:
 
         async def ask(server: Downstream) -> Frame:
             request_id = server.own_id()
-            return await server.ask_as(request_id, request.frame.edited(Replace(("id",), compact(request_id))))
+            raw = request.frame.edited(Replace(("id",), compact(request_id)))
+            return await server.ask_as(
+                request_id, self._connection.narrowed(server.name, raw) if request.stateless else raw
+            )
 
         return await self._connection.ask_all(servers, ask, within_s=self.bound_s, about=request.method)
 

@@ -61,8 +61,18 @@ async def test_a_denied_call_does_not_cross_the_bridge() -> None:
         assert stage.server.calls() == []
 
 
-async def test_a_question_across_the_bridge_is_checked() -> None:
-    question = '{"method":"elicitation/create","params":{"message":"m","requestedSchema":{"type":"object"}}}'
+@pytest.mark.parametrize(
+    ("denied", "properties", "wanted"),
+    [
+        (False, "{}", "accept"),
+        (False, '{"password":{"type":"string"}}', "decline"),
+        # It was not shown that the host takes forms, and asks all the same: nobody hears of it.
+        (True, "{}", "cancel"),
+    ],
+)
+async def test_a_question_across_the_bridge_is_checked(*, denied: bool, properties: str, wanted: str) -> None:
+    schema = f'{{"type":"object","properties":{properties}}}'
+    question = f'{{"method":"elicitation/create","params":{{"message":"m","requestedSchema":{schema}}}}}'
     rounds = [
         f'{{"resultType":"input_required","inputRequests":{{"q":{question}}},"requestState":"s"}}',
         '{"resultType":"complete","content":[]}',
@@ -71,20 +81,20 @@ async def test_a_question_across_the_bridge_is_checked() -> None:
     def reply(leg: ServerLeg, message: JsonObject) -> None:
         result(rounds[min(len(leg.calls()), 2) - 1])(leg, message)
 
-    for policy, questions in ((make_policy(), 1), (deny_elicitation(), 0)):
-        server = stateless_only().on("tools/call", reply)
-        async with Stage(server, policy=policy).playing() as stage:
-            await stage.open()
-            stage.host.say(call())
-            if questions:
-                [raw] = await stage.host.heard("elicitation/create")
-                shown = json.dumps(read(raw)["id"])
-                stage.host.say(f'{{"jsonrpc":"2.0","id":{shown},"result":{{"action":"accept","content":{{}}}}}}')
-            await stage.host.answer(1)
-            asked = [raw for raw in stage.host.sent if b"elicitation/create" in raw]
-            assert len(asked) == questions
-            wanted = "accept" if questions else "decline"
-            assert wanted in server.calls()[-1].decode()
+    server = stateless_only().on("tools/call", reply)
+    async with Stage(server, policy=deny_elicitation() if denied else make_policy()).playing() as stage:
+        await stage.open()
+        stage.host.say(call())
+        if wanted == "accept":
+            [raw] = await stage.host.heard("elicitation/create")
+            shown = json.dumps(read(raw)["id"])
+            stage.host.say(f'{{"jsonrpc":"2.0","id":{shown},"result":{{"action":"accept","content":{{}}}}}}')
+        await stage.host.answer(1)
+        asked = [raw for raw in stage.host.sent if b"elicitation/create" in raw]
+        assert len(asked) == (wanted == "accept")
+        first, second = server.calls()
+        assert (b'"elicitation":{}' in first) is not denied
+        assert f'"action":"{wanted}"' in second.decode()
 
 
 def deny_elicitation() -> Policy:
