@@ -21,14 +21,31 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 TARGETS: dict[str, tuple[str, ...]] = {
-    "soothsayer_mcp.policy.decide": ("tests/policy",),
-    "soothsayer_mcp.policy.match": ("tests/policy",),
+    "soothsayer_mcp.policy.decide": (
+        "tests/policy/test_decide.py",
+        "tests/policy/test_within.py",
+        "tests/policy/test_history.py",
+        "tests/policy/test_conditions_and_risk.py",
+        "tests/policy/test_redact.py",
+        "tests/policies/test_suite.py",
+        "tests/policy_files/test_scopes.py",
+        "tests/policy/test_explain.py",
+    ),
+    "soothsayer_mcp.policy.match": ("tests/policy/test_matchers.py", "tests/policy/test_decide.py"),
+    "soothsayer_mcp.policy.history": ("tests/policy/test_history.py",),
+    "soothsayer_mcp.policy.within": ("tests/policy/test_within.py", "tests/policy/test_decide.py"),
+    "soothsayer_mcp.policy.sight": ("tests/policy/test_conditions_and_risk.py", "tests/policy/test_flow.py"),
+    "soothsayer_mcp.adapters.conditions": (
+        "tests/adapters/test_conditions.py",
+        "tests/policy/test_conditions_and_risk.py",
+    ),
+    "soothsayer_mcp.adapters.patterns": ("tests/policy/test_matchers.py",),
     "soothsayer_mcp.wire.strict": ("tests/wire",),
     "soothsayer_mcp.run.reserve": ("tests/governor", "tests/run"),
     "soothsayer_mcp.evidence.judge": ("tests/governor", "tests/evidence"),
     "soothsayer_mcp.governor": ("tests/governor",),
 }
-"""Module -> the tests that must notice a change in it."""
+"""Module -> the tests that must notice a change in it, those first that notice most."""
 
 _ONLY_SLOWER = "the decision is only made again, with the same answer"
 

@@ -272,6 +272,16 @@ class Definitions:
     present: Mapping[str, Present] = field(default_factory=dict[str, Present])
     standing: Standing | None = None
     pin: bool = False
+    listed: Mapping[str, Present] = field(default_factory=dict[str, Present])
+    """What rules are checked against: locked, or live."""
+
+    def hints(self) -> list[tuple[str, str, Mapping[str, Json]]]:
+        """Every tool that rules are checked against: its server, its name, and what the server says of it."""
+        return [
+            (name, tool.name, annotations_of(tool.raw))
+            for name, one in self.listed.items()
+            for tool in one.tools.values()
+        ]
 
     @classmethod
     def look(cls, output: Output, state: Path, *, live: bool, pin: str | None) -> "Definitions":
@@ -283,13 +293,21 @@ class Definitions:
                 raise Problem(text, id="usage", fix="name it with -c, or begin with soothsayer init")
             return cls()
         if not live and pin is None:
-            return cls(known=_known(standing.locked()))
+            locked = standing.locked()
+            return cls(known=_known(locked), listed=locked)
         present = chosen_servers(standing.live(state) if live else standing.on_record(pins_of(state)), pin or EVERY)
-        known = _known(present if live else standing.locked())
+        listed = present if live else standing.locked()
         if pin is None and standing.lock is None:
             standing = replace(standing, lock=standing.as_pinned(pins_of(state)))
         differing = standing.differences(present)
-        return cls(known=known, differing=differing, present=present, standing=standing, pin=pin is not None)
+        return cls(
+            known=_known(listed),
+            differing=differing,
+            present=present,
+            standing=standing,
+            pin=pin is not None,
+            listed=listed,
+        )
 
     def settle(self, output: Output, *, yes: bool) -> bool:
         """Show what differs, or have it pinned by a person; whether all is as agreed on now. Raises `Problem`."""
@@ -331,6 +349,13 @@ def _known(present: Mapping[str, Present]) -> KnownTools:
         for name, one in present.items()
         if one.tools or one.whole
     }
+
+
+def annotations_of(raw: bytes) -> Mapping[str, Json]:
+    """What a server says of its tool."""
+    value = cast("Json", json.loads(raw))
+    hints = value.get("annotations") if isinstance(value, dict) else None
+    return hints if isinstance(hints, dict) else {}
 
 
 def _properties(raw: bytes) -> frozenset[str] | None:

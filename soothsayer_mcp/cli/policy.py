@@ -21,6 +21,7 @@ from soothsayer_mcp.cli.command import choices, command
 from soothsayer_mcp.cli.exits import Exit
 from soothsayer_mcp.cli.output import Output
 from soothsayer_mcp.cli.pinning import EVERY, Definitions
+from soothsayer_mcp.cli.policy_findings import FORMATS, REPORTS, untested
 from soothsayer_mcp.cli.problems import Problem, Problems, as_problem
 from soothsayer_mcp.cli.recorded import Recall, definition_of, recall
 from soothsayer_mcp.cli.state import complete_run, open_reader, state_dir
@@ -37,7 +38,7 @@ from soothsayer_mcp.policy.explain import Explanation, explain
 from soothsayer_mcp.policy.lint import Flaw
 from soothsayer_mcp.policy.rules import Cell, Policy
 from soothsayer_mcp.policy.suite import own_rules
-from soothsayer_mcp.policy.warn import warnings
+from soothsayer_mcp.policy.warn import about_tools, warnings
 
 STEP_NAME = re.compile(r"[0-9a-f]{1,32}\.\d{1,15}", re.ASCII)
 
@@ -92,9 +93,12 @@ class Ground:
     help="Show how definitions differ from soothsayer.lock, and write them into it on a yes.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask: the differences were read.")
+@click.option("--format", "form", type=choices(FORMATS), default="text", help="Findings for code hosts and editors.")
 def policy_check(  # noqa: D103 - see the table
-    output: Output, files: tuple[str, ...], *, strict: bool, live: bool, pin: str | None, yes: bool
+    output: Output, files: tuple[str, ...], *, strict: bool, live: bool, pin: str | None, yes: bool, form: str
 ) -> int:
+    if form in REPORTS and (pin is not None or output.as_json):
+        raise Problem(f"--format {form} goes with neither --pin nor --json", id="usage")
     ground = ground_of(output, ())
     definitions = Definitions.look(output, ground.state, live=live, pin=pin)
     ground = replace(ground, tools=definitions.known)
@@ -108,6 +112,11 @@ def policy_check(  # noqa: D103 - see the table
             assert isinstance(found, Problems)
             problems += found.problems
     doubtful = [flaw for policy in loaded for flaw in _doubtful(policy)]
+    doubtful += [flaw for policy in loaded for flaw in about_tools(policy, definitions.hints())]
+    doubtful += untested(files or ground.names)
+    if form in REPORTS:
+        output.text(REPORTS[form](problems, doubtful, (files or ground.names)[0]))
+        return Exit.USAGE if problems else Exit.NO if strict and doubtful else Exit.DONE
     if loaded and not output.as_json:
         output.page(explanation.policies([_policy(policy) for policy in loaded], output.width))
     for flaw in doubtful:

@@ -135,7 +135,8 @@ def _dead(rules: Sequence[Rule]) -> Iterable[Flaw]:
 
 
 def _covers(wide: Rule, narrow: Rule) -> bool:
-    if wide.effect is None or narrow.effect is None or narrow.redact or narrow.large is not None:
+    own = narrow.redact or narrow.large is not None or narrow.demands is not None
+    if wide.effect is None or narrow.effect is None or own:
         # Obligations add up, so nothing covers a rule that has its own.
         return False
     if wide.effect.strictness < narrow.effect.strictness or wide.expires_us is not None or narrow.limit is not None:

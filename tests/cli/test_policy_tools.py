@@ -240,3 +240,57 @@ def test_a_projects_policy_holds_on_a_real_proxy_and_its_decisions_are_reproduce
     told = json.loads(soothsayer("policy", "replay", "--json", "--state", state).out)
     assert (told["counts"]["same"], told["changed"]) == (told["steps"], [])
     assert told["steps"] == 2  # the self-test's, and this one
+
+
+BARE = "soothsayer: policy/v1\nname: p\nservers: {a: {}}\n"
+
+
+@pytest.mark.parametrize(
+    ("rules", "warned"),
+    [
+        ("""{allow: x, id: x, tools: a.b, when: 'string(args.c).matches("[a-z]+")'}""", ["policy-search"]),
+        ("""{allow: x, id: x, tools: a.b, when: 'string(args.c).matches("^[a-z]+$")'}""", []),
+        ("""{deny: x, id: x, tools: a.b, when: 'string(args.c).matches("[a-z]+")'}""", []),
+        (
+            "{ask: x, id: x, tools: a.b}, {allow: z, id: z, tools: a.b, args: {c: d}, verify: [{schema: output}]}",
+            ["policy-thin-ask"],
+        ),
+        ("{ask: x, id: x, tools: a.c}, {allow: z, id: z, tools: a.b, verify: [{schema: output}]}", []),
+    ],
+)
+def test_conditions_that_search_and_asks_without_the_checks_of_an_allow_are_warned_of(
+    soothsayer: Soothsayer, folder: Path, rules: str, warned: list[str]
+) -> None:
+    (folder / "p.yaml").write_text(f"{BARE}rules: [{rules}]\n")
+    ended = soothsayer("policy", "check", str(folder / "p.yaml"), "--json")
+    assert ended.code == Exit.DONE, ended.err
+    assert [one["id"] for one in json.loads(ended.out)["warnings"]] == warned
+
+
+def test_a_policy_without_tests_is_warned_of(soothsayer: Soothsayer, tmp_path: Path) -> None:
+    (tmp_path / "q.yaml").write_text(f"{BARE}default: deny\n")
+    warned = json.loads(soothsayer("policy", "check", str(tmp_path / "q.yaml"), "--json").out)["warnings"]
+    assert [one["id"] for one in warned] == ["policy-untested"]
+    (tmp_path / "q.test.yaml").write_text("")
+    assert json.loads(soothsayer("policy", "check", str(tmp_path / "q.yaml"), "--json").out)["warnings"] == []
+
+
+def test_findings_are_told_in_the_forms_of_code_hosts(soothsayer: Soothsayer, tmp_path: Path) -> None:
+    file = tmp_path / "q.yaml"
+    file.write_text(f"{BARE}default: deny\n")
+    ended = soothsayer("policy", "check", str(file), "--format", "github")
+    assert ended.code == Exit.DONE
+    assert ended.out.startswith(f"::warning file={file},title=policy-untested::{file}: no test tries it")
+    assert soothsayer("policy", "check", str(file), "--format", "github", "--strict").code == Exit.NO
+    file.write_text(f"{BARE}defualt: deny\n")
+    ended = soothsayer("policy", "check", str(file), "--format", "github")
+    assert ended.code == Exit.USAGE
+    assert ended.out.startswith(f"::error file={file},line=4,col=1,title=policy-key::")
+    run = json.loads(soothsayer("policy", "check", str(file), "--format", "sarif").out)["runs"][0]
+    found = [
+        (one["ruleId"], one["level"], one["locations"][0]["physicalLocation"]["region"]["startLine"])
+        for one in run["results"]
+    ]
+    assert found == [("policy-key", "error", 4), ("policy-untested", "warning", 1)]
+    assert [one["id"] for one in run["tool"]["driver"]["rules"]] == ["policy-key", "policy-untested"]
+    assert soothsayer("policy", "check", str(file), "--format", "sarif", "--json").code == Exit.USAGE
