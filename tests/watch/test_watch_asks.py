@@ -25,7 +25,7 @@ def test_a_key_allows_the_call_on_the_card_once(office: Office, size: tuple[int,
             await it.press("a")
             await it.until("010101: allowed, once")
             await it.until("No question is open")
-            assert "allow once" not in it.footer
+            await it.until(lambda: "allow once" not in it.footer)
             ask = office.ask(name)
             assert (ask.state, ask.channel) == (AskState.YES, "watch")
 
