@@ -297,7 +297,7 @@ def _spread(row: Spread | None) -> Mapping[str, Json] | None:
 
 
 def _budget(row: Budget) -> dict[str, Json]:
-    return {"name": row.name, "unit": row.unit, "cap": row.cap, "used": row.used, "reserved": row.reserved}
+    return {"name": row.name, "cap": row.cap, "used": row.used}
 
 
 def _ms(us: int | None) -> float | None:

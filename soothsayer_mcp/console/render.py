@@ -424,8 +424,7 @@ def run_story(told: RunStory, rows: Sequence[StepRow], look: Look, *, more: int)
     counts = [count(run.steps, "step"), f"{run.failed:,} failed", f"{run.unknown:,} unknown", f"{run.asked:,} asked"]
     page.add("steps", ", ".join(counts))
     for budget in told.budgets:
-        left = budget.cap - budget.used - budget.reserved
-        page.add("budget", f"{budget.name}: {left:,} of {budget.cap:,} {budget.unit} left")
+        page.add("budget", f"{budget.name}: {max(0, budget.cap - budget.used):,} of {budget.cap:,} left")
     lines = page.lines
     if rows:
         lines += [Text(), *steps(rows, look)]

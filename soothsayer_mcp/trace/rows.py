@@ -82,10 +82,9 @@ class Budget:
     """One budget of a run."""
 
     name: str
-    unit: str
     cap: int
     used: int
-    reserved: int
+    """Calls in flight included."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

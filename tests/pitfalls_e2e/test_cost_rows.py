@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fidelity.rig import Rig, call, step
+from soothsayer_mcp.__main__ import run
 from soothsayer_mcp.model.json import JsonObject
 from soothsayer_mcp.testing.hosts import RawHost
 from soothsayer_mcp.testing.servers import Script, tool, wait_path
@@ -81,6 +82,17 @@ def test_tools_that_are_counted_together_are_refused_and_others_go_on(tmp_path: 
         assert "the budget tools for raw.f* (2 of 2) is used up" in json.dumps(third)
         assert "Stop:" not in json.dumps(third)
         assert is_done(said(rig, "pay", 103, '{"n":1}'))
+
+
+def test_run_show_tells_what_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with rig_in(tmp_path) as rig:
+        rig.host.initialize()
+        assert is_done(said(rig, "pay", 100, '{"n":400}'))
+        name = str(rig.entries("run.opened")[-1]["run"])
+        assert run(("run", "show", name, "--state", str(rig.state))) == 0
+        shown = capsys.readouterr().out
+        assert "asks: 0 of 0 left" in shown
+        assert "cost_micro: 600,000,000 of 1,000,000,000 left" in shown
 
 
 def test_no_more_questions_than_the_budget_has_reach_a_person(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from soothsayer_mcp.model.entry import Kind
 from soothsayer_mcp.model.facts import NO_CHARGE, Charge, Facts, Questions
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.finding import Answer
-from soothsayer_mcp.model.json import Digest, Json
+from soothsayer_mcp.model.json import Digest, Json, compact
 from soothsayer_mcp.model.outcome import Aside, Asked, Refused, Returned
 from soothsayer_mcp.model.run import TRANSITIONS, Closing, Counters, NextStep, Run, RunBinding, RunScope, RunState
 from soothsayer_mcp.model.step import SupportedStep, VerifiedStep
@@ -445,6 +445,8 @@ class NoteItem(Item[None]):
             name = str(note.fields.get("name", ""))
             number = batch.policy(Digest(str(note.fields["policy"])), at, name)
             batch.later("UPDATE policies SET name = ? WHERE n = ? AND name = ''", name, number)
+            if note.budgets:
+                batch.later("UPDATE policies SET budgets = ? WHERE n = ?", compact(note.budgets).decode(), number)
             for mark, (tools, excepts) in note.marks.items():
                 counting(batch, number, mark, tools, excepts)
 

@@ -15,10 +15,13 @@ from typing import Self, cast
 from urllib.parse import quote
 
 from soothsayer_mcp.adapters.store.asks import BY_PREFIX, GRANTS, OPEN_ASKS, ask_of, grant_of
+from soothsayer_mcp.adapters.store.batch import load_run
 from soothsayer_mcp.adapters.store.schema import APPLICATION_ID, FORMAT, SEGMENT_NAME
 from soothsayer_mcp.model.ask import Ask, Grant
+from soothsayer_mcp.model.budget import Budgets
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.model.run import RunScope
+from soothsayer_mcp.run.used import used
 from soothsayer_mcp.trace.query import Filter, Moment, Scope, Where, where
 from soothsayer_mcp.trace.rows import (
     Approval,
@@ -287,25 +290,25 @@ class Reader:
         # The first words are the intent; what the agent says later never replaces them.
         said = [payload for payload in self.payloads(entries) if payload.part in {"intent", "text"}]
         by = next((_said_by(entry.fields) for entry in entries if _said_by(entry.fields)), "")
-        budgets = self._all("SELECT name, unit, cap, used, reserved FROM budgets WHERE scope = ? ORDER BY name", (run,))
         return RunStory(
             run=row,
             policy_name=self.policy_name(row.policy),
             intent=said[0].text or "" if said else "",
             intent_by=by,
-            budgets=[
-                Budget(
-                    name=_text(name),
-                    unit=_text(unit),
-                    cap=cast("int", cap),
-                    used=cast("int", used),
-                    reserved=cast("int", reserved),
-                )
-                for name, unit, cap, used, reserved in budgets
-            ],
+            budgets=self._budgets(run),
             entries=entries,
             scope=next((_scope(entry.fields["scope"]) for entry in entries if "scope" in entry.fields), None),
         )
+
+    def _budgets(self, run: str) -> list[Budget]:
+        """What the run has used of what its policy lets it use, as of its last step."""
+        rows = self._all("SELECT p.budgets FROM runs r JOIN policies p ON p.n = r.policy WHERE r.id = ?", (run,))
+        row = load_run(self._db, run)
+        stated = cast("dict[str, int]", json.loads(_text(rows[0][0]))) if rows else {}
+        if row is None or not stated:
+            return []
+        told = used(row.counters, Budgets(**stated), row.last_at)
+        return [Budget(name=name, cap=most, used=count) for name, count, most in told]
 
     def short_runs(self, runs: Iterable[str]) -> dict[str, str]:
         """Each run id cut to its shortest prefix that no other run has, four digits at least."""

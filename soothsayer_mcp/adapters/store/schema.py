@@ -60,7 +60,9 @@ CREATE TRIGGER payloads_no_update BEFORE UPDATE ON payloads
 CREATE TABLE writers(
   id TEXT PRIMARY KEY, opened_at INTEGER NOT NULL, closed_at INTEGER, about TEXT NOT NULL
 ) WITHOUT ROWID;
-CREATE TABLE policies(n INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, name TEXT NOT NULL, at INTEGER NOT NULL);
+-- budgets: JSON, what a run may use up by name
+CREATE TABLE policies(n INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, name TEXT NOT NULL, at INTEGER NOT NULL,
+  budgets TEXT NOT NULL DEFAULT '{}');
 CREATE TABLE runs(
   id TEXT PRIMARY KEY, state TEXT NOT NULL CHECK(state IN ('open', 'paused', 'stopped', 'completed', 'failed')),
   principal TEXT NOT NULL, host TEXT,
@@ -120,11 +122,6 @@ CREATE INDEX steps_failed ON steps(failure, at) WHERE failure IS NOT NULL;
 -- no step in flight has two intents; and it holds what is in flight, which is little
 CREATE UNIQUE INDEX steps_once ON steps(span) WHERE outcome IS NULL;
 CREATE INDEX steps_unknown ON steps(run) WHERE outcome = 'unknown';
-CREATE TABLE budgets(
-  scope TEXT NOT NULL, name TEXT NOT NULL, unit TEXT NOT NULL, window_at INTEGER NOT NULL DEFAULT 0,
-  cap INTEGER NOT NULL,
-  used INTEGER NOT NULL DEFAULT 0, reserved INTEGER NOT NULL DEFAULT 0,
-  PRIMARY KEY(scope, name, window_at)) WITHOUT ROWID;
 -- earlier steps by what policy asks about them; at 0: added up
 CREATE TABLE marks(
   mark TEXT NOT NULL, holder TEXT NOT NULL, key TEXT NOT NULL,
