@@ -39,6 +39,7 @@ from soothsayer_mcp.policy.lint import Flaw
 from soothsayer_mcp.policy.rules import Cell, Policy
 from soothsayer_mcp.policy.suite import own_rules
 from soothsayer_mcp.policy.warn import about_tools, warnings
+from soothsayer_mcp.policy.warn_evidence import about_evidence
 
 STEP_NAME = re.compile(r"[0-9a-f]{1,32}\.\d{1,15}", re.ASCII)
 
@@ -113,6 +114,8 @@ def policy_check(  # noqa: D103 - see the table
             problems += found.problems
     doubtful = [flaw for policy in loaded for flaw in _doubtful(policy)]
     doubtful += [flaw for policy in loaded for flaw in about_tools(policy, definitions.hints())]
+    tools = [(server, name) for server, name, _ in definitions.hints()]
+    doubtful += [flaw for policy in loaded for flaw in about_evidence(policy, tools)]
     doubtful += untested(files or ground.names)
     if form in REPORTS:
         output.text(REPORTS[form](problems, doubtful, (files or ground.names)[0]))

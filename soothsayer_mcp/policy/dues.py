@@ -35,6 +35,8 @@ class LabelOwes:
     touches: tuple[str, ...] | None = None
     ok_when: str = ""
     verify: tuple[Form, ...] = ()
+    unchecked: bool = False
+    """Whether the operator says that nothing is to be checked; read by warnings alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

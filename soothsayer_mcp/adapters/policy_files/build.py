@@ -380,8 +380,9 @@ def _label_owes(form: Form) -> LabelOwes | None:
     return LabelOwes(
         touches=tuple(_list_of_texts(form["touches"])) if "touches" in form else None,
         ok_when=_text(form, "ok_when") if "ok_when" in form else "",
-        # `none` says that nothing is to be checked; lint reads it, a call owes nothing by it.
+        # `none` says that nothing is to be checked; warnings read it, a call owes nothing by it.
         verify=tuple(_maps(form, "verify")) if isinstance(form.get("verify"), list) else (),
+        unchecked=form.get("verify") == "none",
     )
 
 
