@@ -33,6 +33,21 @@ def test_a_program_ends_with_its_code_and_its_words_are_whole_arguments() -> Non
     assert (facts.exit, facts.stdout) == (3, "a b;c\n")
 
 
+ECHO = "import json, sys; print(json.dumps(sys.argv[1:]))"
+
+
+@pytest.mark.pitfall("P-POLICY-11")
+def test_a_value_that_looks_like_an_option_arrives_after_two_dashes_as_one_item() -> None:
+    facts = anyio.run(run, command(ECHO, "--", "${a}", "${b}"), {"a": "--pre=sh", "b": "-x y"})
+    assert json.loads(facts.stdout) == ["--", "--pre=sh", "-x y"]
+
+
+@pytest.mark.parametrize("words", [("${a}",), ("--", "rg", "${a}"), ("--x", "${a}")])
+def test_a_value_that_looks_like_an_option_starts_nothing_where_an_option_may_stand(words: tuple[str, ...]) -> None:
+    with pytest.raises(PortError):
+        anyio.run(run, command(ECHO, *words), {"a": "--pre=sh"})
+
+
 @pytest.mark.parametrize("value", ["-x", "", "a\nb", "a\0b"])
 def test_a_word_that_could_be_an_option_starts_nothing(value: str) -> None:
     with pytest.raises(PortError):

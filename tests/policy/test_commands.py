@@ -20,6 +20,7 @@ def denies(folder: Path, matchers: str, command: str | list[str]) -> bool:
 GIT = "{argv0: git, no_shell_syntax: true}"
 
 
+@pytest.mark.pitfall("P-POLICY-11")
 @pytest.mark.parametrize(
     "command",
     [

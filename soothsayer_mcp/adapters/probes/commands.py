@@ -23,15 +23,19 @@ _ALWAYS: Final = ("PATH", "LANG", "LC_ALL", "TZ", "SYSTEMROOT")
 def argv_of(command: Command, words: Mapping[str, str]) -> list[str]:
     """Fill in the words of a check. Raises `PortError` for one that could be taken for an option."""
     argv: list[str] = []
+    # After `--` no word is an option; after anything else that follows it, another program may begin.
+    options_ended = False
     for word in command.argv:
         use = _USE.fullmatch(word)
         if use is None:
+            options_ended = word == "--"
             argv.append(word)
             continue
         value = words.get(use.group(1))
         if value is None:
             raise doubt(f"the command wants a value for {use.group(1)}")
-        if not value or value.startswith("-") or any(char in value for char in "\0\r\n"):
+        as_option = value.startswith("-") and not options_ended
+        if not value or as_option or any(char in value for char in "\0\r\n"):
             raise doubt(f"the value for {use.group(1)} could be read as something else")
         argv.append(value)
     return argv
