@@ -47,9 +47,7 @@ def _unchecked(rules: Sequence[Rule], labels: Sequence[Label], tools: Iterable[t
         if any(rule.demands is not None and rule.demands.verify and _fits(rule, server, tool) for rule in rules):
             continue
         if any(rule.effect is Effect.ALLOW and _fits(rule, server, tool) for rule in rules):
-            text = (
-                "nothing checks it, so `unverified_writes` never counts it: add `verify`, or say `verify: none`"
-            )
+            text = "nothing checks it, so `unverified_writes` never counts it: add `verify`, or say `verify: none`"
             yield Flaw(rule=f"{server}.{tool}", id="policy-no-check", text=text)
 
 

@@ -105,6 +105,9 @@ class _Listening:
     def reopened(self, server: Downstream) -> None:
         """Nothing was."""
 
+    def late_answer(self, server: Downstream, frame: Frame, step: object, call: object, late: object) -> None:
+        """No call was sent that could be answered late."""
+
     def vouches(self, server: Downstream, step: object) -> bool:
         """No step is ever sent from here."""
         del server, step

@@ -86,9 +86,7 @@ LATER: dict[str, tuple[StrEnum, ...]] = {
         ObligationKind.UNDO,
         Cause.UNDO,
     ),
-    "runs with scope, budgets and completion": (
-        Reason.HELD,
-    ),
+    "runs with scope, budgets and completion": (Reason.HELD,),
     "segments, erasure and keys of the trace": (
         Kind.SEGMENT_OPENED,
         Kind.SEGMENT_CLOSED,
