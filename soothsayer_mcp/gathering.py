@@ -309,6 +309,8 @@ class Inspection:
         tool, until = str(item.spec["tool"]), str(item.spec["until"])
 
         async def once() -> Looked:
+            if item.spec.get("independent") is True and tool.partition(".")[0] == site.step.proposal.server:
+                raise PortError(Reason.UNREACHABLE, f"{tool} is of the server that is called", acted=_NO)
             facts = await self._read(tool, item.spec.get("args", {}), site)
             return checks.judge_read(until, tool, facts, self._conditions, site.values)
 

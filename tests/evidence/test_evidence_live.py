@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 
 from soothsayer_mcp.adapters.store.reader import Reader
-from soothsayer_mcp.console import render
+from soothsayer_mcp.console import render, views
 from soothsayer_mcp.model.json import JsonObject
 from soothsayer_mcp.testing.hosts import RawHost
 from soothsayer_mcp.trace.query import Filter
@@ -43,6 +43,8 @@ for line in sys.stdin:
         elif n == "push":
             pushed = None if a["branch"] == "lost" else a["branch"]
             s = {"ok": True}
+        elif a["branch"] == "silent":
+            continue
         else:
             s = {"branch": pushed}
         r = {"content": [{"type": "text", "text": json.dumps(s)}], "structuredContent": s}
@@ -224,3 +226,63 @@ FEW = {"with_payloads": False, "with_entries": False}
 
 def look_at(run: str) -> render.Look:
     return render.Look(width=400, now_us=0, short={run: run[:4]})
+
+
+def test_a_tool_of_the_called_server_is_no_independent_witness(workspace: Path) -> None:
+    apart = POLICY.replace("until: 'result.branch", "independent: true, until: 'result.branch")
+    (workspace.parent / "policy.yaml").write_text(apart)
+    with connect(workspace) as host:
+        run_tests(host)
+        failed, text = push(host)
+    first, then = text.splitlines()
+    assert failed
+    assert first.startswith("It ran, but could not be checked: dev.remote is of the server that is called. [")
+    assert "[missing_evidence/unchecked, step " in first
+    assert then == (
+        "Do not call dev.push again; the run does not complete while it is unchecked. The unchecked answer follows."
+    )
+
+
+@pytest.mark.pitfall("P-EVID-03")
+def test_neither_the_word_of_a_server_nor_the_same_tool_again_is_evidence(workspace: Path) -> None:
+    again = """\
+  - also: "Asks itself."
+    tools: "dev.push"
+    verify: [{readback: {tool: dev.push, args: {}, until: 'true'}}]
+"""
+    (workspace.parent / "policy.yaml").write_text(POLICY + again)
+    with connect(workspace) as host:
+        failed, text = write(host, workspace, "lie")
+        assert failed
+        assert "[verification_failed/check_broken" in text
+        run_tests(host)
+        text = push(host)[1]
+    assert "dev.push cannot speak for itself" in text
+    assert "[missing_evidence/unchecked" in text
+
+
+@pytest.mark.pitfall("P-EVID-06")
+def test_could_not_check_is_neither_kept_nor_broken_and_no_check_is_no_finding(workspace: Path) -> None:
+    (workspace.parent / "policy.yaml").write_text(POLICY.replace("args.branch'}", "args.branch', within: 1s}"))
+    with connect(workspace) as host:
+        run_tests(host)
+        assert "[missing_evidence/unchecked" in push(host, "silent")[1]
+        assert "[verification_failed/check_broken" in push(host, "lost")[1]
+    with Reader(workspace.parent / "state") as reader:
+        rows = [*reader.steps(Filter(), reader.now(), limit=None)]
+        found = {
+            (row.tool, row.no): [
+                views.field(one, "finding") for one in reader.story(row).entries if one.kind == "step.finding"
+            ]
+            for row in rows
+            if row.cause == "agent"
+        }
+    assert sorted(found.items(), key=lambda one: one[0][1]) == [
+        (("run", 1), []),
+        (("push", 2), ["unknown"]),
+        (("push", found_no(found)), ["broken"]),
+    ]
+
+
+def found_no(found: dict[tuple[str, int], list[str]]) -> int:
+    return max(no for _, no in found)

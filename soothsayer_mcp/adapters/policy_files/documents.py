@@ -542,7 +542,7 @@ class RedactDocument(MaskDocument):
 class ItemDocument(Document):
     """What every kind of item may say."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"independent", "cross_run"})
+    later: ClassVar[frozenset[str]] = frozenset({"cross_run"})
 
     when: Annotated[str, _when(EVIDENCE_CONDITIONS)] = ""
     do: Annotated[str, AfterValidator(_reason)] = ""
@@ -599,6 +599,7 @@ class ReadbackItem(ItemDocument):
     tool: Annotated[str, AfterValidator(_one_tool)]
     args: dict[str, object] = {}
     until: Annotated[str, _when(EVIDENCE_CONDITIONS)]
+    independent: Literal[True] = True
     every: Annotated[int, BeforeValidator(_milliseconds), Field(ge=1_000)] = 1_000
     within: Annotated[int, BeforeValidator(_milliseconds), Field(le=600_000)] = 0
 

@@ -165,6 +165,7 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
         "tool": "A tool that is labelled read, as server.tool; never the one that was called.",
         "args": "Its arguments; ${args.x} is filled in from the call.",
         "until": "The condition on its answer: `result`, `text`.",
+        "independent": "The tool has to be of another server than the one called.",
         "every": "How often it is asked.",
         "within": "For how long; once where nothing is said.",
     },
