@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import anyio
 
+from soothsayer_mcp.capturing import Capturing
 from soothsayer_mcp.evidence import checks
 from soothsayer_mcp.evidence.admit import lapsed
 from soothsayer_mcp.evidence.attestation import judge_statement
@@ -33,12 +34,13 @@ from soothsayer_mcp.model.condition import View
 from soothsayer_mcp.model.decision import Mode
 from soothsayer_mcp.model.dues import LOOK_BEFORE, Held, Item
 from soothsayer_mcp.model.evidence import Evidence, Level, Support
-from soothsayer_mcp.model.failure import Acted, Reason
+from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.finding import Answer, Finding
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.model.outcome import Returned
 from soothsayer_mcp.model.step import AnsweredStep, DecidedStep, ProposedStep
-from soothsayer_mcp.model.subject import relative
+from soothsayer_mcp.model.subject import FILE, relative, subject
+from soothsayer_mcp.model.undo import Captured
 from soothsayer_mcp.ports import Call, Clock, Ids, PortError, Probes
 
 HOLD_S = 45.0
@@ -84,6 +86,7 @@ class Inspection:
         self._clock = clock
         self._ids = ids
         self._hold_s = hold_s
+        self._capturing = Capturing(held=held, probes=probes, workspace=workspace)
 
     # -- before -------------------------------------------------------------------------------------------------------
 
@@ -105,7 +108,36 @@ class Inspection:
         before: dict[str, Json] = {}
         for number, item in enumerate(dues.verify):
             await self._look_before(item, str(number), site, before)
-        return Support(evidence=tuple(found), files=files, before=before)
+        captured = await self._captured(step, call)
+        if isinstance(captured, Failure):
+            return Support(gaps=(captured,))
+        return Support(evidence=tuple(found), files=files, before=before, captured=captured)
+
+    async def _captured(self, step: DecidedStep, call: Call) -> Captured | Failure | None:
+        """What an undo will need. A rule that promises one refuses the call without; what a label says may fail."""
+        dues = step.decision.dues
+        terms = dues.undo
+        if terms is None or not terms.keeps:
+            return None
+        reason, why = Reason.CAPTURE_FAILED, f"no end within {self._hold_s:g} s"
+        with anyio.move_on_after(self._hold_s):
+            try:
+                return await self._capturing.before(step, terms, dues.opens, call)
+            except AbsentError as absent:
+                why = str(absent)
+            except PortError as error:
+                why = error.summary
+                if error.reason is Reason.STATE_CHANGED:
+                    reason = Reason.STATE_CHANGED
+        if not terms.must_keep or step.decision.mode is Mode.OBSERVE:
+            return None
+        return Failure(reason=reason, summary=why)
+
+    async def look_after(self, step: AnsweredStep, call: Call) -> Captured | None:
+        """See how what was kept before the call stands once its forward is over."""
+        with anyio.move_on_after(PROBE_S):
+            return await self._capturing.after(step, call)
+        return Captured()
 
     async def _required(self, item: Item, site: _Site) -> Sequence[Evidence] | Gap:
         """What meets one demand, or why nothing does."""
@@ -358,6 +390,19 @@ class Inspection:
             return unknown(Level.E3, "diff", "the files were not seen before the call")
         return checks.judge_diff(item, before=before, after=await self._tree(item))
 
+    async def _restored(self, item: Item, _key: str, _site: _Site) -> Looked:
+        """Whether an undo put back what was to come back."""
+        files = item.spec["files"]
+        assert isinstance(files, Mapping)
+        about = ""
+        for path, state in files.items():
+            found = checks.state_of(await self._probes.file(path))
+            about = subject(FILE, (path,))
+            if found != state:
+                detail = f"{shown(path)} is not as it was"
+                return Looked(answer=Answer.BROKEN, level=Level.E3, subject=about, detail=detail)
+        return Looked(answer=Answer.KEPT, level=Level.E3, subject=about)
+
     async def _counted(self, item: Item, site: _Site) -> Json:
         of = item.spec["of"]
         assert isinstance(of, Mapping)
@@ -426,13 +471,18 @@ _LOOKS: Mapping[str, Callable[[Inspection, Item, str, _Site], Awaitable[Looked]]
     "attestation": Inspection._attestation,  # noqa: SLF001 - the same
     "count": Inspection._count,  # noqa: SLF001 - the same
     "diff": Inspection._diff,  # noqa: SLF001 - the same
+    "restored": Inspection._restored,  # noqa: SLF001 - the same
 }
 
 
 def _finding(item: Item, looked: Looked, took_us: int) -> Finding:
     reason = None
     if looked.answer is Answer.BROKEN:
-        reason = {"diff": Reason.SIDE_EFFECT, "schema": Reason.RESULT_SCHEMA}.get(item.kind, Reason.CHECK_BROKEN)
+        reason = {
+            "diff": Reason.SIDE_EFFECT,
+            "schema": Reason.RESULT_SCHEMA,
+            "restored": Reason.NOT_RESTORED,
+        }.get(item.kind, Reason.CHECK_BROKEN)
     elif looked.answer is Answer.UNKNOWN:
         reason = Reason.UNCHECKED
     return Finding(

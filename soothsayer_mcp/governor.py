@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import anyio
 
-from soothsayer_mcp.evidence.admit import outdated
+from soothsayer_mcp.evidence.admit import outdated, overtaken
 from soothsayer_mcp.evidence.approval import why_void
 from soothsayer_mcp.evidence.judge import judge_answer, unchecked
 from soothsayer_mcp.evidence.weigh import weigh
@@ -93,7 +93,7 @@ class Governor:
         decided = step.decided(decide(basis.policy, run, step, basis.facts))
         supported = decided.supported(await self._support(decided, call))
         recorded = await self._store.record_intent(supported, self._admit(basis, call), basis.close)
-        answered = await self._forward(recorded, call)
+        answered = await self._looked_at(await self._forward(recorded, call), call)
         verified = await self._verified(answered, call)
         redacted = verified.redacted(shown(basis.policy, verified))
         return await self._store.record_outcome(set_aside(redacted), basis.close)
@@ -107,7 +107,26 @@ class Governor:
         if gathered.gaps or not asks or call.ask is None:
             return gathered
         said = await call.ask(step)
-        return replace(said, evidence=gathered.evidence, files=gathered.files, before=gathered.before)
+        return replace(
+            said,
+            evidence=gathered.evidence,
+            files=gathered.files,
+            before=gathered.before,
+            captured=gathered.captured,
+        )
+
+    async def _looked_at(self, step: AnsweredStep, call: Call) -> AnsweredStep:
+        """How what may have to be undone stands now, whatever was answered, unless it never left."""
+        if step.support.captured is None or not isinstance(step.outcome, Returned | Unknown):
+            return step
+        try:
+            return step.looked_at(await self._inspector.look_after(step, call))
+        except anyio.get_cancelled_exc_class():
+            with anyio.move_on_after(RECORD_BOUND_S, shield=True), suppress(PortError):
+                await self._store.record_outcome(step.verified(unchecked(step, "Soothsayer ended meanwhile")), close)
+            raise
+        except Exception:  # noqa: BLE001 - what was not seen is not known: the undo will not trust it
+            return step
 
     async def _verified(self, step: AnsweredStep, call: Call) -> VerifiedStep:
         """What the checks of an answer found; error answers owe none, nor does what was never sent."""
@@ -261,8 +280,10 @@ def _spent(policy: Policy, standing: Standing, step: SupportedStep) -> Failure |
 
 def _lapsed(standing: Standing, step: SupportedStep) -> Failure | None:
     """Why the run, or the evidence that the step rests on, admits it no longer. A check of a run may outlast it."""
-    probe = step.cause is Cause.PROBE
-    closed = None if probe else refuse_unless_open(standing.run, asks=step.cause is Cause.CONTROL)
+    outlasts = step.cause in {Cause.PROBE, Cause.UNDO}
+    closed = None if outlasts else refuse_unless_open(standing.run, asks=step.cause is Cause.CONTROL)
+    if closed is None and step.support.captured is not None:
+        closed = overtaken(step, standing.held)
     if closed is not None or not step.support.evidence:
         return closed
     return outdated(step, standing.held, standing.now_us)

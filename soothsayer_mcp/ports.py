@@ -29,6 +29,7 @@ from soothsayer_mcp.model.step import (
     WithheldStep,
 )
 from soothsayer_mcp.model.summary import Summary
+from soothsayer_mcp.model.undo import Captured, FileBefore
 from soothsayer_mcp.run.repeat import Repeat
 
 
@@ -275,6 +276,10 @@ class Inspector(Protocol):
         """Look up or gather what policy demands before the call; a gap for each demand that is not met."""
         ...
 
+    async def look_after(self, step: AnsweredStep, call: "Call") -> Captured | None:
+        """See how what was kept before the call stands once its forward is over; what cannot be seen is left out."""
+        ...
+
     async def verify(self, step: AnsweredStep, call: "Call") -> tuple[tuple[Finding, ...], Mapping[str, str]]:
         """Check an answer that came: a finding for each check that is owed, and the digests of files it is to keep."""
         ...
@@ -294,7 +299,7 @@ class Tools(Protocol):
 class Call:
     """The live side of one governed call: whether its host still wants it, and how far it has come."""
 
-    __slots__ = ("ask", "cancel_reason", "halted", "read", "recorded", "sent", "withdrawn")
+    __slots__ = ("ask", "cancel_reason", "halted", "offered", "read", "recorded", "sent", "withdrawn")
 
     def __init__(self, ask: "PutQuestion | None" = None) -> None:
         """A call that nobody has withdrawn and that is not sent; `ask` reaches a person, where one can be reached."""
@@ -308,6 +313,8 @@ class Call:
         """Set by `Tools.forward` before the first byte leaves."""
         self.read: Readback | None = None
         """Calls another tool for a check of this call, through the loop; `None` where none can be called."""
+        self.offered: Offered | None = None
+        """Tells why another tool could not be called; `None` where none can be."""
         self.recorded: RecordedStep | None = None
         """The step once its intent is durable."""
 
@@ -344,6 +351,10 @@ Readback: TypeAlias = Callable[[ProposedStep, str, JsonObject], Awaitable[ReadFa
 """Calls a tool that only reads, by `server.tool`, for a check of a step. Raises `PortError` when nothing came."""
 
 
+Offered: TypeAlias = Callable[[str], Awaitable[str]]
+"""Tells why a tool, by `server.tool`, could not be called, as a phrase that follows its name; empty when it could."""
+
+
 class Probes(Protocol):
     """What checks may look at beside tools, within the limits of the configuration.
 
@@ -352,6 +363,10 @@ class Probes(Protocol):
 
     async def file(self, path: str) -> FileFacts:
         """Look at one file by its absolute path, following no link."""
+        ...
+
+    async def keep(self, path: str) -> FileBefore:
+        """Read one regular file whole, or see that there is none, following no link."""
         ...
 
     async def files(self, globs: Sequence[str], leave_out: Sequence[str]) -> Mapping[str, str]:

@@ -32,6 +32,11 @@ PROMISES = MappingProxyType(
             "tests/governor/test_governor.py::test_an_answer_that_does_not_come_ends_as_unknown_when_time_is_up",
             "tests/crash/test_proxy_killed.py::test_proxies_killed_at_random_under_load_leave_no_call_without_its_record",
         ),
+        "undone-or-untouched": (
+            "tests/rollback/test_rollback_live.py::test_the_story_of_the_failed_run",
+            "tests/rollback/test_rollback_live.py::test_a_killed_rollback_is_finished_by_the_next",
+            "tests/undo/test_undo_plan.py::test_a_foreign_write_is_a_conflict_or_changes_nothing_that_the_plan_touches",
+        ),
         "intent-first": (
             "tests/governor/test_governor.py::test_however_the_ports_fail_a_forward_never_comes_before_a_durable_intent",
             "tests/store/test_sqlite.py::test_the_intent_is_on_disk_before_the_receipt_is_given",

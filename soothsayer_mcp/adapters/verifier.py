@@ -161,6 +161,7 @@ class _Check:
         """Whether each step that was settled took effect."""
         self._runs: dict[str, str] = {}
         self._recovered: set[str] = set()
+        self._plans: set[tuple[str, str]] = set()
         self._next: int | None = None
         self._done = 0
         self._total = 0
@@ -286,6 +287,10 @@ class _Check:
                 self._run_changed(pos, str(run), body)
             case "writer.recovered":
                 self._recovered.add(str(body.get("of")))
+            case "undo.planned":
+                self._plans.add((str(run), str(body.get("plan"))))
+            case "step.undo":
+                self._undo(pos, (str(run), no or 0), body)
             case "step.intent" | "step.refused" | "step.asked" | "step.outcome" | "step.finding" | "step.settled":
                 if run is None or no is None:
                     self._problem("a step without a name", pos)
@@ -318,6 +323,13 @@ class _Check:
             failed = body.get("outcome") != "succeeded"
             if failed != (str(body.get("failure")) in _CLASSES) or failed != ("reason" in body):
                 self._problem(f"step {_name(name)} does not have one failure class, or has one and succeeded", pos)
+
+    def _undo(self, pos: int, name: StepName, body: Mapping[str, Any]) -> None:
+        """Only what was sent is undone, and by a plan that was confirmed."""
+        if name not in self._first or self._first[name].get("kind") != "step.intent":
+            self._problem(f"step {_name(name)} has a step.undo and no intent before it", pos)
+        if (name[0], str(body.get("plan"))) not in self._plans:
+            self._problem(f"the undo of step {_name(name)} is of no plan that was confirmed", pos)
 
     def _was_unknown(self, name: StepName) -> bool:
         return self._outcome.get(name, _NOTHING).get("outcome") == "unknown"

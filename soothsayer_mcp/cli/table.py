@@ -112,6 +112,12 @@ COMMANDS: tuple[Row, ...] = (
         runs=f"{_CLI}.run_settle:run_settle",
     ),
     Row(
+        words="rollback",
+        section="runs",
+        help="Put back what a run did, step by step.",
+        runs=f"{_CLI}.rollback:rollback",
+    ),
+    Row(
         words="trace verify",
         section="trace",
         help="Check the record: hashes, chains, meaning.",

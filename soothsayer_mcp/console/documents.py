@@ -19,6 +19,7 @@ from soothsayer_mcp.trace.rows import (
     Table,
     Tally,
 )
+from soothsayer_mcp.undo.kept import PART
 
 SCHEMA = 1
 """The version of these documents."""
@@ -53,6 +54,8 @@ def step(row: StepRow) -> dict[str, Json]:
         "next": row.next or None,
         "kept": list(row.levels),
         "not_kept": list(row.checks),
+        "undo": row.undo or None,
+        "undone_by": row.undone_by or None,
         "dur_ms": _ms(row.dur_us),
         "tool_ms": _ms(row.tool_us),
     }
@@ -85,6 +88,8 @@ STEP_FIELDS = (
     "next",
     "kept",
     "not_kept",
+    "undo",
+    "undone_by",
     "dur_ms",
     "tool_ms",
 )
@@ -143,7 +148,7 @@ def story(told: Story, *, payloads: bool) -> dict[str, Json]:
         "policy_name": told.policy_name or None,
         "guidance": guidance(told.step.reason),
         "entries": [entry(row) for row in told.entries],
-        "payloads": [payload(row, with_text=payloads) for row in told.payloads],
+        "payloads": [payload(row, with_text=payloads and row.part != PART) for row in told.payloads],
         "approvals": [
             {
                 "approval": row.id,

@@ -16,6 +16,7 @@ from soothsayer_mcp.console.measures import ago, clock_time, count, duration, fu
 from soothsayer_mcp.console.text import cut, escape, escape_lines
 from soothsayer_mcp.model.failure import REASONS, FixBy, Reason
 from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.model.undo import UndoClass
 from soothsayer_mcp.trace.query import KEYS
 from soothsayer_mcp.trace.rows import (
     EntryRow,
@@ -28,6 +29,7 @@ from soothsayer_mcp.trace.rows import (
     Story,
     Table,
 )
+from soothsayer_mcp.undo.kept import PART
 
 ROOM = 44
 """With less room than this for reasons that need more, they stand on lines of their own."""
@@ -231,11 +233,13 @@ def story(told: Story, look: Look, *, with_payloads: bool, with_entries: bool) -
         _finding(page, finding)
     _outcome(page, told)
     _settled(page, told)
+    _undo(page, told)
     _guidance(page, step)
     _record(page, told)
     lines = page.lines
     if with_payloads:
-        for payload in told.payloads:
+        # What is kept for an undo is whole whatever the mode, so it is shown to nobody.
+        for payload in (one for one in told.payloads if one.part != PART):
             lines += [Text(), *_payload(payload)]
     if with_entries:
         lines += [Text(), *entries(told.entries, look)]
@@ -371,6 +375,26 @@ def _settled(page: Page, told: Story) -> None:
             "settled",
             f"acted: {views.field(settled, 'acted')}, by {views.field(settled, 'how')}{f' ({by})' if by else ''}",
         )
+
+
+_UNDO = {
+    UndoClass.NONE: "nothing to undo",
+    UndoClass.RESTORE: "possible: what was there before is kept",
+    UndoClass.COMPENSATE: "possible by an inverse call",
+    UndoClass.NEVER: "never",
+}
+
+
+def _undo(page: Page, told: Story) -> None:
+    step = told.step
+    if not step.undo:
+        return
+    if step.undo in set(UndoClass):
+        page.add("undo", _UNDO[UndoClass(step.undo)])
+        return
+    tried = told.entry("step.undo")
+    why = views.field(tried, "reason") if tried is not None else ""
+    page.add("undo", f"{step.undo}{f', by {step.undone_by}' if step.undone_by else ''}{f': {why}' if why else ''}")
 
 
 def _guidance(page: Page, step: StepRow) -> None:

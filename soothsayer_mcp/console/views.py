@@ -11,6 +11,7 @@ from soothsayer_mcp.console.measures import count, duration, size
 from soothsayer_mcp.model.call import Cause
 from soothsayer_mcp.model.failure import REASONS, Guidance, Reason
 from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.model.undo import UndoClass
 from soothsayer_mcp.trace.rows import EntryRow, Payload, StepRow, Story
 
 DEFAULT = "default"
@@ -42,9 +43,21 @@ def because(step: StepRow) -> str:
         parts.append(rule)
     if step.would and step.would != step.effect:
         parts.append(f"observed only: enforcing would {_WOULD[step.would]}")
-    if step.next in {"stop", "compact"}:
+    if step.next in {"stop", "compact"} and step.cause != Cause.UNDO:
         parts.append(step.next)
+    if step.undo and step.undo not in set(UndoClass):
+        parts.append(f"{step.undo}{_by(step.undone_by)}")
+    if step.of_step and step.cause == Cause.UNDO:
+        parts = [f"undoes {_short(step.of_step)}", *parts[bool(parts) and parts[0] == DEFAULT :]]
     return "; ".join(parts)
+
+
+def _by(step: str) -> str:
+    return f" by {_short(step)}" if step else ""
+
+
+def _short(step: str) -> str:
+    return f".{step.rpartition('.')[2]}"
 
 
 _BY_RULE = frozenset({Reason.RULE_DENIED, Reason.DECLINED, Reason.APPROVAL_PENDING})

@@ -6,7 +6,7 @@ from soothsayer_mcp.model.dues import Held
 from soothsayer_mcp.model.evidence import Evidence
 from soothsayer_mcp.model.failure import Failure, Reason
 from soothsayer_mcp.model.step import SupportedStep
-from soothsayer_mcp.model.subject import relative
+from soothsayer_mcp.model.subject import EVERYTHING, relative
 
 
 def outdated(step: SupportedStep, held: Held, now_us: int) -> Failure | None:
@@ -17,6 +17,21 @@ def outdated(step: SupportedStep, held: Held, now_us: int) -> Failure | None:
         if found is not None:
             gaps.append(Gap(reason=found[0], title=evidence.title, why=found[1], do=evidence.do))
     return refusal(step, gaps) if gaps else None
+
+
+def overtaken(step: SupportedStep, held: Held) -> Failure | None:
+    """Why what was kept for an undo is not the state before the call any more: another step came between."""
+    captured, terms = step.support.captured, step.decision.dues.undo
+    if captured is None or terms is None:
+        return None
+    for about in terms.subjects(step.decision.dues.opens):
+        other = held.in_flight(about)
+        write = held.last_write(about, but=None)
+        if not other and write.subject != EVERYTHING and write.ended > captured.began:
+            other = write.step
+        if other:
+            return Failure(reason=Reason.STATE_CHANGED, summary=f"{other} wrote to {said(about, terms.root)} meanwhile")
+    return None
 
 
 def lapsed(evidence: Evidence, held: Held, now_us: int) -> tuple[Reason, str] | None:

@@ -93,6 +93,15 @@ def fill(value: Json, values: Values) -> Json:
     return value
 
 
+def uses(value: Json, root: str) -> bool:
+    """Whether a `${...}` within a value begins with this name."""
+    if isinstance(value, str):
+        return any(use.split(".")[0] == root for use in _USE.findall(value))
+    if isinstance(value, Mapping):
+        return any(uses(held, root) for held in value.values())
+    return isinstance(value, list) and any(uses(item, root) for item in value)
+
+
 def filled_text(value: Json, values: Values) -> str:
     """Fill in a text. Raises `AbsentError` when what comes of it is none."""
     found = fill(value, values)

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 from soothsayer_mcp.model.call import RunId
 from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.model.undo import UndoTerms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +55,15 @@ class Dues:
     sightings: tuple[Sighting, ...] = ()
     withhold_broken: bool = True
     withhold_unknown: bool = False
+    undo: UndoTerms | None = None
+    """How it is undone; `None` where nobody says anything of that."""
 
     @property
     def before(self) -> bool:
         """Whether anything has to be looked at before the call."""
         return (
             bool(self.require)
+            or (self.undo is not None and self.undo.keeps)
             or any(sighting.unchanged for sighting in self.sightings)
             or any(item.kind in LOOK_BEFORE or "changed" in item.spec for item in self.verify)
         )
@@ -129,6 +133,10 @@ class Held(Protocol):
 
     def last_write(self, subject: str, *, but: tuple[RunId, int] | None) -> LastWrite:
         """The write to a subject that ended last, in any run; one that is open goes first. `but` leaves a step out."""
+        ...
+
+    def in_flight(self, subject: str, *, but: tuple[RunId, int] | None = None) -> str:
+        """A step that may be writing to a subject right now, if there is one; not one that may write anything."""
         ...
 
     def spent(self, key: str) -> bool:

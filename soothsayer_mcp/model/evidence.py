@@ -9,6 +9,7 @@ from soothsayer_mcp.model.call import RunId
 from soothsayer_mcp.model.failure import Failure
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.model.outcome import Asked
+from soothsayer_mcp.model.undo import Captured
 
 
 class Level(StrEnum):
@@ -77,3 +78,5 @@ class Support:
     """Glob -> digest of the files it means, before the call."""
     before: Mapping[str, Json] = field(default_factory=dict[str, Json])
     """What checks after the call compare with: key of the check -> what was seen."""
+    captured: Captured | None = None
+    """What an undo of the call would need; `None` where nothing is kept."""

@@ -12,6 +12,8 @@ class How(StrEnum):
 
     LATE_ANSWER = "late_answer"
     """The server answered after all."""
+    CAPTURE = "capture"
+    """What was kept of the state before, compared with the present."""
     PERSON = "person"
     """A person looked."""
 

@@ -10,12 +10,14 @@ from typing import Self, TypeVar
 
 from soothsayer_mcp.model.call import Cause, Client, Principal, Proposal, RunId, StepId, ToolDefinition
 from soothsayer_mcp.model.decision import Decision
+from soothsayer_mcp.model.dues import NOTHING_DUE, Dues
 from soothsayer_mcp.model.entry import Receipt
 from soothsayer_mcp.model.evidence import Support
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.finding import Answer, Finding, told
 from soothsayer_mcp.model.outcome import Aside, Asked, Outcome, Refused, Returned, Shown, Unknown
 from soothsayer_mcp.model.run import NextStep
+from soothsayer_mcp.model.undo import Captured
 
 NO_FILES: Mapping[str, str] = {}
 
@@ -41,6 +43,10 @@ class ProposedStep:
     """Monotonic, for durations only."""
     continues: str = ""
     """The step (`RUN.NO`) whose question this call answers; empty for a fresh proposal."""
+    of_step: str = ""
+    """The step (`RUN.NO`) that this call undoes; empty for all others."""
+    owes: Dues = NOTHING_DUE
+    """What a call that undoes another owes, as that one declared it."""
 
     def decided(self, decision: Decision) -> "DecidedStep":
         """Learn what policy says."""
@@ -90,10 +96,16 @@ class AnsweredStep(SupportedStep):
 
     intent: Receipt
     outcome: Outcome
+    after: Captured | None = None
+    """How what may have to be undone stood when the forward was over."""
 
     def verified(self, findings: tuple[Finding, ...], files: Mapping[str, str] = NO_FILES) -> "VerifiedStep":
         """Learn what the checks found."""
         return _learn(VerifiedStep, self, findings=findings, files=files)
+
+    def looked_at(self, after: Captured | None) -> Self:
+        """Learn how things stood when the forward was over."""
+        return self if after is None else _learn(type(self), self, after=after)
 
 
 @dataclass(frozen=True, kw_only=True)

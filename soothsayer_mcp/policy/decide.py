@@ -231,7 +231,7 @@ def _decide(policy: Policy, run: Run, step: ProposedStep, facts: Facts) -> Decis
     about_arguments = tuple(_about_arguments(policy, tool, arguments, size, step.proposal.raw_arguments))
     # Where nothing but the rules that match has a say, the same rules always come to the same decision.
     plain = not (step.flaws or candidates.tiers or about_arguments or facts is not NO_FACTS)
-    certain = _certain(tool, found) if plain and step.cause is not Cause.PROBE else None
+    certain = _certain(tool, found) if plain and step.cause not in {Cause.PROBE, Cause.UNDO} else None
     known = None if certain is None else candidates.concluded.get(certain)
     if known is not None:
         return known
@@ -247,10 +247,15 @@ def _decide(policy: Policy, run: Run, step: ProposedStep, facts: Facts) -> Decis
     ]
     if step.cause is Cause.PROBE:
         decision = _conclude_probe(policy, candidates, found, objections)
+    elif step.cause is Cause.UNDO:
+        decision = _conclude_undo(policy, found, objections)
     else:
         decision = _conclude(policy, candidates, found, objections)
     owes = step.cause not in {Cause.PROBE, Cause.CONTROL} and decision.effect is not Effect.DENY
-    dues = candidates.dues.dues(_owing(candidates, found), scene) if owes else NOTHING_DUE
+    if owes and step.cause is Cause.UNDO:
+        dues = step.owes
+    else:
+        dues = candidates.dues.dues(_owing(candidates, found), scene) if owes else NOTHING_DUE
     timeouts = [rule.limit.timeout_s for rule in limited if rule.limit and rule.limit.timeout_s is not None]
     storing = _storing(candidates, found) if candidates.stores and decision.effect is not Effect.DENY else ()
     decision = replace(
@@ -261,7 +266,7 @@ def _decide(policy: Policy, run: Run, step: ProposedStep, facts: Facts) -> Decis
         else (
             *map(_obligation, limited),
             *(_redacts(candidates, found, Part.RESULT) if candidates.redacts else ()),
-            *(obligations_of(dues) if dues.require or dues.verify else ()),
+            *(obligations_of(dues) if dues.require or dues.verify or dues.undo else ()),
             *map(_stored, storing),
         ),
         large=_strictest(storing) if storing else None,
@@ -373,6 +378,20 @@ def _conclude_probe(
     if candidates.does != (Does.READ.value,):
         text = "checks call tools that are labelled read, and no others"
         against.append(RuleMatch(id="probe/reads_only", effect=Effect.DENY, text=text))
+    return Decision(
+        effect=Effect.DENY if against else Effect.ALLOW,
+        reason=Reason.RULE_DENIED if against else None,
+        rules=tuple(dict.fromkeys(against)),
+        mode=policy.mode,
+        policy_digest=policy.digest,
+    )
+
+
+def _conclude_undo(policy: Policy, found: Sequence[Sequence[Match]], objections: Sequence[Objection]) -> Decision:
+    """Answer a call that undoes another, as that one declared it: no allow is needed, nobody is asked, a deny holds."""
+    denying = [match for matches in found for match in matches if match.prepared.rule.effect is Effect.DENY]
+    against = [match.shown for match in denying]
+    against += [one.match for one in objections if one.match.effect is Effect.DENY]
     return Decision(
         effect=Effect.DENY if against else Effect.ALLOW,
         reason=Reason.RULE_DENIED if against else None,

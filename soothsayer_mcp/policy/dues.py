@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from soothsayer_mcp.model.decision import Obligation, ObligationKind
 from soothsayer_mcp.model.dues import Dues, Item, Sighting
 from soothsayer_mcp.model.json import Json, canonical
-from soothsayer_mcp.model.subject import EVERYTHING, subject
+from soothsayer_mcp.model.subject import EVERYTHING, FILE, subject
+from soothsayer_mcp.model.undo import Look, UndoClass, UndoTerms
 from soothsayer_mcp.policy.answers import every
 from soothsayer_mcp.policy.match import ArgumentTest, Bench, Scene, prepare_argument
 from soothsayer_mcp.policy.paths import Place
@@ -26,6 +27,9 @@ class Owes:
     """Replaces what labels say; `()` for nothing."""
     on_broken: str = ""
     on_unknown: str = ""
+    undo: Json = None
+    """`none`, `never`, or the form of what undoes them; `None` where nothing is said."""
+    capture: Form | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +41,19 @@ class LabelOwes:
     verify: tuple[Form, ...] = ()
     unchecked: bool = False
     """Whether the operator says that nothing is to be checked; read by warnings alone."""
+    undo: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedUndo:
+    """How calls are undone, ready for those of one tool."""
+
+    kind: UndoClass
+    files: tuple[Template, ...] = ()
+    look: Look | None = None
+    tool: str = ""
+    args: Form | None = None
+    check: Form | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +76,7 @@ class PreparedOwes:
     touches: tuple[Template, ...] | None
     on_broken: str
     on_unknown: str
+    undo: PreparedUndo | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +113,7 @@ class DuesPlan:
     """Whether nobody says what it writes to."""
     ok_when: tuple[str, ...] = ()
     verify: tuple[_Prepared, ...] = ()
+    undo: PreparedUndo | None = None
     watches: tuple[Watch, ...] = ()
     rules: Mapping[str, PreparedOwes] = field(default_factory=dict[str, PreparedOwes])
     """By the ids of the rules that owe something."""
@@ -108,6 +127,7 @@ class DuesPlan:
         if not self.place.local:
             return ()
         wanted = [*self.touches, *(one for rule in self.rules.values() for one in rule.touches or ())]
+        wanted += [one for rule in self.rules.values() if rule.undo is not None for one in rule.undo.files]
         return subject_questions(wanted, arguments, self.place, self.workspace)
 
     def dues(self, rules: Iterable[str], scene: Scene) -> Dues:
@@ -128,6 +148,31 @@ class DuesPlan:
             withhold_broken=any(rule.on_broken == "withhold" for rule in owing)
             or not any(rule.on_broken == "note" for rule in owing),
             withhold_unknown=any(rule.on_unknown == "withhold" for rule in owing),
+            undo=self._undo(owing, scene),
+        )
+
+    def _undo(self, owing: Sequence[PreparedOwes], scene: Scene) -> UndoTerms | None:
+        """What a rule says goes before what a label says; of several rules the first by its id."""
+        stated = [(rule.rule, rule.undo) for rule in owing if rule.undo is not None]
+        rule, undo = stated[0] if stated else ("label", self.undo)
+        if undo is None:
+            return None
+        wanted = undo.files
+        if undo.kind is UndoClass.RESTORE and not undo.tool and not wanted:
+            wanted = self.touches
+        subjects = self._subjects(wanted, scene) if wanted else ()
+        files = tuple(one.removeprefix(f"{FILE}:") for one in subjects if one.startswith(f"{FILE}:"))
+        by_files = undo.kind is UndoClass.RESTORE and not undo.tool
+        return UndoTerms(
+            kind=undo.kind,
+            rule=rule,
+            files=files,
+            vague=by_files and (len(files) != len(subjects) or not files),
+            root=self.place.root if self.place.local else "",
+            look=undo.look,
+            tool=undo.tool,
+            args=undo.args,
+            check=undo.check,
         )
 
     def _opens(self, owing: Sequence[PreparedOwes], scene: Scene) -> tuple[str, ...]:
@@ -168,10 +213,11 @@ def plan_dues(
     verify: tuple[_Prepared, ...],
     watches: Sequence[Watch],
     rules: Sequence[PreparedOwes],
+    undo: PreparedUndo | None = None,
 ) -> DuesPlan:
     """Put together what is known of a tool, and what most of its calls owe where that is always the same."""
     named = tuple(map(template, dict.fromkeys(touches)))
-    fixed = not verify and not watches and not any(one.keys for one in named)
+    fixed = not verify and not watches and undo is None and not any(one.keys for one in named)
     opens = (EVERYTHING,) if everything else tuple(subject(one.name) for one in named)
     by_pattern = {watch.sighting.pattern: watch for watch in watches}
     return DuesPlan(
@@ -181,6 +227,7 @@ def plan_dues(
         everything=everything,
         ok_when=ok_when,
         verify=verify,
+        undo=undo,
         watches=tuple(by_pattern.values()),
         rules={one.rule: one for one in rules},
         touched=any(one.keys for one in (*named, *(one for rule in rules for one in rule.touches or ()))),
@@ -200,7 +247,34 @@ def prepare_owes(rule: str, owes: Owes, *, may_loosen: bool) -> PreparedOwes:
         touches=None if owes.touches is None or not may_loosen else tuple(map(template, owes.touches)),
         on_broken=owes.on_broken if may_loosen or owes.on_broken != "note" else "",
         on_unknown=owes.on_unknown,
+        undo=prepare_undo(owes.undo, owes.capture),
     )
+
+
+def prepare_undo(stated: Json, capture: Form | None = None) -> PreparedUndo | None:
+    """Read what a rule or a label says of undoing."""
+    if isinstance(stated, str):
+        return PreparedUndo(kind=UndoClass(stated)) if stated else None
+    if not isinstance(stated, Mapping):
+        return None
+    look = None
+    if capture is not None:
+        look = Look(tool=str(capture["tool"]), args=_form(capture.get("args")))
+    restore = stated.get("restore")
+    if restore is not None:
+        return PreparedUndo(kind=UndoClass.RESTORE, files=tuple(map(template, _texts(restore))))
+    check = stated.get("check")
+    return PreparedUndo(
+        kind=UndoClass(str(stated.get("class", UndoClass.COMPENSATE))),
+        look=look,
+        tool=str(stated["tool"]),
+        args=_form(stated.get("args")),
+        check=check if isinstance(check, Mapping) else None,
+    )
+
+
+def _form(value: Json) -> Form:
+    return value if isinstance(value, Mapping) else {}
 
 
 def prepare_items(forms: Iterable[Form]) -> tuple[_Prepared, ...]:
@@ -281,7 +355,12 @@ def obligations_of(dues: Dues) -> tuple[Obligation, ...]:
     """The same as the record names them."""
     named = [(ObligationKind.REQUIRE, item) for item in dues.require]
     named += [(ObligationKind.VERIFY, item) for item in dues.verify]
-    return tuple(Obligation(kind=kind, spec={item.kind: item.spec}, rule=item.rule) for kind, item in named)
+    found = [Obligation(kind=kind, spec={item.kind: item.spec}, rule=item.rule) for kind, item in named]
+    undo = dues.undo
+    if undo is not None and undo.keeps:
+        spec: dict[str, Json] = {undo.kind.value: undo.tool or list(undo.files)}
+        found.append(Obligation(kind=ObligationKind.UNDO, spec=spec, rule=undo.rule))
+    return tuple(found)
 
 
 def _texts(value: Json) -> list[str]:

@@ -35,6 +35,7 @@ from soothsayer_mcp.policy.dues import (
     plan_dues,
     prepare_items,
     prepare_owes,
+    prepare_undo,
     prepare_watch,
     step_specs,
 )
@@ -286,6 +287,14 @@ class Rule:
         if self.effect is Effect.ALLOW:
             return bool(does) and does <= self.does
         return not self.does.isdisjoint(does)
+
+
+_UNDO_WORDS = ("none", "restore", "never")
+
+
+def _strictest_undo(said: Iterable[str]) -> str:
+    """Of what several labels say of undoing, the word that promises least."""
+    return max((word for word in said if word), key=_UNDO_WORDS.index, default="")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -924,6 +933,7 @@ class Policy:
             verify=prepare_items([item for owes in binding for item in owes.verify]),
             watches=watches,
             rules=owing,
+            undo=prepare_undo(_strictest_undo([owes.undo for owes in binding])),
         )
 
     def _labelling(self, server: str, name: str) -> Sequence[Label]:

@@ -80,6 +80,7 @@ class Calls:
         self._governed += 1
         request.call = Call() if self._asking is None else self._asking.call_of(request)
         request.call.read = partial(self._probing.read, request)
+        request.call.offered = partial(self._probing.offered, request)
         self._underway[request.call] = request
         self._crew.give((request, request.call))
 

@@ -8,6 +8,7 @@ from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.json import JsonObject, compact
 from soothsayer_mcp.model.outcome import Returned
 from soothsayer_mcp.model.step import ProposedStep
+from soothsayer_mcp.policy.decide import visible
 from soothsayer_mcp.ports import Call, PortError
 from soothsayer_mcp.proxy.connection import HostConnection
 from soothsayer_mcp.proxy.owed import HostRequest
@@ -76,6 +77,19 @@ class Probing:
             raise _nothing(tool, f"its answer has more than {MOST_BYTES:,} bytes")
         result, text = result_of(outcome)
         return ReadFacts(result=result, text=text, step=closed.closing.step)
+
+    async def offered(self, request: HostRequest, tool: str) -> str:
+        """Why a tool could not be called, as a phrase that follows its name; empty when it could."""
+        connection = self._connection
+        name, _, own = tool.partition(".")
+        server = connection.fleet.named(name)
+        if server is None:
+            return "has no such server here"
+        policy = connection.policies.current()
+        found = await self._books.of(server).find(own, policy=policy, envelope=connection.envelope_of(request))
+        if found is None:
+            return "is not offered by its server"
+        return "" if visible(policy, found, connection.principal) else "is denied by policy"
 
 
 def _nothing(tool: str, why: str) -> PortError:

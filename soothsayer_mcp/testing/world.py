@@ -25,6 +25,7 @@ from soothsayer_mcp.model.step import (
     WithheldStep,
 )
 from soothsayer_mcp.model.summary import Summary
+from soothsayer_mcp.model.undo import Captured
 from soothsayer_mcp.ports import (
     Admit,
     Call,
@@ -66,6 +67,11 @@ class NothingHeld:
         """No write."""
         del subject, but
         return LastWrite()
+
+    def in_flight(self, subject: str, *, but: tuple[RunId, int] | None = None) -> str:
+        """Nothing is."""
+        del subject, but
+        return ""
 
     def spent(self, key: str) -> bool:
         """Nothing."""
@@ -250,6 +256,13 @@ class World:
         await self._begin("gather")
         await self._end("gather")
         return self.support
+
+    async def look_after(self, step: AnsweredStep, call: Call) -> Captured | None:
+        """See nothing."""
+        del step, call
+        await self._begin("look_after")
+        await self._end("look_after")
+        return None
 
     async def verify(self, step: AnsweredStep, call: Call) -> tuple[tuple[Finding, ...], Mapping[str, str]]:
         """Answer from `findings`."""

@@ -21,6 +21,7 @@ from soothsayer_mcp.model.outcome import Returned, Unknown
 from soothsayer_mcp.model.run import NextStep
 from soothsayer_mcp.model.settlement import Settlement
 from soothsayer_mcp.model.step import SupportedStep, VerifiedStep
+from soothsayer_mcp.model.undo import UndoTerms
 
 VERSION = 1
 """The format of the entries written here (`v`)."""
@@ -169,6 +170,8 @@ def proposal(step: SupportedStep, args: str, match: str) -> str:
     continues = step.continues or step.support.continues
     if continues:
         text += f',"continues":{quoted(continues)}'
+    if step.of_step:
+        text += f',"of_step":{quoted(step.of_step)}'
     if asked.request_id is not None:
         text += f',"request":{quoted(request_text(asked.request_id))}'
     if args:
@@ -210,6 +213,25 @@ def terms(opens: Sequence[str], cites: Sequence[Evidence]) -> str:
     """What an intent opens and rests on; follows the decision."""
     text = f',"opens":{names(opens)}' if opens else ""
     return f'{text},"cites":{names([one.id for one in cites])}' if cites else text
+
+
+def undoing(terms: UndoTerms | None, kept: str) -> str:
+    """How an intent is to be undone, and what is kept for it; follows the terms."""
+    text = "" if terms is None else f',"undo":"{terms.kind}"'
+    return f'{text},"capture":{kept}' if kept else text
+
+
+def undo_planned(*, plan: str, undo: Sequence[str], left: Sequence[str], by: str) -> str:
+    """The own fields of `undo.planned`."""
+    return f',"plan":"{plan}","undo":{names(undo)},"left":{names(left)},"by":{quoted(by)}'
+
+
+def step_undo(*, plan: str, state: str, by_step: str, before: str, after: str, reason: str) -> str:
+    """The own fields of `step.undo`: the states before and after the undo, where one digest tells them."""
+    text = f',"plan":"{plan}","state":"{state}"'
+    for name, value in (("by_step", by_step), ("before", before), ("after", after), ("reason", reason)):
+        text += f',"{name}":{quoted(value)}' if value else ""
+    return text
 
 
 def gathered(one: Evidence, ended: int) -> str:
@@ -291,6 +313,7 @@ def outcome(
     dur_us: int,
     ending: Ending,
     beginning: int | None = None,
+    capture: str = "",
 ) -> str:
     """The own fields of `step.outcome`; `beginning` is how much the agent was given of a result that is stored."""
     came = step.outcome
@@ -307,8 +330,8 @@ def outcome(
             text += f',"rpc_code":{code}'
     elif isinstance(came, Unknown):
         tool_us = came.tool_us
-    if result:
-        text += f',"result":{result}'
+    for name, kept in (("result", result), ("capture", capture)):
+        text += f',"{name}":{kept}' if kept else ""
     if step.shown is not None:
         for name, counts in (("masked", step.shown.masked), ("would_mask", step.shown.would)):
             text += f',"{name}":{_spelled(counts)}' if counts else ""

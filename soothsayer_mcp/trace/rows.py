@@ -41,6 +41,10 @@ class StepRow:
     tool_us: int | None
     note: str = ""
     """The policy's or the store's own word on it, where a line has room: the summary behind the reason."""
+    undo: str = ""
+    """How it can be undone while nobody has tried, else what became of that: `restore`, `never`, `undone`, ..."""
+    undone_by: str = ""
+    """The step that undid it."""
     levels: Sequence[str] = ()
     """The levels of the findings that held, highest last."""
     checks: Sequence[str] = ()

@@ -77,15 +77,7 @@ IMPORTERS = {"__import__", "importlib.import_module", "import_module"}
 LATER: dict[str, tuple[StrEnum, ...]] = {
     "evidence": (Kind.STEP_PROPOSED, Level.E4),
     "checks of outcomes": (Kind.FINDING_WAIVED,),
-    "undo": (
-        Reason.NOT_RESTORED,
-        Reason.CAPTURE_FAILED,
-        Kind.UNDO_PLANNED,
-        Kind.STEP_UNDO,
-        ObligationKind.CAPTURE,
-        ObligationKind.UNDO,
-        Cause.UNDO,
-    ),
+    "undo": (ObligationKind.CAPTURE,),
     "runs with scope, budgets and completion": (Reason.HELD,),
     "segments, erasure and keys of the trace": (
         Kind.SEGMENT_OPENED,

@@ -57,7 +57,7 @@ MACHINE_WORDS = ("workspace", "home", "temp", "state")
 
 _WORD = re.compile(r"\$\{(" + "|".join(MACHINE_WORDS) + r")\}")
 
-OWING = frozenset({"require", "verify", "touches", "ok_when", "on_broken", "on_unknown"})
+OWING = frozenset({"require", "verify", "touches", "ok_when", "on_broken", "on_unknown", "undo", "capture"})
 """Keys of rules and labels that say what calls owe."""
 
 Form = Mapping[str, Json]
@@ -371,6 +371,8 @@ def _owes(form: Form) -> Owes | None:
         touches=tuple(_list_of_texts(form["touches"])) if "touches" in form else None,
         on_broken=_text(form, "on_broken") if "on_broken" in form else "",
         on_unknown=_text(form, "on_unknown") if "on_unknown" in form else "",
+        undo=form.get("undo"),
+        capture=_map(form["capture"]) if "capture" in form else None,
     )
 
 
@@ -383,6 +385,7 @@ def _label_owes(form: Form) -> LabelOwes | None:
         # `none` says that nothing is to be checked; warnings read it, a call owes nothing by it.
         verify=tuple(_maps(form, "verify")) if isinstance(form.get("verify"), list) else (),
         unchecked=form.get("verify") == "none",
+        undo=_text(form, "undo") if "undo" in form else "",
     )
 
 

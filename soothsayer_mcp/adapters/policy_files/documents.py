@@ -728,13 +728,26 @@ def _on_failure(value: object) -> object:
     return value
 
 
+class UndoDocument(Document):
+    """What undoes a call: the bytes of files that are put back."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"class", "tool", "args", "check"})
+
+    restore: Annotated[list[_Subject], _Many, _AtLeastOne]
+
+    @model_validator(mode="after")
+    def _is_files(self) -> Self:
+        if any(template(text).name != "file" or not template(text).keys for text in self.restore):
+            raise _bad("value", "only files are restored: write file(args.path)")
+        return self
+
+
 class RuleDocument(Document):
     """One rule."""
 
     later: ClassVar[frozenset[str]] = frozenset(
         [
             "capture",
-            "undo",
             "settle",
             "approvers",
         ]
@@ -775,6 +788,7 @@ class RuleDocument(Document):
     touches: Annotated[list[_Subject], _Many] = []
     on_broken: Literal["withhold", "note"] = "withhold"
     on_unknown: Literal["withhold", "note"] = "note"
+    undo: Literal["none", "never"] | UndoDocument = "none"
     limit: LimitDocument = Field(default=cast("LimitDocument", None))
     redact: Annotated[list[RedactDocument], _Many, _AtLeastOne] = []
     on_failure: Annotated[
@@ -869,7 +883,7 @@ def _cost(value: object) -> object:
 class LabelDocument(Document):
     """What the operator knows about some tools."""
 
-    later: ClassVar[frozenset[str]] = frozenset(["undo", "idempotency"])
+    later: ClassVar[frozenset[str]] = frozenset(["idempotency"])
 
     tools: _ToolGlobs
     except_: _ToolGlobs = Field(default=[], alias="except")
@@ -882,6 +896,7 @@ class LabelDocument(Document):
     polling: Annotated[int, BeforeValidator(_milliseconds)] = 0
     cost: Annotated[object, AfterValidator(_cost)] = 0
     verify: Literal["none"] | Annotated[list[VerifyDocument], _Many, _AtLeastOne] = []
+    undo: Literal["none", "restore", "never"] = "none"
 
     @model_validator(mode="after")
     def _labels_something(self) -> Self:

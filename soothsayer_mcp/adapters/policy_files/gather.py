@@ -19,6 +19,7 @@ from soothsayer_mcp.adapters.policy_files.problems import START, LoadErrors, Mar
 from soothsayer_mcp.model.call import CONTROL
 from soothsayer_mcp.model.decision import Effect
 from soothsayer_mcp.model.json import Json, JsonObject, canonical
+from soothsayer_mcp.model.undo import RESTORE
 from soothsayer_mcp.policy.lint import flaws
 from soothsayer_mcp.policy.match import parse_key
 from soothsayer_mcp.policy.paths import component
@@ -29,7 +30,7 @@ JUDGES = ("cel-expr-python", "google-re2", "idna", "jsonschema-rs")
 """Libraries whose versions are part of what a policy means."""
 
 
-_OURS: Mapping[str, frozenset[str] | None] = {tool.name: frozenset(tool.takes) for tool in TABLE}
+_OURS: Mapping[str, frozenset[str] | None] = {tool.name: frozenset(tool.takes) for tool in TABLE} | {RESTORE: None}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -400,7 +401,7 @@ class _Gatherer:
             self.problems.append(Problem(file=file.path, mark=mark, id=flaw.id, text=flaw.text))
 
 
-_KEPT = frozenset({"require", "verify"})
+_KEPT = frozenset({"require", "verify", "undo", "capture"})
 """What is filled into calls, where the order of a list counts."""
 _STRICTNESS = ("leave", "allow", "ask", "deny")
 

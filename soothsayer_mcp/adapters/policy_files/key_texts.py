@@ -125,6 +125,7 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
         "cost": "What a call costs: a number, or the argument that says so, as args.amount. Of several the most holds.",
         "polling": "How soon a call may be repeated although nothing changes, as 5s. A project cannot say so.",
         "verify": "Checks that every call of these tools owes; none says that nothing is to be checked.",
+        "undo": "none: nothing to undo; restore: the files they touch are kept where they can be; or never.",
     },
     "RequireDocument": _KINDS
     | {
@@ -206,6 +207,9 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
         "not": "Files that are left out.",
         "only": "Subjects that may change: file(args.path).",
     },
+    "UndoDocument": {
+        "restore": "Files whose bytes are kept before the call and put back: file(args.path).",
+    },
     "RuleDocument": {
         "deny": "Never: the reason, in one line that people and models read.",
         "ask": "A person is asked: the reason, in one line.",
@@ -231,6 +235,7 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
         "on_unknown": "The same where a check found nothing out; note where nothing is said.",
         "on_failure": "By failure class, or class/reason: what becomes of the run when the call fails.",
         "large_results": "From what size on a result is stored, and read back in parts, instead of shown.",
+        "undo": "How the call is undone: never, none, or the files to restore. What cannot be kept refuses the call.",
     },
     "RedactDocument": {
         "in": "result, before a model reads it and whatever part of a message holds it; or trace, in the record only.",

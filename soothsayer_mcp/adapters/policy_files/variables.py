@@ -10,7 +10,7 @@ from soothsayer_mcp.adapters.policy_files.problems import Mark, Problem, nearest
 
 OF_THE_CALL = frozenset({"args", "returned", "before", "run", "who"})
 """What stands for values of the call below the keys of `OWING`, and nowhere else."""
-OWING = frozenset({"require", "verify"})
+OWING = frozenset({"require", "verify", "undo", "capture"})
 
 _USE = re.compile(r"\$\{([^{}]*)\}")
 

@@ -15,6 +15,7 @@ from typing import Final
 from soothsayer_mcp.evidence.checks import FileFacts
 from soothsayer_mcp.model.failure import Acted, Reason
 from soothsayer_mcp.model.subject import below
+from soothsayer_mcp.model.undo import ABSENT, FileBefore
 from soothsayer_mcp.policy.paths import Case, Glob, Place, globs, resolve
 from soothsayer_mcp.ports import PortError
 
@@ -52,6 +53,34 @@ class Files:
             return _look(folder, path)
         finally:
             os.close(folder)
+
+    def keep(self, path: str) -> FileBefore:
+        """Read one file whole, or see that there is none. Raises `PortError`. Blocks."""
+        if not _HAS_DIR_FD:
+            raise doubt("files cannot be put back safely on this system")
+        path = _normal(path)
+        root = next((root for root in self._roots if below(path, root) and path != root), "")
+        folder = self._open_above(path)
+        if folder is None:
+            return FileBefore(path=path, root=root, state=ABSENT)
+        content = bytearray()
+        try:
+            facts = _look(folder, path, into=content)
+            mode = (
+                stat.S_IMODE(os.stat(path.rpartition("/")[2], dir_fd=folder, follow_symlinks=False).st_mode)
+                if facts.exists
+                else 0
+            )
+        except FileNotFoundError as error:
+            raise doubt("the file changed while it was read") from error
+        finally:
+            os.close(folder)
+        state = facts.sha256 if facts.exists else ABSENT
+        return FileBefore(path=path, root=root, state=state, mode=mode, content=bytes(content))
+
+    def folder_of(self, path: str) -> int | None:
+        """Open the folder of a path, to be closed by the caller. `None` when it is not there. Raises `PortError`."""
+        return self._open_above(_normal(path))
 
     def files(self, patterns: Sequence[str], leave_out: Sequence[str]) -> Mapping[str, str]:
         """The digest of every file that a pattern means. Raises `PortError` when not all could be seen. Blocks."""
@@ -193,7 +222,7 @@ def _normal(path: str) -> str:
     return "/".join(["", *(part for part in parts if part not in {"", "."})]) if path.startswith("/") else path
 
 
-def _look(folder: int, path: str) -> FileFacts:
+def _look(folder: int, path: str, into: bytearray | None = None) -> FileFacts:
     try:
         handle = _open_file(folder, path)
     except OSError as error:
@@ -209,6 +238,8 @@ def _look(folder: int, path: str) -> FileFacts:
         digest, size = hashlib.sha256(), 0
         while chunk := os.read(handle, _CHUNK):
             digest.update(chunk)
+            if into is not None:
+                into += chunk
             size += len(chunk)
             if size > FILE_BYTES:
                 raise doubt("the file grows while it is read")

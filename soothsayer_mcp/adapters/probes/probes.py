@@ -12,6 +12,7 @@ from soothsayer_mcp.adapters.probes.settings import Command, ProbeSettings
 from soothsayer_mcp.evidence.attestation import Statement
 from soothsayer_mcp.evidence.checks import CommandFacts, FileFacts, HttpFacts
 from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.model.undo import FileBefore
 
 
 class _Asking(Protocol):
@@ -30,6 +31,10 @@ class LocalProbes:
     async def file(self, path: str) -> FileFacts:
         """Look at one file by its absolute path, following no link."""
         return await anyio.to_thread.run_sync(self._files.file, path, abandon_on_cancel=True)
+
+    async def keep(self, path: str) -> FileBefore:
+        """Read one file whole, or see that there is none, following no link."""
+        return await anyio.to_thread.run_sync(self._files.keep, path, abandon_on_cancel=True)
 
     async def files(self, globs: Sequence[str], leave_out: Sequence[str]) -> Mapping[str, str]:
         """The digest of every file that a pattern means."""

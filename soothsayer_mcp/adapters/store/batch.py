@@ -56,8 +56,8 @@ _ENTRIES = _Insert("entries", "pos, writer, seq, at, kind, run, no, leaf, body")
 _PAYLOADS = _Insert("payloads", "writer, seq, part, at, salt, text, file")
 _STEPS = _Insert(
     "steps",
-    "run, no, span, writer, at, cause, continues, server, tool, does, policy, effect, would, rule, risk, asked,"
-    " outcome, acted, failure, reason, next, dur_us",
+    "run, no, span, writer, at, cause, of_step, continues, server, tool, does, policy, effect, would, rule, risk,"
+    " asked, outcome, acted, failure, reason, next, dur_us",
 )
 _SELECT_RUN = f"SELECT {_RUN_COLUMNS} FROM runs WHERE id = ?"  # noqa: S608 - column names of ours
 _INSERT_RUN = f"INSERT INTO runs({_RUN_COLUMNS}) VALUES({','.join('?' * (_FIRST_COUNTER + len(Counters._fields)))})"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import cast
 
 from soothsayer_mcp.adapters.store.batch import Batch, load_key
+from soothsayer_mcp.adapters.store.undoing import begin_undo
 from soothsayer_mcp.evidence.scope import AbsentError, take
 from soothsayer_mcp.evidence.steps import keyed
 from soothsayer_mcp.model.call import RunId
@@ -105,6 +106,16 @@ class HeldRows:
                 last = LastWrite(ended=ended, subject=str(name), step=f"{str(run)[:4]}.{no}")
         return last
 
+    def in_flight(self, subject: str, *, but: tuple[RunId, int] | None = None) -> str:
+        """A step that may be writing to a subject right now, if there is one; not one that may write anything."""
+        where, values = _overlapping(subject)
+        joined = "SELECT subject, w.run, w.no FROM subjects w JOIN steps s ON s.run = w.run AND s.no = w.no"
+        sql = f"{joined} WHERE ({where}) AND s.outcome IS NULL"
+        for name, run, no in self._rows(sql, *values):
+            if name != EVERYTHING and (run, no) != but and overlap(str(name), subject):
+                return f"{str(run)[:4]}.{no}"
+        return ""
+
     def spent(self, key: str) -> bool:
         """Whether an intent has used this up."""
         return bool(self._rows("SELECT 1 FROM spent WHERE key = ?", key))
@@ -137,6 +148,8 @@ def begin_dues(batch: Batch, step: SupportedStep, no: int, at: int) -> str:
         _cite(batch, evidence, step.run_id, no, at)
     if dues.opens or dues.sightings:
         _open(batch, step, no, at)
+    if dues.undo is not None:
+        begin_undo(batch, step, no)
     return entries.terms(dues.opens, evidence)
 
 
@@ -178,7 +191,10 @@ def _cite(batch: Batch, evidence: Iterable[Evidence], run: RunId, no: int, at: i
 
 
 def end_dues(batch: Batch, step: SupportedStep, no: int, ending: entries.Ending) -> None:
-    """With an outcome: the writes it ends. One whose outcome is not known stays open; one that never was, is gone."""
+    """With an outcome that was appended last: the writes it ends.
+
+    One whose outcome is not known stays open; one that never was, is gone.
+    """
     dues, run = step.decision.dues, step.run_id
     if ending.acted is not Acted.NO and ending.outcome == "unknown":
         return
@@ -201,7 +217,7 @@ def end_write(batch: Batch, subject: str, run: str, no: int, *, written: bool) -
     """Close one write of a step; `written` where it may have changed its subject."""
     batch.later(_SHUT, subject, run, no)
     if written:
-        batch.later(_WRITTEN, subject, batch.pos, run, no)
+        batch.later(_WRITTEN, subject, batch.pos - 1, run, no)  # where the outcome stands, which was appended last
 
 
 def _results(paths: Iterable[str], structured: Json, key: bytes) -> dict[str, Json]:

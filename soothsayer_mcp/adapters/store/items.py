@@ -16,6 +16,7 @@ from soothsayer_mcp.adapters.store.origins import keep_values
 from soothsayer_mcp.adapters.store.payloads import Payload, Payloads
 from soothsayer_mcp.adapters.store.repeats import FORGET, KEY_BYTES, count_repeat, find_repeat
 from soothsayer_mcp.adapters.store.twins import find_twin, told_of
+from soothsayer_mcp.adapters.store.undoing import end_undo
 from soothsayer_mcp.model.budget import Allowance
 from soothsayer_mcp.model.call import Cause, RunId
 from soothsayer_mcp.model.decision import Effect
@@ -31,6 +32,7 @@ from soothsayer_mcp.ports import Admit, Close, Note, PortError, Standing
 from soothsayer_mcp.run import count
 from soothsayer_mcp.run.gate import missing
 from soothsayer_mcp.trace import entries
+from soothsayer_mcp.undo.kept import PART
 
 Result = TypeVar("Result")
 
@@ -141,6 +143,7 @@ class IntentItem(Item[Recorded]):
         match: str,
         args: Payload | None,
         context: Payload,
+        kept: Payload | None = None,
     ) -> None:
         super().__init__()
         self._step = step
@@ -148,6 +151,8 @@ class IntentItem(Item[Recorded]):
         self._close = close
         self._payloads = payloads
         self._parts = [("context", context)] if args is None else [("args", args), ("context", context)]
+        self._kept = [] if kept is None else [(PART, kept)]
+        self._undoing = entries.undoing(step.decision.dues.undo, "" if kept is None else kept.field)
         self.size = sum(part.size for _, part in self._parts)
         # A yes is looked at, and spent, on what earlier items of the batch left of it.
         self.reads = step.support.approval is not None
@@ -172,9 +177,10 @@ class IntentItem(Item[Recorded]):
             row.counters = count.admitted(row.counters, step.cause, step.decision.charge)
             if step.decision.charge.marks and step.cause is Cause.AGENT:
                 open_marks(batch, step.decision.charge.marks, run.id, no, at)
-            tail += begin_dues(batch, step, no, at) + entries.deadline(step.decision.timeout_s)
+            tail += begin_dues(batch, step, no, at) + self._undoing + entries.deadline(step.decision.timeout_s)
             tail += entries.approved(step.support.approval) + trace
-            seq, leaf = batch.append(Kind.STEP_INTENT, tail, at, run=run.id, no=no, parts=self._parts)
+            parts = [*self._parts, *self._kept]
+            seq, leaf = batch.append(Kind.STEP_INTENT, tail, at, run=run.id, no=no, parts=parts)
             ending, failure, next_step, why, dur_us = (None, None), None, None, "", None
             if step.support.approval is not None and not step.support.approval.grant:
                 spend = "INSERT INTO spent(key, run, no) VALUES(?, ?, ?)"
@@ -209,6 +215,7 @@ class IntentItem(Item[Recorded]):
                 batch.writer,
                 at,
                 step.cause,
+                entries.storable(step.of_step) or None,
                 entries.storable(step.continues or step.support.continues) or None,
                 entries.storable(proposal.server),
                 entries.storable(proposal.tool),
@@ -310,6 +317,7 @@ class OutcomeItem(Item[Closed]):
         said: Payload | None,
         stored: Aside | None = None,
         same: tuple[bytes, bytes] | None = None,
+        kept: Payload | None = None,
     ) -> None:
         super().__init__()
         self._step = step
@@ -324,7 +332,8 @@ class OutcomeItem(Item[Closed]):
         self._values = _values(step) if self._size else None
         self._result = "" if result is None else result.field
         self._said = "" if said is None else said.field
-        parts = (("result", result), ("said", said))
+        self._kept = "" if kept is None else kept.field
+        parts = (("result", result), ("said", said), (PART, kept))
         self._parts = [(name, part) for name, part in parts if part is not None]
         self.size = sum(part.size for _, part in self._parts)
 
@@ -352,12 +361,15 @@ class OutcomeItem(Item[Closed]):
             dur_us=dur_us,
             ending=ending,
             beginning=self._given,
+            capture=self._kept,
         )
         seq, leaf = batch.append(Kind.STEP_OUTCOME, tail, at, run=run.id, no=no, parts=self._parts)
         tool_us = getattr(step.outcome, "tool_us", None)
         _end(batch, row, no, ending, closing.next_step, dur_us=dur_us, tool_us=tool_us)
         if step.decision.dues.opens or step.decision.dues.sightings:
             end_dues(batch, step, no, ending)
+        if step.decision.dues.undo is not None and ending.acted is Acted.NO:
+            end_undo(batch, step.run_id, no)
         row.last_at = at
         _close_run(batch, row, closing, at)
         batch.changed(row)

@@ -17,8 +17,10 @@ from urllib.parse import quote
 from soothsayer_mcp.adapters.store.asks import BY_PREFIX, GRANTS, OPEN_ASKS, ask_of, grant_of
 from soothsayer_mcp.adapters.store.batch import load_run
 from soothsayer_mcp.adapters.store.schema import APPLICATION_ID, FORMAT, SEGMENT_NAME
+from soothsayer_mcp.adapters.store.undoing import load_pasts
 from soothsayer_mcp.model.ask import Ask, Grant
 from soothsayer_mcp.model.budget import Budgets
+from soothsayer_mcp.model.call import RunId
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.model.run import RunScope
 from soothsayer_mcp.run.used import used
@@ -40,6 +42,7 @@ from soothsayer_mcp.trace.rows import (
     Table,
     Tally,
 )
+from soothsayer_mcp.undo.plan import Past
 
 SNAPSHOT_S = 10.0
 """How long one question may take: a longer one keeps the store from copying its log back."""
@@ -310,6 +313,15 @@ class Reader:
         told = used(row.counters, Budgets(**stated), row.last_at)
         return [Budget(name=name, cap=most, used=count) for name, count, most in told]
 
+    def pasts(self, run: str) -> list[Past]:
+        """The agent's steps of a run, with what is kept for their undo."""
+        with self._asking():
+            try:
+                return load_pasts(self._db, self.state_dir / "blobs", RunId(run))
+            except OSError as error:
+                text = f"what is kept for the undo cannot be read: {error.strerror}"
+                raise NotFoundError(text) from error
+
     def short_runs(self, runs: Iterable[str]) -> dict[str, str]:
         """Each run id cut to its shortest prefix that no other run has, four digits at least."""
         short: dict[str, str] = {}
@@ -544,6 +556,7 @@ class Reader:
         names = [(step.run, step.no) for step in steps if step.outcome and step.acted != "no"]
         levels: dict[tuple[str, int], list[str]] = {}
         checks: dict[tuple[str, int], list[str]] = {}
+        undo: dict[tuple[str, int], tuple[str, str]] = {}
         for begin in range(0, len(names), 200):
             part = names[begin : begin + 200]
             rows = self._all(
@@ -553,6 +566,7 @@ class Reader:
                 f" ORDER BY e.pos",
                 [cell for name in part for cell in name],
             )
+            undo |= self._undo_of(part)
             for run, no, check, answer, level in rows:
                 key = (cast("str", run), cast("int", no))
                 if answer == "kept":
@@ -562,13 +576,25 @@ class Reader:
         return [
             replace(
                 step,
+                undo=undo.get((step.run, step.no), ("", ""))[0],
+                undone_by=undo.get((step.run, step.no), ("", ""))[1],
                 levels=sorted(levels.get((step.run, step.no), [])),
                 checks=checks.get((step.run, step.no), []),
             )
-            if (step.run, step.no) in levels or (step.run, step.no) in checks
+            if (step.run, step.no) in levels or (step.run, step.no) in checks or (step.run, step.no) in undo
             else step
             for step in steps
         ]
+
+    def _undo_of(self, names: Sequence[tuple[str, int]]) -> dict[tuple[str, int], tuple[str, str]]:
+        """How steps can be undone, or what became of that, and by which step."""
+        rows = self._all(
+            f"SELECT u.run, u.no, CASE u.state WHEN 'open' THEN u.class ELSE u.state END, u.undone_by"
+            f" FROM (VALUES {', '.join('(?, ?)' for _name in names)}) AS w"
+            " CROSS JOIN undo u WHERE u.run = w.column1 AND u.no = w.column2",
+            [cell for name in names for cell in name],
+        )
+        return {(cast("str", run), cast("int", no)): (_text(state), _text(by)) for run, no, state, by in rows}
 
     def open_asks(self) -> list[Ask]:
         """Questions that nobody has answered, oldest first; those whose time is over included."""

@@ -48,6 +48,7 @@ from soothsayer_mcp.adapters.store.results import ReadBackItem, find_result, rea
 from soothsayer_mcp.adapters.store.run_items import AddBudgetItem, CompleteItem, DeclareItem, OpenRunItem
 from soothsayer_mcp.adapters.store.settling import SettleItem
 from soothsayer_mcp.adapters.store.summaries import load_summary
+from soothsayer_mcp.adapters.store.undo_items import UndoLog
 from soothsayer_mcp.adapters.store.writer import Ballast, Unavailable, Writer, connect, why
 from soothsayer_mcp.model.ask import Ask, AskAnswer, Grant
 from soothsayer_mcp.model.call import Client, Principal, RunId, ToolDefinition
@@ -75,6 +76,7 @@ from soothsayer_mcp.ports import (
 )
 from soothsayer_mcp.trace import entries
 from soothsayer_mcp.trace.chain import Stored, find_break
+from soothsayer_mcp.undo.kept import after_form, before_form, expected
 from soothsayer_mcp.wire import parts
 
 Result = TypeVar("Result")
@@ -141,6 +143,7 @@ class SqliteStore:
         self._reader = reader
         self._payloads = payloads
         self._asks = AskBook(self._submit_fast, reader, payloads)
+        self._undo_log = UndoLog(self._submit_fast)
         self._turnstile = turnstile
         self._alive = alive
         self._timeout_s = timeout_s
@@ -268,6 +271,11 @@ class SqliteStore:
         """Questions to people."""
         return self._asks
 
+    @property
+    def undo_log(self) -> UndoLog:
+        """The record of undoing."""
+        return self._undo_log
+
     def answer_ask(self, answer: AskAnswer) -> tuple[Ask, bool]:
         """Answer a question, if nobody did: as it stands then, and whether this answer counted.
 
@@ -343,7 +351,9 @@ class SqliteStore:
         self._live += 1
         goes_on = False
         try:
-            if len(step.proposal.raw_arguments) <= ROW_BYTES:
+            captured = step.support.captured
+            large = captured is not None and sum(len(one.content) for one in captured.files) > ROW_BYTES // 2
+            if len(step.proposal.raw_arguments) <= ROW_BYTES and not large:
                 item = self._intent_item(step, admit, close, known.key)
             else:
                 item = await asyncio.to_thread(self._intent_item, step, admit, close, known.key)
@@ -568,9 +578,18 @@ class SqliteStore:
             if proposal.raw_arguments:
                 args = self._payloads.ready(proposal.raw_arguments, masks=step.decision.masks, roots=ARGUMENTS)
             context = self._context(step)
+            kept = self._kept(step)
         except OSError as error:
             raise PortError(Reason.TRACE_UNAVAILABLE, why(error), acted=Acted.NO) from error
-        return IntentItem(step, admit, close, self._payloads, match=match, args=args, context=context)
+        return IntentItem(step, admit, close, self._payloads, match=match, args=args, context=context, kept=kept)
+
+    def _kept(self, step: SupportedStep) -> Payload | None:
+        """What an undo of the step would need. It is kept whole, whatever the mode: with less nothing comes back."""
+        captured, terms = step.support.captured, step.decision.dues.undo
+        if captured is None or terms is None:
+            return None
+        form = before_form(terms, captured, step.proposal.arguments, expected(step, terms))
+        return self._payloads.ready(compact(form), always_full=True, whole=True)
 
     def _context(self, step: SupportedStep) -> Payload:
         """What the decision read. It is the same for most calls of a run, and then made ready once."""
@@ -593,8 +612,20 @@ class SqliteStore:
         failure = step.failure
         if failure is not None and entries.answer_is_ours(step):
             said = self._ready_or_digest(failure.agent_text(step.intent.step).encode(errors="replace"))
+        kept = None
+        if step.after is not None:
+            try:
+                kept = self._payloads.ready(compact(after_form(step.after)), always_full=True, whole=True)
+            except OSError:
+                kept = None  # The undo will not know the state after, and says so.
         return OutcomeItem(
-            step, close, result=result, said=said, stored=_aside(step, result), same=self._same_keys(step)
+            step,
+            close,
+            result=result,
+            said=said,
+            stored=_aside(step, result),
+            same=self._same_keys(step),
+            kept=kept,
         )
 
     def _same_keys(self, step: VerifiedStep) -> tuple[bytes, bytes] | None:

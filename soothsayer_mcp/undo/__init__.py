@@ -1,0 +1,1 @@
+"""Undoing steps: what is kept for it, and the plan. Pure."""

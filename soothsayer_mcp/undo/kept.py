@@ -1,0 +1,166 @@
+"""What is kept for the undo of a step, as the payload `capture` of its two entries."""
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from soothsayer_mcp.model.json import Json, JsonObject
+from soothsayer_mcp.model.step import DecidedStep
+from soothsayer_mcp.model.undo import Captured, FileBefore, Look, UndoClass, UndoTerms
+
+PART = "capture"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What the record holds for the undo of one step."""
+
+    terms: UndoTerms
+    before: Captured
+    args: JsonObject
+    """The arguments of the step, where an inverse call may name them."""
+    expected: Mapping[str, str]
+    """Path -> SHA-256 of what the step was to write, where policy says so."""
+    after: Captured | None = None
+
+
+def expected(step: DecidedStep, terms: UndoTerms) -> Mapping[str, str]:
+    """Path -> SHA-256 of what the call is to write, as far as a check of it says so."""
+    if len(terms.files) != 1:
+        return {}
+    for item in step.decision.dues.verify:
+        way = item.spec.get("equals")
+        if item.kind != "artifact" or not isinstance(way, str) or not way.startswith("args."):
+            continue
+        value: Json = step.proposal.arguments
+        for part in way.split(".")[1:]:
+            value = value.get(part) if isinstance(value, Mapping) else None
+        if isinstance(value, str):
+            return {terms.files[0]: hashlib.sha256(value.encode(errors="surrogatepass")).hexdigest()}
+    return {}
+
+
+def before_form(terms: UndoTerms, captured: Captured, args: JsonObject, expected: Mapping[str, str]) -> Json:
+    """Spell what goes with the intent."""
+    form: JsonObject = {"class": terms.kind.value, "rule": terms.rule, "root": terms.root}
+    if captured.files:
+        form["files"] = [_file(one) for one in captured.files]
+    if expected:
+        form["expected"] = dict(expected)
+    if terms.tool:
+        form["undo"] = {"tool": terms.tool, "args": dict(terms.args or {})}
+        form["args"] = args
+        if terms.check is not None:
+            form["check"] = dict(terms.check)
+    if terms.look is not None:
+        form["look"] = {"tool": terms.look.tool, "args": dict(terms.look.args)}
+        form["seen"] = captured.seen
+    return form
+
+
+def after_form(after: Captured) -> Json:
+    """Spell what goes with the outcome."""
+    form: JsonObject = {}
+    if after.files:
+        form["files"] = {one.path: one.state for one in after.files}
+    if after.has_seen:
+        form["seen"] = after.seen
+    if after.has_returned:
+        form["returned"] = after.returned
+    return form
+
+
+def read_kept(form: Json) -> Kept:
+    """Read what went with an intent. Raises `ValueError` for what is none."""
+    try:
+        return _read(_map(form))
+    except (KeyError, TypeError) as error:
+        msg = "what is kept for the undo cannot be read"
+        raise ValueError(msg) from error
+
+
+def _read(form: Mapping[str, Json]) -> Kept:
+    undo, look, check = form.get("undo"), form.get("look"), form.get("check")
+    call: Mapping[str, Json] = {} if undo is None else _map(undo)
+    files = tuple(
+        FileBefore(
+            path=_text(one["path"]),
+            root=_text(one["root"]),
+            state=_text(one["state"]),
+            mode=_int(one.get("mode", 0)),
+            content=base64.b64decode(_text(one.get("bytes", "")), validate=True),
+        )
+        for one in map(_map, _list(form.get("files", [])))
+    )
+    terms = UndoTerms(
+        kind=UndoClass(_text(form["class"])),
+        rule=_text(form["rule"]),
+        root=_text(form["root"]),
+        files=tuple(one.path for one in files),
+        tool=_text(call.get("tool", "")),
+        args=_map(call["args"]) if "args" in call else None,
+        look=None if look is None else Look(tool=_text(_map(look)["tool"]), args=_map(_map(look)["args"])),
+        check=None if check is None else _map(check),
+    )
+    return Kept(
+        terms=terms,
+        before=Captured(files=files, seen=form.get("seen"), has_seen="seen" in form),
+        args=dict(_map(form.get("args", {}))),
+        expected={path: _text(state) for path, state in _map(form.get("expected", {})).items()},
+    )
+
+
+def with_after(kept: Kept, form: Json) -> Kept:
+    """The same with what went with the outcome. Raises `ValueError` for what is none."""
+    try:
+        said = _map(form)
+        known = {one.path: one for one in kept.before.files}
+        files = tuple(
+            FileBefore(path=path, root=known[path].root, state=_text(state))
+            for path, state in _map(said.get("files", {})).items()
+        )
+    except (KeyError, TypeError) as error:
+        msg = "what was seen after the step cannot be read"
+        raise ValueError(msg) from error
+    after = Captured(
+        files=files,
+        seen=said.get("seen"),
+        has_seen="seen" in said,
+        returned=said.get("returned"),
+        has_returned="returned" in said,
+    )
+    return replace(kept, after=after)
+
+
+def _file(one: FileBefore) -> JsonObject:
+    form: JsonObject = {"path": one.path, "root": one.root, "state": one.state}
+    if one.mode:
+        form["mode"] = one.mode
+    if one.content:
+        form["bytes"] = base64.b64encode(one.content).decode()
+    return form
+
+
+def _map(value: Json) -> Mapping[str, Json]:
+    if not isinstance(value, Mapping):
+        raise TypeError
+    return value
+
+
+def _list(value: Json) -> list[Json]:
+    if not isinstance(value, list):
+        raise TypeError
+    return value
+
+
+def _text(value: Json) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _int(value: Json) -> int:
+    if not isinstance(value, int):
+        raise TypeError
+    return value
