@@ -1,6 +1,7 @@
 """Evidence and checks through a real proxy: a server that writes, tests and pushes, and sometimes lies."""
 
 import re
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -156,12 +157,16 @@ def test_the_latest_run_counts_and_an_edit_beside_the_proxy_is_seen(host: RawHos
     assert "[missing_evidence/stale" in push(host)[1]
 
 
-def test_what_was_used_once_is_used_up_after_a_restart_too(workspace: Path) -> None:
+@pytest.mark.parametrize("killed", [False, True], ids=["ended", "killed"])
+def test_what_was_used_once_is_used_up_after_a_restart_too(workspace: Path, *, killed: bool) -> None:
     once = POLICY.replace("not_before:", "single_use: true, not_before:")
     (workspace.parent / "policy.yaml").write_text(once)
     with connect(workspace) as host:
         assert run_tests(host)[0] is False
         assert push(host)[0] is False
+        if killed:
+            host.signal(signal.SIGKILL)
+            host.exit_code()
     with connect(workspace) as host:
         assert "[missing_evidence/consumed" in push(host)[1]
         assert run_tests(host)[0] is False
