@@ -23,6 +23,7 @@ ENDS: dict[str, tuple[list[Act], str, str]] = {
 }
 
 
+@pytest.mark.pitfall("P-EVID-02")
 def test_each_way_to_fail_has_one_class_and_its_own_reason_and_none_is_a_success(tmp_path: Path) -> None:
     names = [f"end {number}" for number in range(len(ENDS))]
     on = {f"tool:{name}": acts for name, (acts, _, _) in zip(names, ENDS.values(), strict=True)}
@@ -50,6 +51,7 @@ def test_each_way_to_fail_has_one_class_and_its_own_reason_and_none_is_a_success
             assert at(said, "acted") == outcome["acted"]
 
 
+@pytest.mark.pitfall("P-EVID-02")
 def test_a_failed_http_answer_is_no_success(tmp_path: Path) -> None:
     with serve({"tools/call": 500}) as url, Rig(tmp_path, policy=ALLOWING, url=url) as rig:
         rig.host.initialize()
