@@ -89,7 +89,7 @@ class Note:
     run: RunId | None = None
     payloads: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
     """Field name -> what was said; kept apart from the entry, by the trace's payload mode."""
-    budgets: Mapping[str, int] = field(default_factory=dict[str, int])
+    budgets: Mapping[str, Json] = field(default_factory=dict[str, Json])
     """Of a policy: what a run may use up, by name."""
     marks: Mapping[str, tuple[Sequence[str], Sequence[str]]] = field(
         default_factory=dict[str, tuple[Sequence[str], Sequence[str]]]

@@ -254,7 +254,7 @@ def loaded_note(policy: Policy) -> Note:
             "named": {scope: [*files] for scope, files in policy.named.items()},
         },
         payloads={"source": canonical(sources)},
-        budgets={name: most for name, most in dataclasses.asdict(policy.budgets).items() if most is not None},
+        budgets={name: most for name, most in dataclasses.asdict(policy.budgets).items() if most not in (None, {})},
         marks=policy.marks,
     )
 

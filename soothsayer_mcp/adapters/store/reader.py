@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from statistics import median_low
-from typing import Self, cast
+from typing import Any, Self, cast
 from urllib.parse import quote
 
 from soothsayer_mcp.adapters.store.asks import BY_PREFIX, GRANTS, OPEN_ASKS, ask_of, grant_of
@@ -23,6 +23,7 @@ from soothsayer_mcp.model.budget import Budgets
 from soothsayer_mcp.model.call import RunId
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.model.run import RunScope
+from soothsayer_mcp.run.allowance import budgets_of
 from soothsayer_mcp.run.used import used
 from soothsayer_mcp.trace.query import Filter, Moment, Scope, Where, where
 from soothsayer_mcp.trace.rows import (
@@ -307,10 +308,10 @@ class Reader:
         """What the run has used of what its policy lets it use, as of its last step."""
         rows = self._all("SELECT p.budgets FROM runs r JOIN policies p ON p.n = r.policy WHERE r.id = ?", (run,))
         row = load_run(self._db, run)
-        stated = cast("dict[str, int]", json.loads(_text(rows[0][0]))) if rows else {}
-        if row is None or not stated:
+        stated = cast("dict[str, Any]", json.loads(_text(rows[0][0]))) if rows else {}
+        if row is None:
             return []
-        told = used(row.counters, Budgets(**stated), row.last_at)
+        told = used(row.counters, budgets_of(row.as_run(), Budgets(**stated)), row.last_at)
         return [Budget(name=name, cap=most, used=count) for name, count, most in told]
 
     def pasts(self, run: str) -> list[Past]:
