@@ -29,7 +29,7 @@ from soothsayer_mcp.console import explanation
 from soothsayer_mcp.console.explanation import Explained
 from soothsayer_mcp.model.call import Cause, Client, Principal, Proposal, RunId, StepId, ToolDefinition
 from soothsayer_mcp.model.decision import Mode
-from soothsayer_mcp.model.facts import Facts
+from soothsayer_mcp.model.facts import Facts, Seen, Tally
 from soothsayer_mcp.model.failure import Failure, Reason
 from soothsayer_mcp.model.json import Json, JsonObject, canonical, digest
 from soothsayer_mcp.model.run import Run, RunState
@@ -267,7 +267,15 @@ def _of_call(output: Output, ground: Ground, typed: _Typed, who: Principal, clie
     if fault is not None:
         flaws = (Failure(reason=Reason.ARGUMENTS_INVALID, summary=f"argument {fault.path} {fault.problem}"),)
     step = _step(typed, tool=tool, flaws=flaws, who=who, client=client, cause=Cause.AGENT, at_us=SystemClock().now_us())
-    facts = look(policy.questions(step).links)
+    asked = policy.questions(step)
+    # Nobody made it, so nothing came before it.
+    facts = replace(
+        look(asked.links),
+        tallies={question: Tally() for question in asked.tallies},
+        values={question: Seen() for question in asked.values},
+    )
+    if asked.tallies or asked.values:
+        notes.append("explained as the first call of a run for which nobody said what it is for")
     run = Run(id=step.run_id, principal=step.principal, state=RunState.OPEN, version=0)
     return _explained(policy, run, step, facts, notes)
 

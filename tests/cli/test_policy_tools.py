@@ -294,3 +294,12 @@ def test_findings_are_told_in_the_forms_of_code_hosts(soothsayer: Soothsayer, tm
     assert found == [("policy-key", "error", 4), ("policy-untested", "warning", 1)]
     assert [one["id"] for one in run["tool"]["driver"]["rules"]] == ["policy-key", "policy-untested"]
     assert soothsayer("policy", "check", str(file), "--format", "sarif", "--json").code == Exit.USAGE
+
+
+def test_a_call_that_nobody_made_is_explained_as_the_first_of_its_run(soothsayer: Soothsayer, folder: Path) -> None:
+    """Nothing is unknown of what came before it."""
+    rule = "{deny: Not twice., id: twice, tools: a.b, history: {count: calls, above: 1}}"
+    (folder / "p.yaml").write_text(f"{BARE}rules: [{rule}]\n")
+    told = json.loads(soothsayer("policy", "explain", "a.b", "--policy", str(folder / "p.yaml"), "--json").out)
+    assert (told["explanation"]["effect"], told["explanation"]["candidates"][0]["matched"]) == ("ask", False)
+    assert "explained as the first call of a run for which nobody said what it is for" in told["explanation"]["notes"]
