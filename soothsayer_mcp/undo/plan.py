@@ -160,7 +160,7 @@ class _World:
         if skipped or not self._left.isdisjoint(things):
             self._left.update(things)
             shown = [one.path for one in kept.before.files] or [about]
-            why = "left as asked" if skipped else "it lies under a step that is left"
+            why = "left as asked" if skipped else "it lies under a step that stays"
             return [Move(no=past.no, kind=MoveKind.LEFT, about=one, why=why) for one in shown]
         if kept.terms.tool:
             return [self._by_call(past, kept)]
@@ -178,6 +178,8 @@ class _World:
 
         kind, why = _compared(past, now=now, after=after, before=before)
         if kind is not None:
+            if kind in BLOCKS:
+                self._left.add(path)  # who leaves this step leaves what lies under it
             return move(kind, why)
         self._files[path] = before
         return move(MoveKind.DELETE if before == ABSENT else MoveKind.RESTORE)

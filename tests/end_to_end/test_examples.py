@@ -99,3 +99,22 @@ def test_the_policy_of_the_push_passes_its_tests_and_its_configuration_loads(
     assert main(["policy", "test", str(folder / "policy.test.yaml")]) == 0, capsys.readouterr().out
     config = load_config(folder / "soothsayer.yaml", environ={})
     assert [server.name for server in config.servers] == ["files", "git", "shell"]
+
+
+def test_a_failed_run_of_fifty_steps_is_put_back_and_a_foreign_edit_stops_it(tmp_path: Path) -> None:
+    git, files = program("py", "mcp-server-git"), program("npm", "mcp-server-filesystem")
+    need("servers", found=Path(git).exists() and Path(files).exists(), remedy="make servers")
+    words = ["--files", files, "--git", f"{git} --repository", "--state", tmp_path / "state"]
+    script = EXAMPLES / "failed-run-restored" / "agent.py"
+    ended = subprocess.run([sys.executable, script, *words], capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    stopped, done = ended.stdout.split("$ soothsayer rollback")[1:]
+    assert re.search(r"conflict +\w+\.17 +/\S+/src/3\.py is #\w+, left as #\w+, was #\w+: changed", stopped)
+    assert "exit 1" in stopped
+    assert "undone" in done
+    assert "As before, in all bytes and in git's eyes: yes" in done
+
+
+def test_the_policy_of_what_is_restored_passes_its_tests(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = EXAMPLES / "failed-run-restored"
+    assert main(["policy", "test", str(folder / "policy.test.yaml")]) == 0, capsys.readouterr().out
