@@ -58,8 +58,9 @@ def still_covers(grant: Grant | None, identity: str, step: ProposedStep, decisio
 
 def _part(name: str, value: Json) -> dict[str, Json]:
     if name in _PATH_NAMES and isinstance(value, str) and _is_plain(value):
-        folder = posixpath.dirname(posixpath.normpath(value))
-        if folder not in {"", "/"}:
+        path = posixpath.normpath(value)
+        folder = posixpath.dirname(path)
+        if folder.strip("/") and path.startswith(f"{folder}/"):
             return {"under": folder}
     return {"is": value}
 

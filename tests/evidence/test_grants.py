@@ -1,4 +1,4 @@
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from soothsayer_mcp.evidence.grants import fits, shape_of
@@ -13,6 +13,7 @@ paths = st.lists(st.sampled_from(["a", "b", "..", ".", "", "~", "%2e%2e", "c d"]
 
 
 @given(st.dictionaries(names, values | paths.map(lambda text: f"/{text}"), max_size=4))
+@example({"path": "//"})
 def test_a_call_fits_the_shape_made_of_it(arguments: dict[str, Json]) -> None:
     assert fits(shape_of(arguments), arguments)
 
