@@ -122,7 +122,7 @@ def policy_check(  # noqa: D103 - see the table
         return Exit.USAGE if problems else Exit.NO if strict and doubtful else Exit.DONE
     if loaded and not output.as_json:
         output.page(explanation.policies([_policy(policy) for policy in loaded], output.width))
-    for flaw in doubtful:
+    for flaw in () if output.as_json else doubtful:
         output.remark(f"warning: {flaw.rule}: {flaw.text} [{flaw.id}]")
     agreed = bool(problems) or definitions.settle(output, yes=yes)
     if output.as_json:

@@ -126,6 +126,8 @@ def test_json_is_one_document_with_everything(soothsayer: Soothsayer) -> None:
         "next": "continue",
         "kept": [],
         "not_kept": [],
+        "undo": None,
+        "undone_by": None,
         "dur_ms": 0.31,
         "tool_ms": None,
     }
