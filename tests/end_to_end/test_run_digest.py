@@ -34,6 +34,10 @@ SCRIPT = Script(
 )
 
 
+CAUSES = frozenset({"agent", "control"})
+"""Whose steps are numbered in the run of these tests."""
+
+
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Generator[Rig]:
     words = ["--control-tools", "--intent", "tidy the tickets"]
@@ -51,7 +55,7 @@ def digest(rig: Rig, *, stateless: bool = False) -> str:
 
 @pytest.mark.parametrize("stateless", [False, True])
 def test_at_compact_the_answer_holds_the_digest_and_counting_begins_again(rig: Rig, *, stateless: bool) -> None:
-    first = 1 + max((cast("int", one["no"]) for one in rig.entries() if one.get("cause") == "agent"), default=0)
+    first = 1 + max((cast("int", one["no"]) for one in rig.entries() if one.get("cause") in CAUSES), default=0)
     for tool_name, arguments in (("big", {}), ("note", {"id": "T-7"}), ("trap", {})):
         ordinary = rig.host.call(tool_name, cast("JsonObject", arguments), stateless=stateless)
         assert "Compact:" not in str(ordinary)
