@@ -14,7 +14,7 @@ from soothsayer_mcp.model.call import CONTROL
 from soothsayer_mcp.model.json import JsonObject
 from soothsayer_mcp.proxy.control import TABLE
 from soothsayer_mcp.testing.hosts import RawHost
-from soothsayer_mcp.testing.servers import Script, error, tool
+from soothsayer_mcp.testing.servers import Script, error, tool, wait_until
 
 NAMES = ["soothsayer_run", "soothsayer_open", "soothsayer_why", "soothsayer_result", "soothsayer_complete"]
 POLICY = """
@@ -68,7 +68,8 @@ def test_they_are_listed_after_the_servers_and_a_tool_of_such_a_name_is_hidden_a
     assert listed(rig.host, stateless=stateless) == ["echo", "pay", *NAMES]
     assert reason(rig.host.call("Soothsayer_Run", stateless=stateless)) == "tool_unknown"
     assert rig.record.calls("Soothsayer_Run") == []
-    assert "'Soothsayer_Run' is not shown: a tool of ours has its name" in rig.host.stderr
+    said = "'Soothsayer_Run' is not shown: a tool of ours has its name"
+    wait_until(lambda: said in rig.host.stderr, "the notice that it is hidden")
 
 
 def test_without_the_switch_there_are_none_and_the_servers_own_tool_is_shown(tmp_path: Path) -> None:
