@@ -211,11 +211,9 @@ class Governor:
             now = self._basis(standing.run, step, standing.recall)
             same = now.same_as(basis)
             again = step.decision if same else decide(now.policy, standing.run, step, now.facts)
-            approval = step.support.approval
-            if approval is not None:
-                void = why_void(approval, standing.ask, standing.grant, step, again, standing.now_us)
-                if void is not None:
-                    return Refused(failure=void)
+            void = _unapproved(standing, step, again)
+            if void is not None:
+                return Refused(failure=void)
             kept = again.effect is step.decision.effect and again.obligations == step.decision.obligations
             if not kept or again.dues != step.decision.dues:
                 what = "the policy" if now.policy.digest != basis.policy.digest else "what the decision rested on"
@@ -287,6 +285,16 @@ def _lapsed(standing: Standing, step: SupportedStep) -> Failure | None:
     if closed is not None or not step.support.evidence:
         return closed
     return outdated(step, standing.held, standing.now_us)
+
+
+def _unapproved(standing: Standing, step: SupportedStep, decision: Decision) -> Failure | None:
+    """Why a step that policy does not simply allow may not go; only a yes that still counts lets one through."""
+    approval = step.support.approval
+    if approval is not None:
+        return why_void(approval, standing.ask, standing.grant, step, decision, standing.now_us)
+    if step.decision.effect is Effect.ALLOW:
+        return None
+    return Failure(reason=Reason.INTERNAL_ERROR, summary="")
 
 
 def _unrecorded(error: PortError, call: Call) -> Unrecorded:

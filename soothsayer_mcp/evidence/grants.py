@@ -18,9 +18,13 @@ _DOUBTFUL = frozenset("\\%$~*?\0")
 
 
 def bound_to(identity: str, step: ProposedStep, decision: Decision) -> str:
-    """What a remembered yes hangs on, in hex: the server's identity, the tool's definition, the policy."""
+    """What a remembered yes hangs on, in hex: the server's identity, the tool's definition, the policy, who asks.
+
+    A rule that did not ask then, because nothing was tainted or spent yet, is not answered by that yes.
+    """
     definition = "" if step.tool is None else step.tool.digest
-    return hashlib.sha256(canonical([identity, definition, decision.policy_digest])).hexdigest()
+    asking = sorted(rule.id for rule in decision.rules if rule.effect is decision.effect)
+    return hashlib.sha256(canonical([identity, definition, decision.policy_digest, [*asking]])).hexdigest()
 
 
 def why_not_remembered(ask: Ask) -> str:

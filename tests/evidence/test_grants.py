@@ -1,8 +1,11 @@
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from soothsayer_mcp.evidence.grants import fits, shape_of
-from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.evidence.grants import bound_to, fits, shape_of
+from soothsayer_mcp.model.decision import Decision, Effect, Mode, RuleMatch
+from soothsayer_mcp.model.failure import Reason
+from soothsayer_mcp.model.json import Digest, Json
+from soothsayer_mcp.testing.factories import make_step
 
 scalars = st.none() | st.booleans() | st.integers() | st.text(max_size=6)
 values = st.recursive(
@@ -36,3 +39,19 @@ def test_true_is_no_number_and_a_list_no_text() -> None:
     assert not fits(shape_of({"n": 1}), {"n": True})
     assert not fits(shape_of({"n": 1}), {"n": 1.0})
     assert not fits(shape_of({"path": "/srv/a/b"}), {"path": ["/srv/a/b"]})
+
+
+def test_a_yes_to_one_rule_answers_no_other_that_asks_later() -> None:
+    def asked_by(*rules: str) -> str:
+        matches = tuple(RuleMatch(id=rule, effect=Effect.ASK, text="") for rule in rules)
+        decision = Decision(
+            effect=Effect.ASK,
+            reason=Reason.NOBODY_TO_ASK,
+            rules=matches,
+            mode=Mode.ENFORCE,
+            policy_digest=Digest("sha256:00"),
+        )
+        return bound_to("server", make_step(), decision)
+
+    assert asked_by("p/look", "p/tainted") == asked_by("p/tainted", "p/look")
+    assert asked_by("p/look") != asked_by("p/look", "p/tainted")

@@ -14,12 +14,13 @@ from soothsayer_mcp.governor import Governor, Unrecorded
 from soothsayer_mcp.model.call import ArgumentFault
 from soothsayer_mcp.model.decision import Effect, Mode
 from soothsayer_mcp.model.entry import Kind
+from soothsayer_mcp.model.evidence import Support
 from soothsayer_mcp.model.facts import Facts
 from soothsayer_mcp.model.failure import Acted, Failure, FailureClass, Reason
 from soothsayer_mcp.model.finding import Answer
 from soothsayer_mcp.model.outcome import Refused, Returned, Unknown
 from soothsayer_mcp.model.run import NextStep, RunState
-from soothsayer_mcp.model.step import ClosedStep, ProposedStep, RecordedStep, SupportedStep, WithheldStep
+from soothsayer_mcp.model.step import ClosedStep, DecidedStep, ProposedStep, RecordedStep, SupportedStep, WithheldStep
 from soothsayer_mcp.policy.rules import Limit, Policy, Rule
 from soothsayer_mcp.ports import Admit, Call, Close, PortError, Store, Tools
 from soothsayer_mcp.testing.factories import make_policy, make_rule, make_step, make_tool
@@ -334,6 +335,19 @@ def test_an_answer_that_breaks_its_own_schema_fails_verification() -> None:
     assert closed.failure is not None
     assert closed.failure.failure is FailureClass.VERIFICATION_FAILED
     assert closed.acted is Acted.YES
+
+
+def test_a_channel_that_brings_no_yes_lets_nothing_through() -> None:
+    governed = Governed(make_policy(Effect.ASK))
+
+    async def says_nothing(_step: DecidedStep) -> Support:
+        return Support()
+
+    governed.call = Call(says_nothing)
+    closed = run(governed.govern)
+    assert closed.failure is not None
+    assert closed.failure.reason is Reason.INTERNAL_ERROR
+    assert governed.world.forwarded == []
 
 
 def test_a_run_stopped_after_the_decision_refuses_the_call() -> None:
