@@ -66,7 +66,7 @@ def _find_nothing_missing(_step: object) -> Support:
     [
         ("decide", _allow, "the policy"),
         ("decide", _deny_for_another_reason, "the loop"),
-        ("weigh", _find_nothing_missing, "the policy"),
+        ("weigh", _find_nothing_missing, "the loop"),
     ],
 )
 def test_a_stage_that_is_not_on_the_path_is_named(
