@@ -7,6 +7,9 @@ BIN := .venv/bin
 PY := $(BIN)/python
 CODE := soothsayer_mcp tests scripts benchmarks
 
+# A shell that forbids it would have every process of a run compile the whole package again.
+unexport PYTHONDONTWRITEBYTECODE
+
 # What is handed on to pytest, to `soothsayer demo` and to the benchmarks: make test ARGS="tests/policy -k order"
 ARGS ?=
 

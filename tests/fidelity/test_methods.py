@@ -167,7 +167,7 @@ def test_a_question_of_a_server_and_its_answer_change_in_their_id_only(number: i
     answer = '{ "result":{"action":"accept","content":{"n":1.0,"x":null}}, "x":[], "id":"ID","jsonrpc":"2.0"}'
     rig.host.send(answer.replace("ID", shown))
     rig.host.answer("c")
-    assert rig.record.lines[-1].decode() == answer.replace('"ID"', "0")
+    assert rig.last.decode() == answer.replace('"ID"', "0")
 
 
 @pytest.mark.parametrize("era", ERAS)

@@ -68,12 +68,12 @@ def test_a_cancel_goes_on_with_its_reason_and_nothing_follows_it(policy: str, tm
             for method in ("tools/call", "resources/read"):
                 params = '{"name":"slow","uri":"a:b","arguments":{},"_meta":{"progressToken":5}}'
                 rig.host.send(request(method, params, request_id))
-                wait_until(lambda: b"progressToken" in rig.record.lines[-1], "the request")
+                wait_until(lambda: b"progressToken" in rig.last, "the request")
                 cancel = notice("notifications/cancelled", f'{{"requestId":{request_id},"reason":"\\u0041","x":null}}')
                 cancels.append(cancel.encode())
                 rig.host.send(cancel)
                 rig.record.wait_for("notifications/cancelled", len(cancels))
-                assert rig.record.lines[-1] == cancels[-1]
+                assert rig.last == cancels[-1]
                 assert rig.host.call("echo")["result"]
         assert [told for told in rig.record.lines if b"cancelled" in told] == cancels
         assert list(rig.host.aside) == []

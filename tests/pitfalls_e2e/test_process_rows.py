@@ -21,7 +21,7 @@ def test_eight_megabytes_pass_in_each_direction(policy: str, tmp_path: Path) -> 
         asked = call("large", '{"text":"' + "\u00e9" * (4 * MIB) + '"}', "7")
         rig.host.send(asked)
         assert rig.host.answer(7) == answered(LARGE, "7")
-        assert rig.record.lines[-1] == asked.encode()
+        assert rig.last == asked.encode()
 
 
 @pytest.mark.pitfall("P-PROC-04")
@@ -40,11 +40,11 @@ def test_a_line_may_be_split_at_every_byte(tmp_path: Path) -> None:
             rig.host.write(asked[:at_byte])
             rig.host.write(asked[at_byte:] + b"\n")
             assert b"result" in rig.host.answer(7)
-            assert rig.record.lines[-1] == asked
+            assert rig.last == asked
         for byte in asked + b"\n":
             rig.host.write(bytes([byte]))
         assert b"result" in rig.host.answer(7)
-        assert rig.record.lines[-1] == asked
+        assert rig.last == asked
 
 
 @pytest.mark.pitfall("P-PROC-04")
