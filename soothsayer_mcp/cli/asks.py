@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import click
 
@@ -16,6 +16,7 @@ from soothsayer_mcp.cli.exits import Exit
 from soothsayer_mcp.cli.output import Output
 from soothsayer_mcp.cli.problems import Problem
 from soothsayer_mcp.cli.state import empty_state, open_reader, state_dir
+from soothsayer_mcp.console.against import against_last
 from soothsayer_mcp.console.card import card, grant_lines, shape_lines
 from soothsayer_mcp.console.documents import ask as document_of
 from soothsayer_mcp.console.documents import grant as document_of_grant
@@ -47,14 +48,15 @@ def asks(output: Output, *, follow: bool) -> int:  # noqa: D103 - the table says
     try:
         with open_reader(output.settings) as reader:
             found = _open(reader)
+            against = [_against(reader, ask) for ask in found]
     except NoTraceError as error:
         empty_state(output, error, {"asks": []})
         return Exit.DONE
     if output.as_json:
         output.document({"asks": [document_of(ask) for ask in found]})
     elif found:
-        for ask in found:
-            _show(output, ask)
+        for ask, lines in zip(found, against, strict=True):
+            _show(output, ask, lines)
         output.remark("answer with: soothsayer approve ID, or soothsayer deny ID")
     else:
         output.remark("no question is open")
@@ -132,10 +134,11 @@ def _answer(output: Output, ask_id: str, state: AskState, digest: str, comment: 
         ask = _find(reader, ask_id)
         server, tool = str(ask.card.get("server", "")), str(ask.card.get("tool", ""))
         yeses = reader.yeses(ask.rule, server, tool)
+        against = _against(reader, ask)
     _refuse_kin(ask)
     shape = _shape(ask) if for_run and ask.state is AskState.OPEN else None
     if ask.state is AskState.OPEN:
-        _confirm(output, ask, state, digest, shape)
+        _confirm(output, ask, state, digest, shape, against)
     by = Principal(id=account().id, how="terminal")
     answer = AskAnswer(ask=ask.id, state=state, by=by, channel=Channel.TERMINAL, comment=comment, shape=shape)
     store = SqliteStore.open(state_dir(output.settings), about="answer")
@@ -200,7 +203,14 @@ def _shape(ask: Ask) -> dict[str, Json]:
     return shape_of(args if isinstance(args, dict) else {})
 
 
-def _confirm(output: Output, ask: Ask, state: AskState, digest: str, shape: Mapping[str, Json] | None) -> None:
+def _confirm(
+    output: Output,
+    ask: Ask,
+    state: AskState,
+    digest: str,
+    shape: Mapping[str, Json] | None,
+    against: Sequence[str],
+) -> None:
     """Nothing is answered unseen. Raises `Problem`."""
     short = ask.id[:STRONG_CHARS]
     if digest:
@@ -219,7 +229,7 @@ def _confirm(output: Output, ask: Ask, state: AskState, digest: str, shape: Mapp
     if output.settings.no_input or not (sys.stdin.isatty() and output.is_terminal):
         fix = f"read it with soothsayer asks, then --digest {ask.shown[:DIGEST_CHARS]}"
         raise Problem("answering needs a person", id="needs-person", fix=fix)
-    _show(output, ask)
+    _show(output, ask, against)
     if state is AskState.NO:
         return
     if ask.strong:
@@ -233,10 +243,22 @@ def _confirm(output: Output, ask: Ask, state: AskState, digest: str, shape: Mapp
         raise Problem(f"{short}: nothing was answered; the question stays open", id="not-confirmed", exit=Exit.NO)
 
 
-def _show(output: Output, ask: Ask) -> None:
+def _show(output: Output, ask: Ask, against: Sequence[str]) -> None:
     left_s = max(0, ask.expires_at_us - time.time_ns() // 1000) // 1_000_000
     lines = card(ask.id[:STRONG_CHARS], ask.card, left_s).split("\n")
-    output.page(card_page([*lines, f"shown {ask.shown[:DIGEST_CHARS]}", ""]))
+    output.page(card_page([*lines, *against, f"shown {ask.shown[:DIGEST_CHARS]}", ""]))
+
+
+def _against(reader: Reader, ask: Ask) -> list[str]:
+    """How the call differs from the last one of its tool that a person allowed."""
+    server, tool, args = (ask.card.get(key) for key in ("server", "tool", "args"))
+    if not (isinstance(server, str) and isinstance(tool, str) and isinstance(args, Mapping)):
+        return []
+    last = reader.last_yes(server, tool)
+    if last is None:
+        return []
+    name = f"{reader.short_runs([last.run])[last.run]}.{last.no}"
+    return against_last(args, last, name=name, now_us=time.time_ns() // 1000)
 
 
 def _open(reader: Reader) -> list[Ask]:
@@ -255,26 +277,26 @@ def _follow(output: Output) -> int:
             if time.monotonic() - beaten >= BEAT_S:
                 face.beat()
                 beaten = time.monotonic()
-            for ask in _now_open(output):
-                if ask.id not in known:
-                    known.add(ask.id)
-                    _tell(output, ask)
+            for ask, against in _now_open(output, known):
+                known.add(ask.id)
+                _tell(output, ask, against)
             time.sleep(_LOOK_S)
     finally:
         face.close()
 
 
-def _now_open(output: Output) -> Sequence[Ask]:
+def _now_open(output: Output, known: Collection[str]) -> list[tuple[Ask, list[str]]]:
+    """Open questions that were not shown yet."""
     try:
         with open_reader(output.settings) as reader:
-            return _open(reader)
+            return [(ask, _against(reader, ask)) for ask in _open(reader) if ask.id not in known]
     except NoTraceError:
-        return ()
+        return []
 
 
-def _tell(output: Output, ask: Ask) -> None:
+def _tell(output: Output, ask: Ask, against: Sequence[str]) -> None:
     if output.as_json:
         output.object_line(document_of(ask))
     else:
-        _show(output, ask)
+        _show(output, ask, against)
         sys.stdout.flush()

@@ -76,6 +76,19 @@ def test_a_yes_at_the_terminal_lets_the_held_call_go_within_a_second(watched: Ri
     assert open_asks(watched) == []
 
 
+def test_a_card_tells_what_the_last_allowed_call_of_the_tool_had_otherwise(watched: Rig) -> None:
+    name = send(watched, to="ann", cc="raj")
+    ask = asked(watched)
+    assert Ended(watched.folder, "approve", str(ask["id"]), "--digest", str(ask["digest"])).code == 0
+    answer(watched, name)
+    send(watched, to="bob", cc="raj")
+    wait_until(lambda: len(watched.entries("approval.asked")) > 1, "another question")
+    card = Ended(watched.folder, "asks").out
+    assert "last  allowed" in card
+    assert 'to  was "ann"' in card
+    assert "cc  was" not in card
+
+
 def test_a_no_at_the_terminal_is_told_to_the_agent_with_its_reason(watched: Rig) -> None:
     name = send(watched)
     ask = asked(watched)

@@ -33,6 +33,7 @@ from soothsayer_mcp.trace.rows import (
     EntryRow,
     FailureTally,
     Figures,
+    LastYes,
     Payload,
     RiskTally,
     RunRow,
@@ -610,6 +611,27 @@ class Reader:
         rows = self._all(f"{GRANTS} WHERE revoked_at IS NULL AND id GLOB ? ORDER BY at", (f"{prefix}*",))
         return [grant_of(row) for row in rows]
 
+    def last_yes(self, server: str, tool: str) -> LastYes | None:
+        """The last call of a tool that a person allowed."""
+        rows = self._all(
+            "SELECT a.run, a.no, a.answered_at FROM approvals a JOIN steps s ON s.run = a.run AND s.no = a.no"
+            " WHERE a.state = 'yes' AND s.server = ? AND s.tool = ?"
+            " ORDER BY a.answered_at DESC LIMIT 1",
+            (server, tool),
+        )
+        if not rows:
+            return None
+        run, no, at_us = rows[0]
+        texts = self._all(
+            "SELECT p.text FROM entries e JOIN payloads p ON p.writer = e.writer AND p.seq = e.seq"
+            " WHERE e.run = ? AND e.no = ? AND p.part = 'args' ORDER BY e.pos LIMIT 1",
+            (run, no),
+        )
+        args = _object_of(texts[0][0]) if texts else None
+        if args is None:
+            return None
+        return LastYes(run=cast("str", run), no=cast("int", no), at_us=cast("int", at_us), args=args)
+
     def yeses(self, rule: str, server: str, tool: str) -> int:
         """How often a person said yes to calls of a tool that these rules ask about."""
         sql = (
@@ -929,6 +951,16 @@ def _read(body: str) -> Mapping[str, Json]:
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _object_of(text: object) -> Mapping[str, Json] | None:
+    if not isinstance(text, str):
+        return None
+    try:
+        value = cast("Json", json.loads(text))
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _payload_fields(fields: Mapping[str, Json]) -> Iterator[tuple[str, Mapping[str, Json]]]:

@@ -1,16 +1,13 @@
-"""The trace for a face that stays open: stretches of steps in both directions, what went on since, the last yes."""
+"""The trace for a face that stays open: stretches of steps in both directions, and what went on since."""
 # ruff: noqa: S608 - the text of each query is ours: columns, conditions from `trace/query.py`, and a `?` per value
 
-import json
-from collections.abc import Mapping
 from typing import cast
 
 from soothsayer_mcp.adapters.store.asks import BY_ID, ask_of
 from soothsayer_mcp.adapters.store.reader import STEP_COLUMNS, Reader, both, live_segment, step_row
 from soothsayer_mcp.model.ask import Ask
-from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.trace.query import Filter, Moment, Scope, Where, where
-from soothsayer_mcp.trace.rows import LastYes, RunTally, StepRow
+from soothsayer_mcp.trace.rows import RunTally, StepRow
 
 Key = tuple[int, int]
 """Where a step stands among all: when it began, and its number in the trace."""
@@ -64,27 +61,6 @@ class Watcher(Reader):
         rows = self._all(BY_ID, (ask_id,))
         return ask_of(rows[0]) if rows else None
 
-    def last_yes(self, server: str, tool: str) -> LastYes | None:
-        """The last call of a tool that a person allowed."""
-        rows = self._all(
-            "SELECT a.run, a.no, a.answered_at FROM approvals a JOIN steps s ON s.run = a.run AND s.no = a.no"
-            " WHERE a.state = 'yes' AND s.server = ? AND s.tool = ?"
-            " ORDER BY a.answered_at DESC LIMIT 1",
-            (server, tool),
-        )
-        if not rows:
-            return None
-        run, no, at_us = rows[0]
-        texts = self._all(
-            "SELECT p.text FROM entries e JOIN payloads p ON p.writer = e.writer AND p.seq = e.seq"
-            " WHERE e.run = ? AND e.no = ? AND p.part = 'args' ORDER BY e.pos LIMIT 1",
-            (run, no),
-        )
-        args = _read(texts[0][0]) if texts else None
-        if args is None:
-            return None
-        return LastYes(run=cast("str", run), no=cast("int", no), at_us=cast("int", at_us), args=args)
-
     def run_tally(self, run: str) -> RunTally:
         """What the steps of a run have come to."""
         counted = self._all("SELECT unverified_writes, in_flight FROM runs WHERE id = ?", (run,))
@@ -101,13 +77,3 @@ class Watcher(Reader):
             in_flight=cast("int", in_flight),
             next=cast("str", last[0][0]) if last else "",
         )
-
-
-def _read(text: object) -> Mapping[str, Json] | None:
-    if not isinstance(text, str):
-        return None
-    try:
-        value = cast("Json", json.loads(text))
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
