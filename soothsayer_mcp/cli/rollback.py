@@ -50,7 +50,7 @@ def rollback(  # noqa: D103 - the table says what it does
             return Exit.NO if made.of(BLOCKS | {MoveKind.IRREVERSIBLE}) else Exit.DONE
     store = SqliteStore.open(state_dir(output.settings), about=ABOUT)
     try:
-        return _carried_out(output.settings, store, run_id, last=last, left=left, yes=yes)
+        return _carried_out(output, store, run_id, last=last, left=left, yes=yes)
     finally:
         store.close()
 
