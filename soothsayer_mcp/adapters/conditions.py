@@ -141,6 +141,7 @@ _SORTS: dict[Sort, str] = {
     Sort.TEXT: "string",
     Sort.TEXTS: "list<string>",
     Sort.WHOLE: "int",
+    Sort.FRACTION: "double",
     Sort.TRUTH: "bool",
     Sort.TIME: "timestamp",
     Sort.OBJECT: "map<string, dyn>",

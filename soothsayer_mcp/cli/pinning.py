@@ -267,7 +267,7 @@ class Standing:
 class Definitions:
     """What a check of policies knows of definitions, and what it is to do about them."""
 
-    known: KnownTools = field(default_factory=dict[str, Mapping[str, "frozenset[str] | None"]])
+    known: KnownTools = field(default_factory=dict[str, Mapping[str, "Mapping[str, Json] | None"]])
     differing: Sequence[Difference] = ()
     present: Mapping[str, Present] = field(default_factory=dict[str, Present])
     standing: Standing | None = None
@@ -343,9 +343,9 @@ def pins_of(state: Path) -> list[Pin]:
 
 
 def _known(present: Mapping[str, Present]) -> KnownTools:
-    """The tools that rules may name, and the arguments that each declares."""
+    """The tools that rules may name, and the input schema of each."""
     return {
-        name: {tool.name: _properties(tool.raw) for tool in one.tools.values()}
+        name: {tool.name: _schema(tool.raw) for tool in one.tools.values()}
         for name, one in present.items()
         if one.tools or one.whole
     }
@@ -358,11 +358,10 @@ def annotations_of(raw: bytes) -> Mapping[str, Json]:
     return hints if isinstance(hints, dict) else {}
 
 
-def _properties(raw: bytes) -> frozenset[str] | None:
+def _schema(raw: bytes) -> Mapping[str, Json] | None:
     value = cast("Json", json.loads(raw))
     schema = value.get("inputSchema") if isinstance(value, dict) else None
-    properties = schema.get("properties", {}) if isinstance(schema, dict) else None
-    return frozenset(properties) if isinstance(properties, dict) else None
+    return schema if isinstance(schema, dict) and isinstance(schema.get("properties", {}), dict) else None
 
 
 def chosen_servers(present: Mapping[str, Present], server: str) -> Mapping[str, Present]:

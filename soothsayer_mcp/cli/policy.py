@@ -40,6 +40,7 @@ from soothsayer_mcp.policy.rules import Cell, Policy
 from soothsayer_mcp.policy.suite import own_rules
 from soothsayer_mcp.policy.warn import about_tools, warnings
 from soothsayer_mcp.policy.warn_evidence import about_evidence
+from soothsayer_mcp.policy.warn_probes import Allowed, about_probes
 
 STEP_NAME = re.compile(r"[0-9a-f]{1,32}\.\d{1,15}", re.ASCII)
 
@@ -56,8 +57,11 @@ class Ground:
     mode: Mode | None = None
     tiers: tuple[str, ...] | None = None
     """The configuration's model tiers; `None` where there is none to ask."""
-    tools: KnownTools = field(default_factory=dict[str, Mapping[str, "frozenset[str] | None"]])
+    tools: KnownTools = field(default_factory=dict[str, Mapping[str, "Mapping[str, Json] | None"]])
     """The tools that rules may name, of the servers of which they are known."""
+
+    allowed: Allowed | None = None
+    """What the configuration opens to checks."""
 
     def load(self, names: tuple[str, ...] | None = None) -> Policy:
         """Load as the proxy would, and keep nothing. Raises `LoadErrors`."""
@@ -116,6 +120,7 @@ def policy_check(  # noqa: D103 - see the table
     doubtful += [flaw for policy in loaded for flaw in about_tools(policy, definitions.hints())]
     tools = [(server, name) for server, name, _ in definitions.hints()]
     doubtful += [flaw for policy in loaded for flaw in about_evidence(policy, tools)]
+    doubtful += [flaw for policy in loaded for flaw in about_probes(policy, None if files else ground.allowed)]
     doubtful += untested(files or ground.names)
     if form in REPORTS:
         output.text(REPORTS[form](problems, doubtful, (files or ground.names)[0]))
@@ -198,6 +203,17 @@ def ground_of(output: Output, policies: tuple[str, ...]) -> Ground:
         organisation=None if config is None else config.organisation,
         mode=_observing(config),
         tiers=None if config is None else tuple(tier.name for tier in config.tiers),
+        allowed=None if config is None else _allowed(config),
+    )
+
+
+def _allowed(config: Config) -> Allowed:
+    probes = config.probes
+    return Allowed(
+        files=bool(probes.roots),
+        hosts=probes.hosts,
+        commands=frozenset(probes.commands),
+        keys=frozenset(probes.keys),
     )
 
 

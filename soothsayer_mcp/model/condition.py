@@ -16,6 +16,8 @@ class Sort(StrEnum):
     """A list of texts."""
     WHOLE = "whole"
     """A whole number below 2^63."""
+    FRACTION = "fraction"
+    """A number in floating point."""
     TRUTH = "truth"
     TIME = "time"
     """Given in microseconds since 1970, UTC."""

@@ -9,7 +9,7 @@ import yaml as _yaml  # the reader itself is compared with
 
 from policy_kit import HEAD, effect, judge, policy_from, rule_ids, tool
 from soothsayer_mcp.adapters.policy_files import documents
-from soothsayer_mcp.adapters.policy_files.load import LoadErrors, find, load
+from soothsayer_mcp.adapters.policy_files.load import KnownTools, LoadErrors, find, load
 from soothsayer_mcp.adapters.policy_files.places import shipped
 from soothsayer_mcp.model.decision import Effect, Mode
 from soothsayer_mcp.model.entry import PayloadMode
@@ -23,7 +23,7 @@ def problems(
     folder: Path,
     *,
     known_servers: frozenset[str] | None = None,
-    known_tools: dict[str, dict[str, frozenset[str] | None]] | None = None,
+    known_tools: KnownTools | None = None,
     head: str = HEAD,
 ) -> list[str]:
     """What is wrong with a file, without its name."""
@@ -224,7 +224,7 @@ def test_a_file_says_what_it_is(tmp_path: Path, head: str, wanted: str) -> None:
 
 def test_names_of_servers_tools_and_arguments_are_checked_where_they_are_known(tmp_path: Path) -> None:
     servers = frozenset({"fs", "git"})
-    tools: dict[str, dict[str, frozenset[str] | None]] = {"fs": {"write": frozenset({"path"}), "read": None}}
+    tools: KnownTools = {"fs": {"write": {"properties": {"path": {}}}, "read": None}}
     wrong = """
 rules:
   - {deny: "A.", tools: fss.write}
@@ -253,7 +253,7 @@ rules:
 
 @pytest.mark.pitfall("P-POLICY-05")
 def test_nothing_loads_that_cannot_match_or_means_other_than_it_reads(tmp_path: Path) -> None:
-    tools: dict[str, dict[str, frozenset[str] | None]] = {"fs": {"write": frozenset({"path"})}}
+    tools: KnownTools = {"fs": {"write": {"properties": {"path": {}}, "required": ["path"]}}}
     cases = [
         ("rules: [{deny: x, tools: fs.write, args: {pth: a}}]", '3:43: no tool of this rule has an argument "pth"'),
         ("rules: [{deny: x, tools: fs.wirte}]", '3:26: the server fs has no tool "wirte"'),

@@ -16,21 +16,27 @@ from soothsayer_mcp.adapters.policy_files.places import PACKAGED_NAME, Request, 
 from soothsayer_mcp.adapters.policy_files.positions import Pairs, examine, mark_of
 from soothsayer_mcp.adapters.policy_files.positions import Path as Way
 from soothsayer_mcp.adapters.policy_files.problems import START, LoadErrors, Mark, Problem, nearest
+from soothsayer_mcp.adapters.policy_files.schema_fit import condition_faults, declared_by, possible_of
 from soothsayer_mcp.model.call import CONTROL
 from soothsayer_mcp.model.decision import Effect
 from soothsayer_mcp.model.json import Json, JsonObject, canonical
 from soothsayer_mcp.model.undo import RESTORE
+from soothsayer_mcp.policy.fit import misfits
 from soothsayer_mcp.policy.lint import flaws
 from soothsayer_mcp.policy.match import parse_key
 from soothsayer_mcp.policy.paths import component
-from soothsayer_mcp.policy.rules import MESSAGE, Rule
+from soothsayer_mcp.policy.rules import MESSAGE, Rule, ToolPattern
+from soothsayer_mcp.policy.sight import NAMES, TERM_NAMES
 from soothsayer_mcp.proxy.control import TABLE
 
 JUDGES = ("cel-expr-python", "google-re2", "idna", "jsonschema-rs")
 """Libraries whose versions are part of what a policy means."""
 
 
-_OURS: Mapping[str, frozenset[str] | None] = {tool.name: frozenset(tool.takes) for tool in TABLE} | {RESTORE: None}
+_OURS: Mapping[str, Form | None] = {
+    **{tool.name: {"properties": {name: {} for name in tool.takes}} for tool in TABLE},
+    RESTORE: None,
+}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,7 +65,7 @@ class _File:
 def gather(
     requests: Sequence[Request],
     known_servers: frozenset[str] | None,
-    known_tools: Mapping[str, Mapping[str, frozenset[str] | None]] | None,
+    known_tools: Mapping[str, Mapping[str, Form | None]] | None,
     known_tiers: tuple[str, ...] | None,
 ) -> Gathered:
     """Read, check and join. Raises `LoadErrors` with everything that is wrong."""
@@ -82,7 +88,7 @@ def gather(
 @dataclass(slots=True, kw_only=True)
 class _Gatherer:
     known_servers: frozenset[str] | None
-    known_tools: Mapping[str, Mapping[str, frozenset[str] | None]]
+    known_tools: Mapping[str, Mapping[str, Form | None]]
     problems: list[Problem] = field(default_factory=list[Problem])
     contents: dict[str, bytes | None] = field(default_factory=dict[str, bytes | None])
     files: dict[tuple[str, str], _File] = field(default_factory=dict[tuple[str, str], _File])
@@ -342,19 +348,10 @@ class _Gatherer:
         self.add(file.path, mark, "tool", f'the server {server} has no tool "{tool}"', nearest(tool, tools))
 
     def _check_arguments(self, file: _File, form: JsonObject, place: Way) -> None:
-        """Refuse argument names that no tool of the rule declares; where a tool is not known nothing is said."""
-        declared: set[str] = set()
-        patterns = patterns_of(form, "tools")
-        for pattern in patterns:
-            tools = self.known_tools.get(pattern.server)
-            if tools is None or pattern.names_messages:
-                return
-            for tool, properties in tools.items():
-                if component(pattern.tool)(tool):
-                    if properties is None:
-                        return
-                    declared |= properties
-        if not patterns or not declared:
+        """Refuse what no tool of the rule lets an argument be; where a tool is not known nothing is said."""
+        schemas = self._schemas(patterns_of(form, "tools")) or ()
+        declared = frozenset[str]().union(*map(declared_by, schemas))
+        if not declared:
             return
         args, when = form.get("args"), form.get("when")
         named = [
@@ -370,6 +367,36 @@ class _Gatherer:
             if isinstance(name, str) and name not in declared:
                 text = f'no tool of this rule has an argument "{name}"'
                 self.add(file.path, mark, "arg", text, nearest(name, declared))
+        self._check_fit(file, form, place, schemas)
+
+    def _check_fit(self, file: _File, form: JsonObject, place: Way, schemas: Sequence[Form]) -> None:
+        """Refuse matchers and conditions that the schemas of a rule's tools let nothing fit."""
+        for key, spec in _held(form.get("args")).items():
+            possible = possible_of(schemas, parse_key(key))
+            for one in misfits(_held(spec), possible) if possible else ():
+                mark = file.mark(*place, "args", key, *map(_index, one.at))
+                near = nearest(one.value, one.near) if one.near else ""
+                self.problems.append(Problem(file=file.path, mark=mark, id=one.id, text=one.text, nearest=near))
+        when = form.get("when")
+        if isinstance(when, str):
+            names = TERM_NAMES if place[0] == "risk" else NAMES
+            for line, column, text in condition_faults(when, schemas, names):
+                told = f"at {line}:{column} of the condition: {text}"
+                self.add(file.path, file.mark(*place, "when"), "when", told)
+
+    def _schemas(self, patterns: Sequence[ToolPattern]) -> list[Form] | None:
+        """The input schemas of the tools that some patterns mean; `None` where one is not known."""
+        schemas: list[Form] = []
+        for pattern in patterns:
+            tools = self.known_tools.get(pattern.server)
+            if tools is None or pattern.names_messages:
+                return None
+            for tool, schema in tools.items():
+                if component(pattern.tool)(tool):
+                    if schema is None:
+                        return None
+                    schemas.append(schema)
+        return schemas
 
     def _check_ids(self, files: Sequence[_File]) -> None:
         seen: dict[str, tuple[_File, int]] = {}
@@ -469,6 +496,11 @@ def _in_order(value: Json) -> Json:
     if isinstance(value, list):
         return sorted((_in_order(item) for item in value), key=canonical)
     return value
+
+
+def _index(part: str) -> str | int:
+    """A place in a list as marks have it."""
+    return int(part) if part.isdecimal() else part
 
 
 def _held(value: Json) -> Form:

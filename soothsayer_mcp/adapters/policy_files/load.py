@@ -23,8 +23,8 @@ from soothsayer_mcp.policy.rules import Policy
 
 DEFAULT = "guarded"
 
-KnownTools = Mapping[str, Mapping[str, frozenset[str] | None]]
-"""Server -> tool -> the argument names that its schema declares; `None` when it has no usable schema."""
+KnownTools = Mapping[str, Mapping[str, Mapping[str, Json] | None]]
+"""Server -> tool -> its input schema; `None` when it has no usable one."""
 
 
 class _Gather(Protocol):

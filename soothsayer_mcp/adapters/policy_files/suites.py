@@ -186,8 +186,8 @@ class Suite:
     policies: Mapping[str, tuple[str, ...]]
     """Scope -> absolute paths, or names of shipped policies."""
     servers: tuple[str, ...]
-    tools: Mapping[str, Mapping[str, frozenset[str] | None]]
-    """Server -> tool -> its declared arguments, as saved."""
+    tools: Mapping[str, Mapping[str, Mapping[str, Json] | None]]
+    """Server -> tool -> its input schema, as saved."""
     cases: tuple[Case, ...]
     coverage: int
     """Percent of the policy's own rules that have to be covered."""
@@ -272,7 +272,7 @@ class _Reader:
         }
         servers = self.document.tools
         declared = {
-            server: {one.name: one.properties for one in tools.values() if one.server == server} for server in servers
+            server: {one.name: _schema(one) for one in tools.values() if one.server == server} for server in servers
         }
         return Suite(
             file=self.file,
@@ -414,6 +414,13 @@ class _Reader:
             self.add(("tests", number), f'"{stated}" is no time; write "2027-01-31T12:00:00Z"')
             return 0
         return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000_000)
+
+
+def _schema(tool: ToolDefinition) -> Mapping[str, Json] | None:
+    """The input schema of a saved tool; `None` when it has no usable one."""
+    held = cast("Json", json.loads(tool.raw))
+    schema = held.get("inputSchema") if isinstance(held, Mapping) else None
+    return schema if isinstance(schema, Mapping) and tool.properties is not None else None
 
 
 def _definition(server: str, raw: Mapping[str, Json]) -> ToolDefinition:
