@@ -15,6 +15,7 @@ from soothsayer_mcp.cli.output import Output
 from soothsayer_mcp.cli.problems import Problem
 from soothsayer_mcp.cli.state import complete_run, open_reader, state_dir
 from soothsayer_mcp.console.text import escape
+from soothsayer_mcp.console.undoing import DIGEST_CHARS, told_done, told_move
 from soothsayer_mcp.model.call import RunId
 from soothsayer_mcp.model.json import Json, JsonObject
 from soothsayer_mcp.model.undo import Done, UndoState
@@ -100,7 +101,7 @@ def _confirm(output: Output, run: RunId, made: Plan, *, yes: bool) -> None:
         )
         raise Problem("a rollback needs a person", id="needs-person", exit=Exit.NO, fix=fix)
     _tell(output, run, made, ())
-    short = made.digest[: undoing.DIGEST_CHARS]
+    short = made.digest[:DIGEST_CHARS]
     if click.prompt(f"Type {short} to do this", default="", show_default=False, err=True) != short:
         raise Problem("nothing was undone", id="not-confirmed", exit=Exit.NO)
 
@@ -117,14 +118,14 @@ def _tell(output: Output, run: RunId, made: Plan, done: Sequence[Done]) -> None:
         )
         return
     if done:
-        lines = [(one.state.value, f"{run[:4]}.{one.no}", undoing.told_done(one)) for one in done]
+        lines = [(one.state.value, f"{run[:4]}.{one.no}", told_done(one)) for one in done]
     else:
-        lines = [(one.kind.value, f"{run[:4]}.{one.no}", undoing.told_move(one)) for one in made.shown]
+        lines = [(one.kind.value, f"{run[:4]}.{one.no}", told_move(one)) for one in made.shown]
     width = max((len(first) for first, _, _ in lines), default=0)
     wide = max((len(second) for _, second, _ in lines), default=0)
     output.page([Text(f"{first:<{width}}  {second:<{wide}}  {escape(third)}") for first, second, third in lines])
     if not done:
-        output.remark(f"plan {made.digest[: undoing.DIGEST_CHARS]} of run {run[:4]}")
+        output.remark(f"plan {made.digest[:DIGEST_CHARS]} of run {run[:4]}")
 
 
 def _move(run: RunId, move: Move) -> JsonObject:

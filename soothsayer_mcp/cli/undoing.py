@@ -22,16 +22,11 @@ from soothsayer_mcp.gathering import Inspection
 from soothsayer_mcp.governor import Governor
 from soothsayer_mcp.model.call import Cause, RunId
 from soothsayer_mcp.model.run import RunState
-from soothsayer_mcp.model.undo import ABSENT, Done
+from soothsayer_mcp.model.undo import Done
 from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.rollback import Restorer, Rollback, look_around
 from soothsayer_mcp.trace.query import Filter, term
-from soothsayer_mcp.undo.plan import Move, MoveKind, Past, Plan, Present, plan
-
-DIGEST_CHARS = 8
-"""How much of a plan's digest a person types."""
-_SHOWN = 10
-"""How much of a file's digest is shown."""
+from soothsayer_mcp.undo.plan import Past, Plan, Present, plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,27 +110,3 @@ def _policy(settings: Settings, reader: Reader, run: RunId) -> tuple[Policy, str
             break
         return policy, told.workspace
     raise Problem("the policy of the run cannot be loaded from the record", id="not-kept", exit=Exit.NO)
-
-
-def told_move(move: Move) -> str:
-    """One line of a plan, in words."""
-    match move.kind:
-        case MoveKind.RESTORE:
-            return f"{move.about} to {_short(move.before)}, now {_short(move.now)}"
-        case MoveKind.DELETE:
-            return f"{move.about} is {_short(move.now)}, was absent"
-        case MoveKind.CONFLICT | MoveKind.UNSETTLED if move.now:
-            left = f", left as {_short(move.after)}" if move.after else ""
-            return f"{move.about} is {_short(move.now)}{left}, was {_short(move.before)}: {move.why}"
-        case _:
-            return f"{move.about}: {move.why}" if move.why else move.about
-
-
-def told_done(done: Done) -> str:
-    """What became of one step, in words."""
-    run, _, no = done.by_step.partition(".")
-    return done.why or (f"by {run[:4]}.{no}" if no else "")
-
-
-def _short(state: str) -> str:
-    return state if state == ABSENT or not state else f"#{state[:_SHOWN]}"

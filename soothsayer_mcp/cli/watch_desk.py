@@ -1,7 +1,7 @@
 """One state folder as the screens of `watch` ask about it."""
 
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -10,7 +10,7 @@ from rich.text import Text
 from soothsayer_mcp.adapters.descent import ancestors
 from soothsayer_mcp.adapters.faces import Face
 from soothsayer_mcp.adapters.lazy import resolve
-from soothsayer_mcp.adapters.store.reader import NoTraceError
+from soothsayer_mcp.adapters.store.reader import NoTraceError, Reader
 from soothsayer_mcp.adapters.store.sqlite import SqliteStore
 from soothsayer_mcp.adapters.store.watcher import START, Watcher
 from soothsayer_mcp.adapters.system import account
@@ -24,11 +24,15 @@ from soothsayer_mcp.model.ask import Ask, AskAnswer, AskState, Channel
 from soothsayer_mcp.model.call import Principal, RunId
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.model.run import RunState
+from soothsayer_mcp.model.undo import Done
 from soothsayer_mcp.trace.query import Filter, parse
 from soothsayer_mcp.trace.rows import RunRow, StepRow, Story
+from soothsayer_mcp.undo.plan import Plan
 
 if TYPE_CHECKING:
+    from soothsayer_mcp.cli.undoing import Planned
     from soothsayer_mcp.console.explanation import Explained
+
 
 R = TypeVar("R")
 
@@ -174,6 +178,25 @@ class StateDesk:
         who = account().id
         with self._writing() as store:
             store.change_run(RunId(run), to, by=who, reason=f"by {who}")
+
+    def plan(self, run: str, to: int, left: Collection[int]) -> Plan:
+        """How a run would come back to the state after step `to`, as things stand now; steps in `left` stay."""
+        planned = cast("Callable[..., Planned]", resolve("soothsayer_mcp.cli.undoing:planned"))
+        return self._must(lambda watcher: planned(watcher, RunId(run), to=to, left=left).plan)
+
+    def roll_back(self, run: str, to: int, left: Collection[int], confirmed: str) -> list[Done]:
+        """Pause a run and carry out the plan whose digest was confirmed; nothing, where that is the plan no more."""
+        held = cast("Callable[..., bool]", resolve("soothsayer_mcp.cli.undoing:held"))
+        planned = cast("Callable[..., Planned]", resolve("soothsayer_mcp.cli.undoing:planned"))
+        carried_out = cast("Callable[..., list[Done]]", resolve("soothsayer_mcp.cli.undoing:carried_out"))
+        by = account().id
+        with self._writing() as store, Reader(self._folder) as reader:
+            held(reader, store, RunId(run), by=by)
+            made = planned(reader, RunId(run), to=to, left=left)
+            if made.plan.digest != confirmed:
+                text = "something changed since the plan was shown; nothing was undone"
+                raise DeskError(text)
+            return carried_out(self._output.settings, store, made, by=by)
 
     def beat(self) -> None:
         """Say that somebody looks, so that calls wait for an answer."""

@@ -1,6 +1,6 @@
 """What the screens ask of the world. Calls may take a while, so they are made beside the screen's own thread."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,8 +9,10 @@ from rich.text import Text
 from soothsayer_mcp.model.ask import Ask, AskState
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.model.run import RunState
+from soothsayer_mcp.model.undo import Done
 from soothsayer_mcp.trace.query import Filter
 from soothsayer_mcp.trace.rows import LastYes, RunRow, RunStory, RunTally, StepRow, Story
+from soothsayer_mcp.undo.plan import Plan
 
 StepName = tuple[str, int]
 """Run and number."""
@@ -119,6 +121,14 @@ class Desk(Protocol):
 
     def change_run(self, run: str, to: RunState) -> None:
         """Move a run to another state, as the person at this terminal."""
+        ...
+
+    def plan(self, run: str, to: int, left: Collection[int]) -> Plan:
+        """How a run would come back to the state after step `to`, as things stand now; steps in `left` stay."""
+        ...
+
+    def roll_back(self, run: str, to: int, left: Collection[int], confirmed: str) -> list[Done]:
+        """Pause a run and carry out the plan whose digest was confirmed; nothing, where that is the plan no more."""
         ...
 
     def beat(self) -> None:

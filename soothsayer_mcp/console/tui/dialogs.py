@@ -67,9 +67,18 @@ class Prompt(ModalScreen[str | None]):
     DEFAULT_CSS = _BOX.format(name="Prompt")
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "leave it")]
 
-    def __init__(self, question: str, *, value: str = "", suggester: Suggester | None = None, most: int = 0) -> None:
-        """`value` stands there at first; `most` characters can be typed, 0: any number."""
+    def __init__(
+        self,
+        question: str,
+        *,
+        value: str = "",
+        suggester: Suggester | None = None,
+        most: int = 0,
+        lines: Sequence[Text] = (),
+    ) -> None:
+        """`value` stands there at first; `most` characters can be typed, 0: any number; `lines` say what it does."""
         super().__init__()
+        self._lines = lines
         self._question = question
         self._value = value
         self._suggester = suggester
@@ -79,6 +88,7 @@ class Prompt(ModalScreen[str | None]):
         """The question and the line."""
         with Vertical():
             yield Static(Text(self._question, style=BOLD))
+            yield from (Static(line) for line in self._lines)
             yield Input(
                 self._value, suggester=self._suggester, max_length=self._most, compact=True, select_on_focus=False
             )

@@ -18,6 +18,7 @@ from soothsayer_mcp.console.tui.filters import Completion, read_filter
 from soothsayer_mcp.console.tui.live import StepLines
 from soothsayer_mcp.console.tui.sheet import CURSOR, Lines, Piece, Sheet, fit
 from soothsayer_mcp.console.tui.step import StepScreen
+from soothsayer_mcp.console.tui.undo import UndoScreen
 from soothsayer_mcp.console.tui.view import View
 from soothsayer_mcp.model.run import TRANSITIONS, RunState
 from soothsayer_mcp.trace.query import Filter
@@ -54,6 +55,7 @@ class Ruled(View):
         Binding("p", "pause", "pause"),
         Binding("r", "resume", "resume"),
         Binding("S", "stop", "stop"),
+        Binding("u", "undo", "undo"),
     ]
 
     def run_here(self) -> RunRow | None:
@@ -66,7 +68,16 @@ class Ruled(View):
         if target is not None:
             run = self.run_here()
             return run is not None and run.state in set(RunState) and target in TRANSITIONS[RunState(run.state)]
+        if action == "undo":
+            run = self.run_here()
+            return run is not None and run.steps > 0
         return super().check_action(action, parameters)
+
+    def action_undo(self) -> None:
+        """What undoing it would do; nothing is done before that was seen."""
+        run = self.run_here()
+        if run is not None:
+            self.watch_app.push_screen(UndoScreen(run.run))
 
     def action_pause(self) -> None:
         """Take no more calls for now."""
