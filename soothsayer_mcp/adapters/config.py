@@ -39,6 +39,8 @@ class Remote:
     name: str
     url: str
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    addresses: tuple[str, ...] = ()
+    """Networks beside public ones that its name may lead to, as `adapters/addresses.py` reads them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,14 +150,15 @@ def spec_of_command(
     return ServerSpec(name=chosen, declared=name is not None, reach=reach)
 
 
-def spec_of_url(url: str, *, name: str | None = None, headers: Mapping[str, str] | None = None) -> ServerSpec:
+def spec_of_url(
+    url: str, *, name: str | None = None, headers: Mapping[str, str] | None = None, addresses: tuple[str, ...] = ()
+) -> ServerSpec:
     """Make the one server of `proxy --url URL`; without a name it gets one from its host."""
     host = re.sub(r"^[a-z+]+://(?:[^/@]*@)?([^/:?#]*).*$", r"\1", url.lower())
     parts = [part for part in host.split(".") if part not in {"www", "mcp", "api"}]
     chosen = name or _but_ours(_cleaned(parts[0] if parts else host))
-    return ServerSpec(
-        name=chosen, declared=name is not None, reach=Remote(name=chosen, url=url, headers=dict(headers or {}))
-    )
+    remote = Remote(name=chosen, url=url, headers=dict(headers or {}), addresses=addresses)
+    return ServerSpec(name=chosen, declared=name is not None, reach=remote)
 
 
 def server_identity(spec: ServerSpec) -> ServerIdentity:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from soothsayer_mcp.adapters.addresses import networks
 from soothsayer_mcp.adapters.config import FORMAT, START_TIMEOUT_S, Config, Remote, ServerSpec
 from soothsayer_mcp.adapters.launch import Launch
 from soothsayer_mcp.adapters.policy_files.places import Organisation
@@ -43,7 +44,7 @@ _TOP: Final = (
     "probes",
 )
 _STDIO: Final = ("command", "args", "cwd", "env", "pass_env", "start_timeout", "disabled", "type")
-_HTTP: Final = ("url", "headers", "start_timeout", "disabled", "type")
+_HTTP: Final = ("url", "headers", "addresses", "start_timeout", "disabled", "type")
 _HOST_KEYS: Final = frozenset({"timeout", "description", "gallery", "version"})
 """What hosts write for themselves: understood, and without effect here."""
 _HOST_APPROVALS: Final = frozenset({"alwaysAllow", "autoApprove", "trust"})
@@ -479,7 +480,20 @@ class _Reading:
         url = self.filled(node)
         if not url.startswith(("https://", "http://")):
             self.wrong(node.mark, "value", "a url begins with https:// or http://")
-        return Remote(name=name, url=url, headers=self.mapping(found.get("headers"), "headers"))
+        return Remote(
+            name=name,
+            url=url,
+            headers=self.mapping(found.get("headers"), "headers"),
+            addresses=tuple(self.network(item) for item in self.items(found.get("addresses"))),
+        )
+
+    def network(self, node: Node) -> str:
+        text = self.filled(node)
+        try:
+            networks(text)
+        except ValueError:
+            self.wrong(node.mark, "value", f'"{text}" is none of loopback, private, a network such as 10.0.0.0/8')
+        return text
 
 
 def _seconds(text: str) -> float | None:

@@ -21,6 +21,10 @@ def schema() -> JsonObject:
         "type": {"enum": ["stdio", "http", "streamable-http", "streamableHttp"]},
         "url": text,
         "headers": texts,
+        "addresses": {
+            **_described("networks beside public ones that the url may lead to: loopback, private, or 10.0.0.0/8"),
+            **listed,
+        },
     }
     share: Json = {"type": "number", "minimum": 0, "maximum": 1}
     tier: JsonObject = {

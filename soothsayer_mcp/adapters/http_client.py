@@ -44,6 +44,8 @@ from mcp_types import (
     JSONRPCResponse,
 )
 
+from soothsayer_mcp.adapters.addresses import networks
+from soothsayer_mcp.adapters.checked_transport import CheckedTransport, ProxiedTransport, Resolve, resolve
 from soothsayer_mcp.adapters.config import Remote
 from soothsayer_mcp.adapters.launch import printable
 from soothsayer_mcp.adapters.lines import MAX_FRAME
@@ -129,11 +131,19 @@ class _Sent:
 class HttpServer:
     """Reaches one remote server; a `Connect`."""
 
-    def __init__(self, remote: Remote, *, max_frame: int = MAX_FRAME, auth: httpx2.Auth | None = None) -> None:
-        """Say where it is. `auth` signs what is sent to it."""
+    def __init__(
+        self,
+        remote: Remote,
+        *,
+        max_frame: int = MAX_FRAME,
+        auth: httpx2.Auth | None = None,
+        resolve: Resolve = resolve,
+    ) -> None:
+        """Say where it is. `auth` signs what is sent to it; `resolve` finds its addresses at each connection."""
         self._remote = remote
         self._max_frame = max_frame
         self._auth = auth
+        self._resolve = resolve
 
     async def __call__(self) -> "HttpLeg":
         """Make a connection. Nothing is sent yet: HTTP has no opening, so the first request tells whether it works.
@@ -148,7 +158,7 @@ class HttpServer:
                     "mend `headers`",
                     acted=Acted.NO,
                 )
-        return HttpLeg(self._remote, max_frame=self._max_frame, auth=self._auth)
+        return HttpLeg(self._remote, max_frame=self._max_frame, auth=self._auth, resolve=self._resolve)
 
 
 class HttpLeg:
@@ -158,13 +168,15 @@ class HttpLeg:
     opened anew.
     """
 
-    def __init__(self, remote: Remote, *, max_frame: int, auth: httpx2.Auth | None) -> None:
+    def __init__(self, remote: Remote, *, max_frame: int, auth: httpx2.Auth | None, resolve: Resolve) -> None:
         """Say where to, and with what. Nothing happens before `start`."""
         self._name = printable(remote.name)
         self._url = remote.url
         self._headers = dict(remote.headers)
         self._max_frame = max_frame
         self._auth = auth
+        self._addresses = [network for text in remote.addresses for network in networks(text)]
+        self._resolve = resolve
         self._received: Callable[[Sequence[bytes]], None] = _nobody
         self._ended: Callable[[LegEnd], None] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -284,8 +296,14 @@ class HttpLeg:
             headers=self._headers,
             auth=self._auth,
             timeout=httpx2.Timeout(CONNECT_S, read=None),
-            transport=_Courier(self, httpx2.AsyncHTTPTransport(proxy=_proxy_for(self._url), limits=httpx2.Limits())),
+            transport=_Courier(self, self._transport()),
         )
+
+    def _transport(self) -> httpx2.AsyncBaseTransport:
+        proxy = _proxy_for(self._url)
+        if proxy is not None:
+            return ProxiedTransport(self._addresses, proxy)
+        return CheckedTransport(self._addresses, resolve=self._resolve)
 
     async def _speak(self, streams: AbstractAsyncContextManager[_Streams]) -> None:
         with anyio.CancelScope() as whole:

@@ -131,6 +131,13 @@ PROXY: tuple[Option, ...] = (
         help="A header for the remote server, its value from an environment variable; may be repeated.",
     ),
     Option(
+        names=("--allow-address",),
+        field="allow_address",
+        metavar="NETWORK",
+        many=True,
+        help="A network beside public ones that the remote server may be at: private, loopback or 10.0.0.0/8.",
+    ),
+    Option(
         names=("--durability",),
         field="durability",
         metavar="LEVEL",
@@ -185,6 +192,7 @@ class ProxyOptions:
     url: str | None = None
     header_env: tuple[tuple[str, str], ...] = ()
     """Header and the environment variable that holds its value."""
+    allow_address: tuple[str, ...] = ()
     durability: Literal["strict", "balanced", "relaxed"] | None = None
     unsafe_pass_all_env: bool = False
     json: bool = False
@@ -309,6 +317,8 @@ def proxy_options(given: Given, command: tuple[str, ...], environ: Mapping[str, 
         raise usage(f'the name "{CONTROL}" is kept for our own tools', fix="give the server another")
     if headers and url is None:
         raise usage("--header-env is for a remote server", fix="add --url")
+    if given.values.get("allow_address") and url is None:
+        raise usage("--allow-address is for a remote server", fix="add --url")
     if (given.values.get("pass_env") or given.flags.get("unsafe_pass_all_env")) and url is not None:
         raise usage("--pass-env is for a command; a remote server sees no environment", fix="use --header-env")
     return ProxyOptions(
@@ -324,6 +334,7 @@ def proxy_options(given: Given, command: tuple[str, ...], environ: Mapping[str, 
         control_tools="control_tools" in given.flags,
         url=url,
         header_env=headers,
+        allow_address=tuple(given.values.get("allow_address", [])),
         durability=read.durability(),
         unsafe_pass_all_env="unsafe_pass_all_env" in given.flags,
         json=read.flag(JSON),

@@ -5,10 +5,10 @@ Imports little, because servers boot while the rest of the proxy is still being 
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from soothsayer_mcp.adapters.config import (
     Config,
@@ -20,6 +20,7 @@ from soothsayer_mcp.adapters.config import (
     workspace_without_config,
 )
 from soothsayer_mcp.adapters.launch import Child, Launch, launch
+from soothsayer_mcp.adapters.lazy import resolve
 from soothsayer_mcp.adapters.system import state_folder
 from soothsayer_mcp.cli.exits import Exit
 from soothsayer_mcp.cli.options import ProxyOptions
@@ -86,7 +87,12 @@ def _config(options: ProxyOptions, environ: Mapping[str, str]) -> Config:
         )
         return _around(options, environ, spec)
     if options.url is not None:
-        spec = spec_of_url(options.url, name=options.name, headers=_headers(options, environ))
+        spec = spec_of_url(
+            options.url,
+            name=options.name,
+            headers=_headers(options, environ),
+            addresses=tuple(_network(text) for text in options.allow_address),
+        )
         return _around(options, environ, spec)
     file = find_config(options.config, environ=environ)
     if file is None and options.control_tools:
@@ -107,6 +113,15 @@ def _around(options: ProxyOptions, environ: Mapping[str, str], spec: ServerSpec)
     file = find_config(options.config, environ=environ)
     assert file is not None
     return dataclasses.replace(load(file, environ=environ), servers=(spec,), servers_of_file=False)
+
+
+def _network(text: str) -> str:
+    read = cast("Callable[[str], object]", resolve("soothsayer_mcp.adapters.addresses:networks"))
+    try:
+        read(text)
+    except ValueError as error:
+        raise Problem(f"--allow-address wants private, loopback or a network, not {text!r}", id="usage") from error
+    return text
 
 
 def _headers(options: ProxyOptions, environ: Mapping[str, str]) -> dict[str, str]:

@@ -39,6 +39,10 @@ VALID: list[tuple[list[str], ProxyOptions]] = [
         ["--url", "https://x.test/mcp", "--header-env", "Authorization=TOKEN"],
         ProxyOptions(url="https://x.test/mcp", header_env=(("Authorization", "TOKEN"),)),
     ),
+    (
+        ["--url", "https://x.test/mcp", "--allow-address", "private"],
+        ProxyOptions(url="https://x.test/mcp", allow_address=("private",)),
+    ),
     (["--durability", "balanced"], ProxyOptions(durability="balanced")),
     (
         ["--json", "--no-input", "--debug", "--state", "-"],
@@ -61,6 +65,7 @@ INVALID: list[list[str]] = [
     ["--durability", "none"],
     ["--header-env", "Authorization", "--url", "https://x.test"],
     ["--header-env", "A=B"],
+    ["--allow-address", "private"],
     ["--url", "https://x.test", "--", "cmd"],
     ["--url", "https://x.test", "--pass-env", "A"],
     ["--name="],
@@ -122,7 +127,7 @@ def test_every_row_of_the_proxy_table_reaches_its_field() -> None:
     plain = parse_proxy([], {})
     for option in PROXY:
         argv = [option.names[0]] if option.is_flag else [option.names[0], (option.choices or ("A=B",))[-1]]
-        if option.field == "header_env":
+        if option.field in {"header_env", "allow_address"}:
             argv += ["--url", "https://x.test"]
         if option.field == "pass_env":
             argv += ["--", "cmd"]
