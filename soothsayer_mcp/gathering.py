@@ -5,7 +5,6 @@ an unchecked step after it.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import anyio
@@ -41,6 +40,7 @@ from soothsayer_mcp.model.outcome import Returned
 from soothsayer_mcp.model.step import AnsweredStep, DecidedStep, ProposedStep
 from soothsayer_mcp.model.subject import FILE, relative, subject
 from soothsayer_mcp.model.undo import Captured
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.ports import Call, Clock, Ids, PortError, Probes
 
 HOLD_S = 45.0

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import anyio
 
@@ -27,6 +27,7 @@ from soothsayer_mcp.model.step import (
     VerifiedStep,
     WithheldStep,
 )
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.decide import decide
 from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.policy.within import scope_questions

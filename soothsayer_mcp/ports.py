@@ -1,7 +1,7 @@
 """What the sentences need of the world: a store, tools, pipes, a clock. Adapters implement these; tests fake them."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol, Self, TypeAlias
 
 from soothsayer_mcp.evidence.attestation import Statement
@@ -30,6 +30,7 @@ from soothsayer_mcp.model.step import (
 )
 from soothsayer_mcp.model.summary import Summary
 from soothsayer_mcp.model.undo import Captured, FileBefore
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.run.repeat import Repeat
 
 

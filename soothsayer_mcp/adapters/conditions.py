@@ -6,7 +6,6 @@ bounds turns of loops and not memory, so what lets values grow is refused before
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from functools import cached_property
@@ -16,6 +15,7 @@ from soothsayer_mcp.adapters.lazy import resolve
 from soothsayer_mcp.adapters.patterns import compile_pattern
 from soothsayer_mcp.model.answer import Answer, Unsure
 from soothsayer_mcp.model.condition import Condition, ConditionError, Names, Sort, View
+from soothsayer_mcp.model.value import dataclass
 
 MAX_CONDITION: Final = 2_000
 """Characters of one condition."""

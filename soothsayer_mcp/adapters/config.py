@@ -7,7 +7,7 @@ here is said once.
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Final, Protocol, cast
 
@@ -22,6 +22,7 @@ from soothsayer_mcp.model.call import CONTROL
 from soothsayer_mcp.model.decision import Mode
 from soothsayer_mcp.model.json import Json, canonical, digest
 from soothsayer_mcp.model.tier import Tier
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.ports import ServerIdentity
 
 FORMAT: Final = "config/v1"

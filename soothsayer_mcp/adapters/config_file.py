@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +20,7 @@ from soothsayer_mcp.model.call import CONTROL
 from soothsayer_mcp.model.decision import Mode
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.model.tier import Tier
+from soothsayer_mcp.model.value import dataclass
 
 TIER: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
 

@@ -15,7 +15,6 @@ import urllib.request
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias, cast
 
 import anyio
@@ -51,6 +50,7 @@ from soothsayer_mcp.adapters.launch import printable
 from soothsayer_mcp.adapters.lines import MAX_FRAME
 from soothsayer_mcp.model.failure import Acted, Reason
 from soothsayer_mcp.model.json import Json, compact
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.ports import LegEnd, NoAnswer, PortError
 from soothsayer_mcp.wire import replies
 from soothsayer_mcp.wire.codes import Code

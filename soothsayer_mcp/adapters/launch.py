@@ -14,10 +14,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from soothsayer_mcp.model.failure import Acted, Reason
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.ports import PortError
 
 if sys.platform == "win32":

@@ -8,12 +8,13 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Final, cast
 
 from soothsayer_mcp.adapters.policy_files.problems import START, LoadErrors, Mark, Problem
 from soothsayer_mcp.model.json import Digest, Json, JsonObject, canonical, compact, digest
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.wording import hides
 from soothsayer_mcp.ports import SeenTool, ServerIdentity
 

@@ -9,11 +9,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from soothsayer_mcp.adapters.launch import printable
+from soothsayer_mcp.model.value import dataclass
 
 LIMIT_S: Final = 5.0
 """How long the desktop's command may take."""

@@ -12,12 +12,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
 
 from soothsayer_mcp.adapters.launch import TERM_S, Child, printable
 from soothsayer_mcp.model.json import JsonObject, canonical, compact, digest
+from soothsayer_mcp.model.value import dataclass
 
 FOLDER: Final = "servers"
 """Where the notes lie, in the state folder."""

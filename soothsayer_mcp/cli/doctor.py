@@ -8,7 +8,6 @@ import sqlite3
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -35,6 +34,7 @@ from soothsayer_mcp.cli.state import state_dir
 from soothsayer_mcp.cli.survey import Seen, last_seen, survey
 from soothsayer_mcp.console.layout import visible
 from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.model.value import dataclass
 
 State: TypeAlias = Literal["ok", "note", "fail"]
 _STYLES: dict[State, str] = {"ok": "green", "note": "yellow", "fail": "red"}

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,6 +18,7 @@ from soothsayer_mcp.cli.problems import Problem
 from soothsayer_mcp.cli.state import state_dir
 from soothsayer_mcp.console import render
 from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.model.value import dataclass
 
 Decorated = TypeVar("Decorated", bound=Callable[..., object])
 

@@ -6,11 +6,12 @@
 import difflib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, TypeAlias
 
 from soothsayer_mcp.cli.problems import Problem
 from soothsayer_mcp.model.call import CONTROL
+from soothsayer_mcp.model.value import dataclass
 
 ColorWhen: TypeAlias = Literal["auto", "always", "never"]
 

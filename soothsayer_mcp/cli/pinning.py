@@ -4,7 +4,7 @@ import difflib
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import cast
 
@@ -26,6 +26,7 @@ from soothsayer_mcp.console.measures import count
 from soothsayer_mcp.console.text import escape
 from soothsayer_mcp.model.call import PinState
 from soothsayer_mcp.model.json import Digest, Json, JsonObject, canonical
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.wording import hides, instructs, texts_of
 from soothsayer_mcp.ports import PortError, SeenTool, ServerIdentity
 

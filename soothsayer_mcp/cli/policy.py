@@ -4,7 +4,7 @@ import json
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import cast
 
@@ -34,6 +34,7 @@ from soothsayer_mcp.model.failure import Failure, Reason
 from soothsayer_mcp.model.json import Json, JsonObject, canonical, digest
 from soothsayer_mcp.model.run import Run, RunState
 from soothsayer_mcp.model.step import ProposedStep
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.explain import Explanation, explain
 from soothsayer_mcp.policy.lint import Flaw
 from soothsayer_mcp.policy.rules import Cell, Policy

@@ -4,7 +4,6 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import cast
@@ -24,6 +23,7 @@ from soothsayer_mcp.console.layout import DIM, EFFECTS, Column, table, visible
 from soothsayer_mcp.console.live import Bar
 from soothsayer_mcp.model.decision import Decision, Effect
 from soothsayer_mcp.model.json import Json, JsonObject
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.decide import decide
 from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.trace import entries

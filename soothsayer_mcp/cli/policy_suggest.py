@@ -3,7 +3,6 @@
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -22,6 +21,7 @@ from soothsayer_mcp.console.text import escape
 from soothsayer_mcp.model.decision import Effect
 from soothsayer_mcp.model.facts import Facts
 from soothsayer_mcp.model.json import Json, JsonObject
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.decide import decide
 from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.policy.suggest import Seen, Suggested, suggest

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -22,6 +21,7 @@ from soothsayer_mcp.cli.problems import Problem, Problems, as_problem
 from soothsayer_mcp.console.live import Bar
 from soothsayer_mcp.console.text import escape
 from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.suite import SuiteResult
 
 ENDING = ".test.yaml"

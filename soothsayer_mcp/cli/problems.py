@@ -6,13 +6,13 @@ Exceptions of the adapters become a `Problem` by the table `FOREIGN`; what is no
 import json
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from traceback import print_exception
 from typing import TextIO, cast
 
 from soothsayer_mcp.cli.exits import Exit
 from soothsayer_mcp.console.text import escape
+from soothsayer_mcp.model.value import dataclass
 
 
 class Problem(Exception):  # noqa: N818 - it is what people read; "Error" would say less

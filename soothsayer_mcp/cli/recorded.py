@@ -3,7 +3,7 @@
 import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import cast
@@ -20,6 +20,7 @@ from soothsayer_mcp.model.facts import Facts, Origin, Questions, Seen, Tally, Ta
 from soothsayer_mcp.model.failure import Failure, Reason
 from soothsayer_mcp.model.json import Digest, Json, JsonObject, canonical, digest
 from soothsayer_mcp.model.run import NOTHING_COUNTED, Counters, DeclaredBy, Intent, Run, RunScope, RunState
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.trace.rows import RunStory, StepRow, Story
 

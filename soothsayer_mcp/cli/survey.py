@@ -1,7 +1,6 @@
 """What is seen of a host without changing anything: its files, its servers, and what is on record of them."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from soothsayer_mcp.adapters.hosts import changes, documents
@@ -11,6 +10,7 @@ from soothsayer_mcp.adapters.hosts.servers import Server, Standing, servers
 from soothsayer_mcp.adapters.hosts.table import HOSTS, Host
 from soothsayer_mcp.adapters.hosts.tree import HostFileError
 from soothsayer_mcp.adapters.store.reader import Reader, ReadError
+from soothsayer_mcp.model.value import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 Help and completion read this table; a module is imported when its command runs.
 """
 
-from dataclasses import dataclass
+from soothsayer_mcp.model.value import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

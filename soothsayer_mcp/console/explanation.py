@@ -1,7 +1,6 @@
 """Why a call is decided as it is, for people. Apart from `render.py`, so that reading the trace loads no policy."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from rich.text import Text
 
@@ -10,6 +9,7 @@ from soothsayer_mcp.console.layout import BOLD, DIM, EFFECTS, ODD, Column, Page,
 from soothsayer_mcp.console.measures import count, duration
 from soothsayer_mcp.model.decision import Risk
 from soothsayer_mcp.model.json import Json, JsonObject
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.explain import Explanation, RuleStory
 
 

@@ -1,12 +1,12 @@
 """How pages are laid out: tables without lines, labelled lines, and the few styles there are. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from rich.cells import cell_len
 from rich.text import Text
 
 from soothsayer_mcp.console.text import escape
+from soothsayer_mcp.model.value import dataclass
 
 GAP = "  "
 

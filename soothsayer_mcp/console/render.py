@@ -4,7 +4,6 @@ Every text that comes from outside goes through `escape`, and none is ever read 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import tzinfo
 
 from rich.cells import cell_len
@@ -17,6 +16,7 @@ from soothsayer_mcp.console.text import cut, escape, escape_lines
 from soothsayer_mcp.model.failure import REASONS, FixBy, Reason
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.model.undo import UndoClass
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.trace.query import KEYS
 from soothsayer_mcp.trace.rows import (
     EntryRow,

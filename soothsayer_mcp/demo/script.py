@@ -1,10 +1,9 @@
 """What the tour's host calls, and how each call must end."""
 
-from dataclasses import dataclass
-
 from soothsayer_mcp.model.decision import Effect
 from soothsayer_mcp.model.failure import REASONS, Reason
 from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.model.value import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 import anyio
@@ -24,6 +24,7 @@ from soothsayer_mcp.console.views import because, ended_as
 from soothsayer_mcp.demo.script import FIRST_ACT, SECOND_ACT, Scene
 from soothsayer_mcp.demo.servers import SERVERS
 from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.trace.query import Moment, parse
 from soothsayer_mcp.trace.rows import StepRow
 

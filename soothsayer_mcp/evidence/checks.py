@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple
 
 from soothsayer_mcp.evidence.scope import AbsentError, Values, named, plain, shown, take
@@ -14,6 +14,7 @@ from soothsayer_mcp.model.failure import Reason
 from soothsayer_mcp.model.finding import Answer
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.model.subject import FILE, covers, relative, subject
+from soothsayer_mcp.model.value import dataclass
 
 Conditions = Callable[[str], Condition]
 

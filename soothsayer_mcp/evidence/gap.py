@@ -1,10 +1,10 @@
 """How the agent learns what is owed: one refusal that lists each missing item, why, and what would show it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from soothsayer_mcp.model.failure import Failure, Reason
 from soothsayer_mcp.model.step import ProposedStep
+from soothsayer_mcp.model.value import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,8 @@
 """The three answers to a question about a call: yes, no, and a stated doubt. Nothing here is read by truthiness."""
 
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from soothsayer_mcp.model.value import dataclass
 
 
 @dataclass(frozen=True, slots=True)

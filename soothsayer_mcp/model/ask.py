@@ -1,11 +1,12 @@
 """Questions to a person about one call, and their answers. The row in the store is the authority, all else a face."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
 from soothsayer_mcp.model.call import Principal, RunId
 from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.model.value import dataclass
 
 
 class AskState(StrEnum):

@@ -1,7 +1,9 @@
 """What a run may use up."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from soothsayer_mcp.model.value import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,11 +1,12 @@
 """Who calls what: principals, servers, tools and the call as it was sent."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import NewType, TypeAlias
 
 from soothsayer_mcp.model.json import Digest, Json, JsonObject
+from soothsayer_mcp.model.value import dataclass
 
 RunId = NewType("RunId", str)
 """32 lower-case hex digits; also a valid OpenTelemetry trace id."""

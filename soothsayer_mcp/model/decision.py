@@ -1,7 +1,7 @@
 """What policy answered to a proposal, and why."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
 from soothsayer_mcp.model.ask import AskTerms
@@ -10,6 +10,7 @@ from soothsayer_mcp.model.facts import NO_CHARGE, UNTRUSTED_READS, Charge, Reads
 from soothsayer_mcp.model.failure import Reason
 from soothsayer_mcp.model.following import OnFailure
 from soothsayer_mcp.model.json import Digest, Json
+from soothsayer_mcp.model.value import dataclass
 
 
 class Effect(StrEnum):

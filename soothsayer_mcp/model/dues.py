@@ -1,12 +1,12 @@
 """What an admitted step owes beside limits: fixed with the decision, from policy and arguments, never from evidence."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from soothsayer_mcp.model.call import RunId
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.model.undo import UndoTerms
+from soothsayer_mcp.model.value import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

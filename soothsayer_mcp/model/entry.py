@@ -1,10 +1,10 @@
 """What the trace keeps: entries, receipts, checkpoints."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from soothsayer_mcp.model.call import RunId
 from soothsayer_mcp.model.run import NextStep
+from soothsayer_mcp.model.value import dataclass
 
 
 class Kind(StrEnum):

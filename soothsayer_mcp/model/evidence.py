@@ -1,7 +1,7 @@
 """Checked facts that the proxy holds, and what is missing of them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
 from soothsayer_mcp.model.ask import Approval
@@ -10,6 +10,7 @@ from soothsayer_mcp.model.failure import Failure
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.model.outcome import Asked
 from soothsayer_mcp.model.undo import Captured
+from soothsayer_mcp.model.value import dataclass
 
 
 class Level(StrEnum):

@@ -1,12 +1,13 @@
 """What a decision knows beside the call, looked up before it so that deciding stays pure: links, earlier steps."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
 from soothsayer_mcp.model.call import RunId
 from soothsayer_mcp.model.json import JsonObject
+from soothsayer_mcp.model.value import dataclass
 
 
 class TallyQuestion(NamedTuple):

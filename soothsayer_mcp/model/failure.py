@@ -3,8 +3,9 @@
 Docs, `soothsayer show` and the text an agent reads are rendered from `REASONS`. Names are never renamed.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from soothsayer_mcp.model.value import dataclass
 
 
 class FailureClass(StrEnum):

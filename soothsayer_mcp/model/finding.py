@@ -1,10 +1,10 @@
 """What one check answered."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from soothsayer_mcp.model.evidence import Level
 from soothsayer_mcp.model.failure import Reason
+from soothsayer_mcp.model.value import dataclass
 
 
 class Answer(StrEnum):

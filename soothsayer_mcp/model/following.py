@@ -1,10 +1,10 @@
 """What policy says of what follows a step: after failures, and when a host is told to compact."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 
 from soothsayer_mcp.model.run import Run
+from soothsayer_mcp.model.value import dataclass
 
 
 class OnFailure(StrEnum):

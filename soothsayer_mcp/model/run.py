@@ -1,11 +1,11 @@
 """Runs: one piece of work each, with a principal, an intent, a state and steps. They outlive connections."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
 
 from soothsayer_mcp.model.budget import Allowance
 from soothsayer_mcp.model.call import Client, Principal, RunId
+from soothsayer_mcp.model.value import dataclass
 
 
 class RunState(StrEnum):

@@ -1,10 +1,10 @@
 """The end of an `unknown`: how it became known whether a step took effect."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from soothsayer_mcp.model.call import RunId
 from soothsayer_mcp.model.failure import Acted
+from soothsayer_mcp.model.value import dataclass
 
 
 class How(StrEnum):

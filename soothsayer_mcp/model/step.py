@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from typing import Self, TypeVar
 
@@ -18,6 +18,7 @@ from soothsayer_mcp.model.finding import Answer, Finding, told
 from soothsayer_mcp.model.outcome import Aside, Asked, Outcome, Refused, Returned, Shown, Unknown
 from soothsayer_mcp.model.run import NextStep
 from soothsayer_mcp.model.undo import Captured
+from soothsayer_mcp.model.value import dataclass
 
 NO_FILES: Mapping[str, str] = {}
 

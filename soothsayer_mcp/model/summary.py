@@ -1,8 +1,7 @@
 """What a run has come to, in facts of the record; no text that a tool returned is among them."""
 
-from dataclasses import dataclass
-
 from soothsayer_mcp.model.run import Debts, Run
+from soothsayer_mcp.model.value import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,9 +1,9 @@
 """Model tiers: names that a policy chooses by, and what each means to a host that picks a model."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.model.value import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,11 +1,11 @@
 """What undoes a step: the terms that policy states, and the state before and after that is kept for it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.model.subject import EVERYTHING, FILE, subject
+from soothsayer_mcp.model.value import dataclass
 
 ABSENT = "absent"
 """The state of a file that is not there; that of one that is, is its SHA-256 in hex."""

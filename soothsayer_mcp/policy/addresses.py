@@ -3,9 +3,9 @@
 import ipaddress
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeAlias
 
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.answers import Unsure
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address

@@ -1,7 +1,7 @@
 """May it? `decide` is pure, total and never raises: deny > ask > allow > default; lower scopes only tighten."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from soothsayer_mcp.model.ask import AskTerms, Remember
 from soothsayer_mcp.model.call import CONTROL, Cause, Client, Does, PinState, Principal, ToolDefinition
@@ -21,6 +21,7 @@ from soothsayer_mcp.model.following import OnFailure
 from soothsayer_mcp.model.json import Json, canonical
 from soothsayer_mcp.model.run import Run, RunScope
 from soothsayer_mcp.model.step import ProposedStep
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.answers import Unsure
 from soothsayer_mcp.policy.dues import obligations_of
 from soothsayer_mcp.policy.history import amount_micro

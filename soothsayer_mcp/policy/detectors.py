@@ -8,9 +8,10 @@ import base64
 import binascii
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 from urllib.parse import unquote
+
+from soothsayer_mcp.model.value import dataclass
 
 
 class Found(Protocol):

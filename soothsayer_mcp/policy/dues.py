@@ -2,13 +2,14 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from soothsayer_mcp.model.decision import Obligation, ObligationKind
 from soothsayer_mcp.model.dues import Dues, Item, Sighting
 from soothsayer_mcp.model.json import Json, canonical
 from soothsayer_mcp.model.subject import EVERYTHING, FILE, subject
 from soothsayer_mcp.model.undo import Look, UndoClass, UndoTerms
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.answers import every
 from soothsayer_mcp.policy.match import ArgumentTest, Bench, Scene, prepare_argument
 from soothsayer_mcp.policy.paths import Place

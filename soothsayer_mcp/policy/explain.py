@@ -1,7 +1,6 @@
 """Why a call was decided as it was: every rule that could concern it, and the first matcher that said no."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from soothsayer_mcp.model.call import PinState
 from soothsayer_mcp.model.decision import Decision, Effect, Mode, Risk
@@ -9,6 +8,7 @@ from soothsayer_mcp.model.facts import Facts
 from soothsayer_mcp.model.json import Json, canonical
 from soothsayer_mcp.model.run import Run
 from soothsayer_mcp.model.step import ProposedStep
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.answers import Answer, Unsure
 from soothsayer_mcp.policy.decide import decide, visible
 from soothsayer_mcp.policy.match import MATCHERS, ArgumentTest, Bench, Scene, prepare_argument

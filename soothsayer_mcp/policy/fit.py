@@ -1,9 +1,10 @@
 """Whether matchers can hold of what a tool's input schema lets through. What a schema leaves open fits everything."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.match import Segment, equal, is_whole
 
 SHOWN = 6

@@ -8,7 +8,6 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from functools import lru_cache
@@ -18,6 +17,7 @@ from soothsayer_mcp.model.answer import Answer, Unsure
 from soothsayer_mcp.model.facts import Origin, Seen, ValueQuestion
 from soothsayer_mcp.model.json import Json, JsonObject
 from soothsayer_mcp.model.run import DeclaredBy, Intent
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.addresses import ToAscii, read_host, read_mail_domain, read_target
 from soothsayer_mcp.policy.answers import every, opposite, some
 from soothsayer_mcp.policy.match import Scene, Segment, decoded, find_all

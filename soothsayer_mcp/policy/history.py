@@ -4,7 +4,6 @@ Nothing is searched for: a step is counted under every pattern of the policy tha
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from enum import StrEnum
 from math import isfinite
@@ -12,6 +11,7 @@ from typing import TypeAlias
 
 from soothsayer_mcp.model.facts import Mark, Tally, TallyQuestion, holder_of_run
 from soothsayer_mcp.model.json import Json, canonical, digest
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.answers import Answer, Unsure, opposite, some
 from soothsayer_mcp.policy.match import ArgumentTest, Scene
 

@@ -1,11 +1,11 @@
 """What can be seen of rules alone: those that can never match, and those that another makes pointless."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from soothsayer_mcp.model.ask import AskTerms
 from soothsayer_mcp.model.decision import Effect
 from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.rules import ALSO, Rule, ToolPattern, Who
 from soothsayer_mcp.policy.sight import RiskBounds
 

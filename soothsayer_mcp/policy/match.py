@@ -6,7 +6,7 @@ of a text, everything else wants one. `not` turns that round for what it holds.
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from typing import TypeAlias
 
@@ -16,6 +16,7 @@ from soothsayer_mcp.model.decision import Risk
 from soothsayer_mcp.model.facts import Seen, Tally, TallyQuestion, ValueQuestion
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.model.run import Run
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.addresses import (
     LOOPBACK,
     Host,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from functools import partial
 from itertools import islice
@@ -27,6 +27,7 @@ from soothsayer_mcp.model.following import NO_NEXT_RULES, NextRules, OnFailure
 from soothsayer_mcp.model.json import Digest, Json, canonical
 from soothsayer_mcp.model.run import Run, RunRules
 from soothsayer_mcp.model.step import ProposedStep
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.answers import Answer, Unsure, every, opposite
 from soothsayer_mcp.policy.dues import (
     DuesPlan,

@@ -1,13 +1,14 @@
 """What conditions and risk matchers see of a call: the names of `when`, and the sum of the risk terms of one scope."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from soothsayer_mcp.model.answer import Answer, Unsure
 from soothsayer_mcp.model.condition import Condition, Names, Sort, View
 from soothsayer_mcp.model.decision import Risk, RiskTerm
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.model.run import Counters, Run
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.flow import Sink
 from soothsayer_mcp.policy.match import Scene
 

@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from soothsayer_mcp.model.answer import Unsure
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.model.subject import FILE, subject
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.paths import Case, Place, complete, fold, questions, read, resolve, spell
 
 _SUBJECT = re.compile(r"([a-z][a-z0-9_-]*)(?:\(\s*(.*?)\s*\))?")

@@ -1,10 +1,10 @@
 """Least privilege from what was seen: rules that allow the shapes of past calls and nothing wider."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from soothsayer_mcp.model.json import Json, JsonObject, canonical
+from soothsayer_mcp.model.value import dataclass
 
 MOST_VALUES = 20
 """More values than these are no list any more."""

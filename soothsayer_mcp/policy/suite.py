@@ -1,13 +1,14 @@
 """Tests of a policy as data: calls, and everything that their decisions must be. What is not expected fails."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import StrEnum
 
 from soothsayer_mcp.model.decision import Decision, Effect
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.model.run import Intent
 from soothsayer_mcp.model.step import ProposedStep
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.rules import Policy, Rule
 
 

@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 from soothsayer_mcp.model.call import Does
 from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.lint import Flaw
 from soothsayer_mcp.policy.rules import Policy, Rule
 

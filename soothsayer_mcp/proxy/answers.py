@@ -1,7 +1,5 @@
 """A closed step as the answer to its call: the server's own bytes when there is nothing to say, else one text."""
 
-from dataclasses import dataclass
-
 from soothsayer_mcp.governor import Unrecorded
 from soothsayer_mcp.model.call import RequestId
 from soothsayer_mcp.model.decision import Mode
@@ -10,6 +8,7 @@ from soothsayer_mcp.model.json import JsonObject, compact
 from soothsayer_mcp.model.outcome import Aside, Returned, Shown
 from soothsayer_mcp.model.run import NextStep
 from soothsayer_mcp.model.step import ClosedStep
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.proxy.connection import with_result_type
 from soothsayer_mcp.proxy.resources import DIGEST, result_uri
 from soothsayer_mcp.run.aside import is_shown

@@ -8,12 +8,13 @@ host, in the server's name, so that they are checked like any server's; the retr
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum, auto
 from functools import partial
 from typing import Final
 
 from soothsayer_mcp.model.json import Json, JsonObject, compact
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.ports import Leg, LegEnd, NoAnswer, OversizedLine
 from soothsayer_mcp.proxy.stamps import meta_edits
 from soothsayer_mcp.proxy.subscriptions import FLAGS, URIS

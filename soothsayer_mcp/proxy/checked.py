@@ -1,11 +1,11 @@
 """Requests that policy answers and the trace keeps, without a step: reads, prompts, completions, subscriptions."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 from soothsayer_mcp.model.failure import Reason
 from soothsayer_mcp.model.json import Json, JsonObject
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.ports import PortError
 from soothsayer_mcp.proxy import merge
 from soothsayer_mcp.proxy.connection import HostConnection, mended, text_of

@@ -3,7 +3,7 @@
 import sys
 import traceback
 from collections.abc import Callable, Collection, Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, Protocol, TypeVar
 
 import anyio
@@ -17,6 +17,7 @@ from soothsayer_mcp.model.failure import REASONS, Reason
 from soothsayer_mcp.model.json import Json, JsonObject, compact
 from soothsayer_mcp.model.run import Intent
 from soothsayer_mcp.model.tier import Tier
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.decide import could_ask
 from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.ports import Clock, Ids, Leg, Look, Note, PortError, Shelf, Store

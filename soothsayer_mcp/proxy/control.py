@@ -4,7 +4,7 @@ None of them approves, resumes, waives, undoes or widens anything, and none sees
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from typing import Final
 
@@ -14,6 +14,7 @@ from soothsayer_mcp.model.json import Json, JsonObject, canonical, compact, dige
 from soothsayer_mcp.model.outcome import Returned
 from soothsayer_mcp.model.run import Run, RunState
 from soothsayer_mcp.model.step import RecordedStep
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.ports import Call, Clock, Desk, PortError, Tools
 from soothsayer_mcp.run.allowance import budgets_of

@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from typing import Any, Protocol, TypeAlias
@@ -13,6 +12,7 @@ from soothsayer_mcp.model.failure import Acted, Reason
 from soothsayer_mcp.model.json import Json, JsonObject
 from soothsayer_mcp.model.outcome import Returned
 from soothsayer_mcp.model.step import RecordedStep
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.ports import Call, Clock, Connect, Leg, LegEnd, NoAnswer, OversizedLine, PortError, ServerIdentity
 from soothsayer_mcp.proxy.bridge import BridgedLeg
 from soothsayer_mcp.wire import replies

@@ -1,12 +1,13 @@
 """Messages that are no tool calls: decided by policy, on record before they go on."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from soothsayer_mcp.model.call import Client
 from soothsayer_mcp.model.decision import Decision, Effect, Mode, RuleMatch
 from soothsayer_mcp.model.facts import NO_FACTS
 from soothsayer_mcp.model.failure import Reason
 from soothsayer_mcp.model.json import Json, JsonObject
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.decide import decide_message
 from soothsayer_mcp.ports import PortError
 from soothsayer_mcp.proxy.connection import HostConnection, quoted

@@ -5,10 +5,10 @@ is put in when the host calls again. Where nothing is left to ask, nobody is sen
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from soothsayer_mcp.model.failure import Reason
 from soothsayer_mcp.model.json import Json, JsonObject, canonical, compact, digest
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.proxy.connection import HostConnection
 from soothsayer_mcp.proxy.downstream import Downstream
 from soothsayer_mcp.proxy.gate import Gate, Refusal

@@ -5,11 +5,11 @@ What is left out is told, never just dropped.
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Final, TypeAlias
 
 from soothsayer_mcp.model.json import Json, compact
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.proxy.names import Names, fold
 from soothsayer_mcp.proxy.resources import OWN_SCHEME, is_own
 from soothsayer_mcp.wire.eras import HANDSHAKE_VERSIONS, META_CLIENT_CAPABILITIES, META_SERVER_INFO, STATELESS_VERSION

@@ -1,9 +1,8 @@
 """All pages of one server's list, fetched by requests of our own."""
 
-from dataclasses import dataclass
-
 from soothsayer_mcp.model.failure import Acted, Reason
 from soothsayer_mcp.model.json import JsonObject
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.ports import PortError
 from soothsayer_mcp.proxy.downstream import Downstream
 from soothsayer_mcp.proxy.merge import PAGES_LIMIT

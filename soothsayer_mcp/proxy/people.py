@@ -1,10 +1,10 @@
 """How people are reached who are asked about calls."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from soothsayer_mcp.model.json import Json, JsonObject
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.ports import Asks
 
 OURS: Final = "soothsayer"

@@ -5,7 +5,7 @@ restart void the comparison (P-IDENT-01).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol, TypeAlias
 
 import anyio
@@ -13,6 +13,7 @@ import anyio
 from soothsayer_mcp.model.call import ArgumentFault, PinState, ToolDefinition
 from soothsayer_mcp.model.failure import Acted, Reason
 from soothsayer_mcp.model.json import Digest, Json, JsonObject, canonical, digest
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.ports import Compared, PortError, SeenTool, Store
 from soothsayer_mcp.proxy.downstream import Downstream

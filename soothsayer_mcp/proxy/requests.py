@@ -1,12 +1,12 @@
 """What servers ask of the host: checked, renumbered, and the host's answers brought back to who asked."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from soothsayer_mcp.model.decision import Mode
 from soothsayer_mcp.model.json import Json, JsonObject, compact
 from soothsayer_mcp.model.tier import Tier
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.proxy.connection import HostConnection, refusal
 from soothsayer_mcp.proxy.downstream import Downstream
 from soothsayer_mcp.proxy.gate import NEUTRAL, Exchange, Gate

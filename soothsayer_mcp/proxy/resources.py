@@ -8,9 +8,9 @@ written by a stranger, and must not draw reads away from the server that offers 
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.model.value import dataclass
 
 OWN_SCHEME = "soothsayer:"
 

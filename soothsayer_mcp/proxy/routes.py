@@ -4,10 +4,10 @@ Each row names the function that does it, as `part.function`; `proxy/relay.py` r
 rows: they find their request by its id.
 """
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.wire.eras import Era
 from soothsayer_mcp.wire.frame import FrameKind
 

@@ -6,12 +6,12 @@ Two shapes: core tasks of the handshake era (2025-11-25: `params.task`, `tasks/r
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Final
 
 from soothsayer_mcp.model.call import RunId, StepId
 from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.wire.eras import Era
 
 EXTENSION: Final = "io.modelcontextprotocol/tasks"

@@ -2,7 +2,8 @@
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from soothsayer_mcp.model.value import dataclass
 
 START = "0" * 64
 """What the first entry of a writer names as the leaf before."""

@@ -5,7 +5,6 @@ part of the format. There are no floats, and a field that says nothing is left o
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from json.encoder import encode_basestring as _quote_text  # the C one where there is one; keeps non-ASCII text
 from json.encoder import encode_basestring_ascii as _quote_ascii
 
@@ -22,6 +21,7 @@ from soothsayer_mcp.model.run import NextStep
 from soothsayer_mcp.model.settlement import Settlement
 from soothsayer_mcp.model.step import SupportedStep, VerifiedStep
 from soothsayer_mcp.model.undo import UndoTerms
+from soothsayer_mcp.model.value import dataclass
 
 VERSION = 1
 """The format of the entries written here (`v`)."""

@@ -12,7 +12,7 @@ import difflib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from enum import Enum, StrEnum
 
@@ -21,6 +21,7 @@ from soothsayer_mcp.model.decision import Effect
 from soothsayer_mcp.model.entry import Kind
 from soothsayer_mcp.model.failure import Acted, FailureClass, Reason
 from soothsayer_mcp.model.finding import Answer
+from soothsayer_mcp.model.value import dataclass
 
 
 class FilterError(ValueError):

@@ -1,10 +1,11 @@
 """What the trace answers when it is read: steps, runs, entries and what was said, as values for every face."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.model.run import RunScope
+from soothsayer_mcp.model.value import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

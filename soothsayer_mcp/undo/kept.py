@@ -3,11 +3,12 @@
 import base64
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from soothsayer_mcp.model.json import Json, JsonObject
 from soothsayer_mcp.model.step import DecidedStep
 from soothsayer_mcp.model.undo import Captured, FileBefore, Look, UndoClass, UndoTerms
+from soothsayer_mcp.model.value import dataclass
 
 PART = "capture"
 

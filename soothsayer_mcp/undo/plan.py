@@ -2,11 +2,12 @@
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
 from soothsayer_mcp.model.json import Json, JsonObject, canonical
 from soothsayer_mcp.model.undo import ABSENT, UndoClass, UndoState
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.undo.kept import Kept
 
 TRIES = 3

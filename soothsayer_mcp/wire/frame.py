@@ -1,12 +1,12 @@
 """One message: its original bytes, what they say, and edits that change nothing but what they name."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, TypeAlias
 
 from soothsayer_mcp.model.call import RequestId
 from soothsayer_mcp.model.json import Json, JsonObject, compact
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.wire.places import Key, Path, Place, Wanted, locate, start
 
 

@@ -1,10 +1,10 @@
 """A tool's result as one text that can be read in parts: sizes and offsets in bytes of UTF-8, no character cut."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from soothsayer_mcp.model.json import Json, compact
+from soothsayer_mcp.model.value import dataclass
 
 TEXT: Final = "text/plain"
 JSON: Final = "application/json"

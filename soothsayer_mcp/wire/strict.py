@@ -3,13 +3,13 @@
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum, StrEnum
 from math import isinf
 from typing import Final, NoReturn, cast
 
 from soothsayer_mcp.model.call import RequestId
 from soothsayer_mcp.model.json import Json, JsonObject
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.wire import eras
 from soothsayer_mcp.wire.codes import Code
 from soothsayer_mcp.wire.frame import Frame, FrameKind

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from soothsayer_mcp.adapters.hosts import documents
@@ -13,6 +12,7 @@ from soothsayer_mcp.adapters.hosts.servers import Server, Standing, Wrapping, se
 from soothsayer_mcp.adapters.hosts.table import Host
 from soothsayer_mcp.adapters.hosts.tree import Document, HostFileError, Splice, spliced
 from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.model.value import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

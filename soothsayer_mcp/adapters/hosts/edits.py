@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from soothsayer_mcp.adapters.hosts.tree import Document, Entry, Format, Member, Node, Splice
 from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.model.value import dataclass
 
 
 class UneditableError(Exception):

@@ -8,7 +8,6 @@ import secrets
 import stat
 import time
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
 
@@ -16,6 +15,7 @@ from soothsayer_mcp.adapters.hosts.tree import HostFileError
 from soothsayer_mcp.adapters.store.folder import prepare
 from soothsayer_mcp.adapters.store.lock import FileLock
 from soothsayer_mcp.model.json import Json, JsonObject
+from soothsayer_mcp.model.value import dataclass
 
 RECORD: Final = "installs.jsonl"
 BACKUPS: Final = "backups"

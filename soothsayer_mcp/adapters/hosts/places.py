@@ -4,12 +4,12 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from soothsayer_mcp.adapters.hosts.table import HOSTS, MSIX, Host, Shape, System
 from soothsayer_mcp.adapters.hosts.tree import Format, HostFileError
+from soothsayer_mcp.model.value import dataclass
 
 FORMATS: Final[Mapping[str, Format]] = {
     ".json": "json", ".jsonc": "jsonc", ".toml": "toml", ".yaml": "yaml", ".yml": "yaml",

@@ -11,12 +11,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, cast
 
 from soothsayer_mcp import __version__
 from soothsayer_mcp.adapters.launch import printable
 from soothsayer_mcp.model.json import Json, JsonObject
+from soothsayer_mcp.model.value import dataclass
 
 LIMIT_S: Final = 60.0
 """Package runners may have to download a server."""

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
@@ -11,6 +10,7 @@ from soothsayer_mcp.adapters.hosts.program import is_own
 from soothsayer_mcp.adapters.hosts.table import Host, Shape
 from soothsayer_mcp.adapters.hosts.tree import Document, Entry
 from soothsayer_mcp.model.json import Json, JsonObject
+from soothsayer_mcp.model.value import dataclass
 
 RAISED_S: Final = 600
 """What `--raise-timeouts` asks of a host: time for a person to come and answer."""

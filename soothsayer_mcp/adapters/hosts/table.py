@@ -5,10 +5,11 @@ decides how it is asked; the columns about asking and limits only word messages.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, Literal, TypeAlias
 
 from soothsayer_mcp.adapters.hosts.tree import Format
+from soothsayer_mcp.model.value import dataclass
 
 System: TypeAlias = Literal["darwin", "linux", "win32"]
 

@@ -5,11 +5,11 @@ import datetime as dt
 import re
 import tomllib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final, cast
 
 from soothsayer_mcp.adapters.hosts.tree import Entry, Member, Node, SyntaxFault
 from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.model.value import dataclass
 
 _SPACE: Final = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
 _BLANK: Final = re.compile(r"[ \t]*")

@@ -1,10 +1,10 @@
 """A configuration file as values that know where they stand, whatever its format; positions count characters."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.model.value import dataclass
 
 Format: TypeAlias = Literal["json", "commented", "jsonc", "toml", "yaml"]
 """JSON comes strict, with comments, or with comments and trailing commas."""

@@ -9,7 +9,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from soothsayer_mcp.adapters.lab import LAB, NEXT_CONDITIONS
 from soothsayer_mcp.model.ask import AskTerms, Remember
@@ -21,6 +20,7 @@ from soothsayer_mcp.model.facts import Origin
 from soothsayer_mcp.model.following import NO_NEXT_RULES, NextRules, OnFailure
 from soothsayer_mcp.model.json import Digest, Json, JsonObject, canonical
 from soothsayer_mcp.model.run import RunRules
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.dues import LabelOwes, Owes
 from soothsayer_mcp.policy.flow import Flow, Sink
 from soothsayer_mcp.policy.flow import Form as SinkForm

@@ -10,10 +10,10 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from soothsayer_mcp.model.json import JsonObject, canonical
+from soothsayer_mcp.model.value import dataclass
 
 KEY_BYTES = 32
 KEPT = 32

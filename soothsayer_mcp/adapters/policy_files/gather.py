@@ -5,7 +5,7 @@ Loaded only when no kept form fits: this is where YAML and pydantic are.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from soothsayer_mcp.model.call import CONTROL
 from soothsayer_mcp.model.decision import Effect
 from soothsayer_mcp.model.json import Json, JsonObject, canonical
 from soothsayer_mcp.model.undo import RESTORE
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.fit import misfits
 from soothsayer_mcp.policy.lint import flaws
 from soothsayer_mcp.policy.match import parse_key

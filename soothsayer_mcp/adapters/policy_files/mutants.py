@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from soothsayer_mcp.model.json import Json, JsonObject
+from soothsayer_mcp.model.value import dataclass
 
 _NOT_SEEN: Final = frozenset(
     {"id", "text", "effect", "mode", "hard", "approvers", "strong", "remember", "on_failure", "on_broken", "on_unknown"}

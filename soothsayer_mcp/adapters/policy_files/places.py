@@ -4,11 +4,12 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 import soothsayer_mcp
 from soothsayer_mcp.adapters.policy_files.signed import signature_of
+from soothsayer_mcp.model.value import dataclass
 
 PACKAGED_NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 """A word without dot or slash is a shipped policy; anything else is a file."""

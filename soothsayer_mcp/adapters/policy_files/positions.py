@@ -6,13 +6,14 @@ is composed.
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple, TypeAlias, cast
 
 import yaml
 
 from soothsayer_mcp.adapters.policy_files.problems import START, LoadErrors, Mark, Problem
 from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.model.value import dataclass
 
 MAX_BYTES = 1_048_576
 MAX_DEPTH = 32

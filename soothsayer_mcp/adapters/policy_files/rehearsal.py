@@ -1,7 +1,7 @@
 """Plays the calls of a test against a policy as the proxy would, with a record in memory instead of the store."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from soothsayer_mcp.model.call import Cause
 from soothsayer_mcp.model.decision import Decision, Effect
@@ -10,6 +10,7 @@ from soothsayer_mcp.model.failure import FailureClass, Reason
 from soothsayer_mcp.model.json import Json, JsonObject, compact
 from soothsayer_mcp.model.run import Counters, Run
 from soothsayer_mcp.model.step import ProposedStep
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.decide import decide, decide_message
 from soothsayer_mcp.policy.explain import explain
 from soothsayer_mcp.policy.match import Scene

@@ -5,7 +5,7 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self, TypeAlias, cast
@@ -23,6 +23,7 @@ from soothsayer_mcp.model.failure import Failure, Reason
 from soothsayer_mcp.model.json import Json, JsonObject, canonical, compact, digest
 from soothsayer_mcp.model.run import DeclaredBy, Intent, Run, RunState
 from soothsayer_mcp.model.step import ProposedStep
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.rules import MESSAGE, Policy
 from soothsayer_mcp.policy.suite import Became, Case, Expected, Given, Turn
 

@@ -1,7 +1,6 @@
 """A suite and the policy that it tests, on a machine that is the same everywhere."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from soothsayer_mcp.adapters.policy_files.build import Gathered, Machine, build
 from soothsayer_mcp.adapters.policy_files.load import gather_only
@@ -10,6 +9,7 @@ from soothsayer_mcp.adapters.policy_files.problems import LoadErrors
 from soothsayer_mcp.adapters.policy_files.rehearsal import rehearse, run_suite
 from soothsayer_mcp.adapters.policy_files.suites import RUN, Suite, read_suite
 from soothsayer_mcp.model.json import JsonObject
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.policy.suite import Case, SuiteResult, own_rules
 

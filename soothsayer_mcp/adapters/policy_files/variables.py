@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from soothsayer_mcp.adapters.policy_files.build import MACHINE_WORDS
 from soothsayer_mcp.adapters.policy_files.positions import Items, Node, Pair, Pairs, Scalar
 from soothsayer_mcp.adapters.policy_files.problems import Mark, Problem, nearest
+from soothsayer_mcp.model.value import dataclass
 
 OF_THE_CALL = frozenset({"args", "returned", "before", "run", "who"})
 """What stands for values of the call below the keys of `OWING`, and nowhere else."""

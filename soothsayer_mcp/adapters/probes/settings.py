@@ -1,7 +1,9 @@
 """The key `probes` of a configuration: what checks may look at, run and call. All is off until it is written there."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from soothsayer_mcp.model.value import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

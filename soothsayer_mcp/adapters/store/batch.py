@@ -4,7 +4,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import chain
 from typing import cast
 
@@ -14,6 +14,7 @@ from soothsayer_mcp.model.call import Principal, RunId
 from soothsayer_mcp.model.entry import Kind
 from soothsayer_mcp.model.json import Digest, compact
 from soothsayer_mcp.model.run import Counters, DeclaredBy, Intent, Run, RunScope, RunState
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.trace import entries
 from soothsayer_mcp.trace.chain import START, leaf_hash
 

@@ -3,7 +3,6 @@
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import cast
 
 from soothsayer_mcp.adapters.lock_file import Locked
@@ -13,6 +12,7 @@ from soothsayer_mcp.adapters.store.payloads import Payload, Payloads
 from soothsayer_mcp.model.call import PinState
 from soothsayer_mcp.model.entry import Kind
 from soothsayer_mcp.model.json import Digest, Json
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.ports import Compared, SeenTool, ServerIdentity
 from soothsayer_mcp.trace import entries
 

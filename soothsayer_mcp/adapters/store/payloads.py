@@ -3,13 +3,13 @@
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 from soothsayer_mcp.adapters.store.masking import MaskingError, mask
 from soothsayer_mcp.model.entry import PayloadMode
 from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.redact import Redactor
 from soothsayer_mcp.trace import entries
 from soothsayer_mcp.wire.places import Path as Keys
