@@ -6,7 +6,6 @@ Imports little, because servers boot while the rest of the proxy is still being 
 import dataclasses
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias, cast
 
@@ -27,6 +26,7 @@ from soothsayer_mcp.cli.options import ProxyOptions
 from soothsayer_mcp.cli.problems import Problem
 from soothsayer_mcp.model.decision import Mode
 from soothsayer_mcp.model.run import DeclaredBy, Intent
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.ports import PortError
 
 Started: TypeAlias = Mapping[str, Child | PortError]

@@ -1,7 +1,6 @@
 """What a rollback does, for every face that offers one: look around, plan, and carry out what a person confirmed."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 import anyio
 
@@ -23,6 +22,7 @@ from soothsayer_mcp.governor import Governor
 from soothsayer_mcp.model.call import Cause, RunId
 from soothsayer_mcp.model.run import RunState
 from soothsayer_mcp.model.undo import Done
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.rollback import Restorer, Rollback, look_around
 from soothsayer_mcp.trace.query import Filter, term

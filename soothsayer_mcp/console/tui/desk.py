@@ -1,7 +1,6 @@
 """What the screens ask of the world. Calls may take a while, so they are made beside the screen's own thread."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from rich.text import Text
@@ -10,6 +9,7 @@ from soothsayer_mcp.model.ask import Ask, AskState
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.model.run import RunState
 from soothsayer_mcp.model.undo import Done
+from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.trace.query import Filter
 from soothsayer_mcp.trace.rows import LastYes, RunRow, RunStory, RunTally, StepRow, Story
 from soothsayer_mcp.undo.plan import Plan
