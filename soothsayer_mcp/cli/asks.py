@@ -3,27 +3,32 @@
 import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import click
 
+from soothsayer_mcp.adapters.approver_keys import ApproverKey, ApproverKeyError
 from soothsayer_mcp.adapters.descent import ancestors
 from soothsayer_mcp.adapters.faces import BEAT_S, Face
 from soothsayer_mcp.adapters.store.reader import NoTraceError, Reader
 from soothsayer_mcp.adapters.store.sqlite import SqliteStore
 from soothsayer_mcp.adapters.system import account
+from soothsayer_mcp.cli.approver import PASSPHRASE_FILE, key_of, read_passphrase
 from soothsayer_mcp.cli.command import choices, command
 from soothsayer_mcp.cli.exits import Exit
 from soothsayer_mcp.cli.output import Output
 from soothsayer_mcp.cli.problems import Problem
 from soothsayer_mcp.cli.state import empty_state, open_reader, state_dir
 from soothsayer_mcp.console.against import against_last
-from soothsayer_mcp.console.card import card, grant_lines, shape_lines
+from soothsayer_mcp.console.card import card, grant_lines, roles_of, shape_lines, still_due, vote_names
 from soothsayer_mcp.console.documents import ask as document_of
 from soothsayer_mcp.console.documents import grant as document_of_grant
 from soothsayer_mcp.console.render import card_page
 from soothsayer_mcp.console.text import escape
+from soothsayer_mcp.evidence.approvers import about, held_back, may_answer, statement
 from soothsayer_mcp.evidence.grants import shape_of, why_not_remembered
-from soothsayer_mcp.model.ask import Ask, AskAnswer, AskState, Channel
+from soothsayer_mcp.model.ask import Ask, AskAnswer, AskState, Channel, Vote
 from soothsayer_mcp.model.call import Principal
 from soothsayer_mcp.model.json import Json
 
@@ -36,18 +41,29 @@ _LOOK_S = 0.25
 _HEX = frozenset("0123456789abcdef")
 
 
+AS = click.option(
+    "--as",
+    "approver",
+    metavar="NAME",
+    default="",
+    help="With the key of this approver, for questions that need the answer of a role; see approver init.",
+)
+
+
 @command(
     "asks",
     more="A question names the call that waits for it. With --follow new ones are shown as they come, and calls wait"
     " for you while it runs.",
 )
 @click.option("-f", "--follow", is_flag=True, help="Wait for further questions; Ctrl-C ends it.")
-def asks(output: Output, *, follow: bool) -> int:  # noqa: D103 - the table says what it does
+@AS
+def asks(output: Output, approver: str, *, follow: bool) -> int:  # noqa: D103 - the table says what it does
+    key = key_of(output, approver) if approver else None
     if follow:
-        return _follow(output)
+        return _follow(output, key)
     try:
         with open_reader(output.settings) as reader:
-            found = _open(reader)
+            found = _open(reader, key)
             against = [_against(reader, ask) for ask in found]
     except NoTraceError as error:
         empty_state(output, error, {"asks": []})
@@ -73,6 +89,8 @@ ANSWERING = (
 @click.argument("ask_id", metavar="ID")
 @click.option("--digest", default="", help="The first eight digits of the shown card: it was read.")
 @click.option("--comment", default="", help="A word for the record.")
+@AS
+@PASSPHRASE_FILE
 @click.option(
     "--for",
     "reach",
@@ -80,16 +98,24 @@ ANSWERING = (
     default="once",
     help="run: also for calls of this shape in the same run, which is shown first.",
 )
-def approve(output: Output, ask_id: str, digest: str, comment: str, reach: str) -> int:  # noqa: D103 - see asks
-    return _answer(output, ask_id, AskState.YES, digest, comment, for_run=reach == "run")
+def approve(  # noqa: D103 - see asks
+    output: Output, ask_id: str, digest: str, comment: str, reach: str, approver: str, passphrase_file: Path | None
+) -> int:
+    said = Said(state=AskState.YES, digest=digest, comment=comment, approver=approver, passphrase_file=passphrase_file)
+    return _answer(output, ask_id, said, for_run=reach == "run")
 
 
 @command("deny", more=ANSWERING)
 @click.argument("ask_id", metavar="ID")
 @click.option("--digest", default="", help="The first eight digits of the shown card: it was read.")
 @click.option("--comment", default="", help="Why; the agent reads it.")
-def deny(output: Output, ask_id: str, digest: str, comment: str) -> int:  # noqa: D103 - see asks
-    return _answer(output, ask_id, AskState.NO, digest, comment)
+@AS
+@PASSPHRASE_FILE
+def deny(  # noqa: D103 - see asks
+    output: Output, ask_id: str, digest: str, comment: str, approver: str, passphrase_file: Path | None
+) -> int:
+    said = Said(state=AskState.NO, digest=digest, comment=comment, approver=approver, passphrase_file=passphrase_file)
+    return _answer(output, ask_id, said)
 
 
 @command("grants", more="An answer for a run covers calls of one shape until it, or what it hangs on, changes.")
@@ -129,18 +155,43 @@ def revoke(output: Output, grant_id: str) -> int:  # noqa: D103 - see asks
     return Exit.DONE
 
 
-def _answer(output: Output, ask_id: str, state: AskState, digest: str, comment: str, *, for_run: bool = False) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """What was typed to answer a question."""
+
+    state: AskState
+    digest: str
+    comment: str
+    approver: str
+    passphrase_file: Path | None
+
+
+def _answer(output: Output, ask_id: str, said: Said, *, for_run: bool = False) -> int:
+    state = said.state
+    key = key_of(output, said.approver) if said.approver else None
     with open_reader(output.settings) as reader:
-        ask = _find(reader, ask_id)
+        ask = _find(reader, ask_id, key)
         server, tool = str(ask.card.get("server", "")), str(ask.card.get("tool", ""))
         yeses = reader.yeses(ask.rule, server, tool)
         against = _against(reader, ask)
     _refuse_kin(ask)
+    if ask.needs and key is None:
+        raise Problem(
+            f"{ask.id[:STRONG_CHARS]}: it needs the signed answer of {roles_of(ask)}",
+            id="needs-approver",
+            exit=Exit.NOT_AUTHORISED,
+            fix="answer with --as NAME",
+        )
     shape = _shape(ask) if for_run and ask.state is AskState.OPEN else None
+    vote = None
     if ask.state is AskState.OPEN:
-        _confirm(output, ask, state, digest, shape, against)
+        _confirm(output, ask, state, said.digest, shape, against)
+        if ask.needs and key is not None:
+            vote = _signed(output, ask, state, key, said.passphrase_file)
     by = Principal(id=account().id, how="terminal")
-    answer = AskAnswer(ask=ask.id, state=state, by=by, channel=Channel.TERMINAL, comment=comment, shape=shape)
+    answer = AskAnswer(
+        ask=ask.id, state=state, by=by, channel=Channel.TERMINAL, comment=said.comment, shape=shape, vote=vote
+    )
     store = SqliteStore.open(state_dir(output.settings), about="answer")
     try:
         stands, counted = store.answer_ask(answer)
@@ -150,8 +201,11 @@ def _answer(output: Output, ask_id: str, state: AskState, digest: str, comment: 
         output.document({"ask": document_of(stands), "counted": counted})
     elif counted:
         reach = "once" if shape is None else "for calls of this shape in the run"
+        if stands.state is AskState.OPEN:
+            output.remark(f"{stands.id[:STRONG_CHARS]}: signed by {vote_names(stands)}; {still_due(stands)}")
+            return Exit.DONE
         output.remark(f"{stands.id[:STRONG_CHARS]}: {f'approved, {reach}' if state is AskState.YES else 'denied'}")
-        if state is AskState.YES and yeses + 1 >= MANY_YESES and not ask.strong:
+        if state is AskState.YES and yeses + 1 >= MANY_YESES and not (ask.strong or ask.needs):
             output.remark(
                 f"that was yes number {yeses + 1} to {server}.{tool} under {ask.rule}: an allow rule with a check, or"
                 " policy suggest, would ask less"
@@ -163,7 +217,20 @@ def _answer(output: Output, ask_id: str, state: AskState, digest: str, comment: 
     return Exit.NOBODY_ANSWERED if stands.state is AskState.EXPIRED else Exit.NO
 
 
+def _signed(output: Output, ask: Ask, state: AskState, key: ApproverKey, file: Path | None) -> Vote:
+    """Sign an answer to what was shown. Raises `Problem`."""
+    passphrase = read_passphrase(output, file, f"Passphrase of {key.name}")
+    at_us = time.time_ns() // 1000
+    try:
+        signature = key.sign(passphrase, statement(ask, about(ask.card), state, at_us))
+    except ApproverKeyError as error:
+        raise Problem(str(error), id="key", exit=Exit.NOT_AUTHORISED) from error
+    return Vote(by=key.name, key=key.key, answer=state, at_us=at_us, signature=signature)
+
+
 def _decided(ask: Ask) -> str:
+    if ask.state is AskState.OPEN:
+        return f"{ask.id[:STRONG_CHARS]}: you have answered it already; {still_due(ask)}"
     if ask.state is AskState.EXPIRED:
         return f"{ask.id[:STRONG_CHARS]}: the question has expired"
     if ask.state is AskState.WITHDRAWN:
@@ -171,11 +238,11 @@ def _decided(ask: Ask) -> str:
     return f"{ask.id[:STRONG_CHARS]}: already decided: {ask.state}, by {ask.answered_by} in {ask.channel}"
 
 
-def _find(reader: Reader, ask_id: str) -> Ask:
-    """The question whose id begins so. Raises `Problem`."""
+def _find(reader: Reader, ask_id: str, key: ApproverKey | None) -> Ask:
+    """The question whose id begins so, among those that an approver may answer. Raises `Problem`."""
     if not ask_id or not _HEX.issuperset(ask_id):
         raise Problem(f'"{ask_id}" is no id of a question', id="not-found", exit=Exit.NO, fix="see soothsayer asks")
-    found = reader.asks_named(ask_id)
+    found = [ask for ask in reader.asks_named(ask_id) if _concerns(ask, key)]
     if not found:
         raise Problem(f'no question "{ask_id}"', id="not-found", exit=Exit.NO, fix="see soothsayer asks")
     if len(found) > 1:
@@ -246,6 +313,8 @@ def _confirm(
 def _show(output: Output, ask: Ask, against: Sequence[str]) -> None:
     left_s = max(0, ask.expires_at_us - time.time_ns() // 1000) // 1_000_000
     lines = card(ask.id[:STRONG_CHARS], ask.card, left_s).split("\n")
+    if ask.needs:
+        lines.append(f"role  {still_due(ask)}" + (f"; signed by {vote_names(ask)}" if ask.votes else ""))
     output.page(card_page([*lines, *against, f"shown {ask.shown[:DIGEST_CHARS]}", ""]))
 
 
@@ -261,12 +330,19 @@ def _against(reader: Reader, ask: Ask) -> list[str]:
     return against_last(args, last, name=name, now_us=time.time_ns() // 1000)
 
 
-def _open(reader: Reader) -> list[Ask]:
+def _open(reader: Reader, key: ApproverKey | None) -> list[Ask]:
+    """Open questions; those that need a role are for its people, and nobody else reads what would be sent."""
     now = time.time_ns() // 1000
-    return [ask for ask in reader.open_asks() if ask.asked_at_us <= now <= ask.expires_at_us]
+    found = [ask for ask in reader.open_asks() if ask.asked_at_us <= now <= ask.expires_at_us and _concerns(ask, key)]
+    return [held_back(ask) for ask in found] if key is None else found
 
 
-def _follow(output: Output) -> int:
+def _concerns(ask: Ask, key: ApproverKey | None) -> bool:
+    """Whether a question is there for whoever looks: an approver sees none of other roles."""
+    return key is None or not ask.needs or may_answer(ask, key.key)
+
+
+def _follow(output: Output, key: ApproverKey | None) -> int:
     """Show questions as they come, and let calls wait meanwhile."""
     known: set[str] = set()
     face = Face(state_dir(output.settings), "asks")
@@ -277,7 +353,7 @@ def _follow(output: Output) -> int:
             if time.monotonic() - beaten >= BEAT_S:
                 face.beat()
                 beaten = time.monotonic()
-            for ask, against in _now_open(output, known):
+            for ask, against in _now_open(output, known, key):
                 known.add(ask.id)
                 _tell(output, ask, against)
             time.sleep(_LOOK_S)
@@ -285,11 +361,11 @@ def _follow(output: Output) -> int:
         face.close()
 
 
-def _now_open(output: Output, known: Collection[str]) -> list[tuple[Ask, list[str]]]:
+def _now_open(output: Output, known: Collection[str], key: ApproverKey | None) -> list[tuple[Ask, list[str]]]:
     """Open questions that were not shown yet."""
     try:
         with open_reader(output.settings) as reader:
-            return [(ask, _against(reader, ask)) for ask in _open(reader) if ask.id not in known]
+            return [(ask, _against(reader, ask)) for ask in _open(reader, key) if ask.id not in known]
     except NoTraceError:
         return []
 

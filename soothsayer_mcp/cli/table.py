@@ -69,6 +69,18 @@ COMMANDS: tuple[Row, ...] = (
     Row(words="grants", section="asks", help="Answers that cover further calls of a run.", runs=f"{_CLI}.asks:grants"),
     Row(words="revoke", section="asks", help="Take such an answer back.", runs=f"{_CLI}.asks:revoke"),
     Row(words="deny", section="asks", help="Refuse a call that is asked about.", runs=f"{_CLI}.asks:deny"),
+    Row(
+        words="approver init",
+        section="asks",
+        help="Make the key that an approver signs answers with.",
+        runs=f"{_CLI}.approver:approver_init",
+    ),
+    Row(
+        words="approver list",
+        section="asks",
+        help="Approvers who have a key here.",
+        runs=f"{_CLI}.approver:approver_list",
+    ),
     Row(words="log", section="look", help="Steps, newest first, one line each.", runs=f"{_CLI}.look:log"),
     Row(
         words="show",
@@ -210,5 +222,6 @@ GROUPS: dict[str, str] = {
     "trace": "The record: check it, question it.",
     "policy": "The rules: check them, explain them.",
     "pins": "Tool definitions as they were accepted.",
+    "approver": "People who answer with a key of their own.",
 }
 """What the first word of a two-word command stands for."""

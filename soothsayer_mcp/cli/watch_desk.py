@@ -18,7 +18,9 @@ from soothsayer_mcp.cli.look import without_selftests
 from soothsayer_mcp.cli.output import Output
 from soothsayer_mcp.cli.problems import Problem, as_problem
 from soothsayer_mcp.cli.state import state_dir
+from soothsayer_mcp.console.card import roles_of
 from soothsayer_mcp.console.tui.desk import Card, DeskError, Key, News, RunPage, StepName
+from soothsayer_mcp.evidence.approvers import held_back
 from soothsayer_mcp.evidence.grants import shape_of, why_not_remembered
 from soothsayer_mcp.model.ask import Ask, AskAnswer, AskState, Channel
 from soothsayer_mcp.model.call import Principal, RunId
@@ -142,7 +144,7 @@ class StateDesk:
         now = self.now_us()
         none: list[Ask] = []
         found = self._ask(lambda watcher: watcher.open_asks(), none)
-        return [ask for ask in found if ask.asked_at_us <= now <= ask.expires_at_us]
+        return [held_back(ask) for ask in found if ask.asked_at_us <= now <= ask.expires_at_us]
 
     def card(self, ask_id: str) -> Card | None:
         """A question as it stands now."""
@@ -151,10 +153,13 @@ class StateDesk:
             found = watcher.ask(ask_id)
             if found is None:
                 return None
+            found = held_back(found)
             server, tool, args = (found.card.get(key) for key in ("server", "tool", "args"))
             return Card(
                 ask=found,
-                last=watcher.last_yes(server, tool) if isinstance(server, str) and isinstance(tool, str) else None,
+                last=watcher.last_yes(server, tool)
+                if not found.needs and isinstance(server, str) and isinstance(tool, str)
+                else None,
                 why_once=why_not_remembered(found),
                 shape=shape_of(args if isinstance(args, Mapping) else {}),
             )
@@ -167,6 +172,9 @@ class StateDesk:
         """Answer a question as the person at this terminal: as it stands then, and whether this answer counted."""
         if ask.host_pid > 1 and ask.host_pid in ancestors():
             text = "this terminal belongs to the host whose call is asked about; answer from another"
+            raise DeskError(text)
+        if ask.needs:
+            text = f"it needs the signed answer of {roles_of(ask)}: soothsayer approve {ask.id[:6]} --as NAME"
             raise DeskError(text)
         by = Principal(id=account().id, how="terminal")
         told = AskAnswer(ask=ask.id, state=state, by=by, channel=Channel.WATCH, comment=comment, shape=shape)

@@ -22,6 +22,7 @@ from soothsayer_mcp.adapters.pipes import PipeLeg, take_stdio
 from soothsayer_mcp.adapters.policy_files.load import load_standing as load_policy
 from soothsayer_mcp.adapters.policy_files.problems import LoadErrors
 from soothsayer_mcp.adapters.policy_files.reload import PolicyWatch
+from soothsayer_mcp.adapters.policy_files.signed import is_signed
 from soothsayer_mcp.adapters.probes.probes import LocalProbes
 from soothsayer_mcp.adapters.processes import ServerProcess
 from soothsayer_mcp.adapters.sealing import Sealer
@@ -223,6 +224,7 @@ def _asks(prepared: Plan, store: SqliteStore, sealer: Sealer) -> AskSettings:
         hold_s=config.ask_hold_s,
         limit_s=host_limit_s,
         host_pid=os.getppid(),
+        verify=lambda key, signed, signature: is_signed(key, signature, signed),
     )
 
 

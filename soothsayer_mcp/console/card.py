@@ -5,7 +5,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 from soothsayer_mcp.console.text import escape
-from soothsayer_mcp.model.ask import Grant
+from soothsayer_mcp.evidence.approvers import missing
+from soothsayer_mcp.model.ask import Ask, AskState, Grant
 from soothsayer_mcp.model.json import Json
 
 _VERBS = {
@@ -39,11 +40,30 @@ def card(short_id: str, shown: Mapping[str, Json], left_s: int) -> str:
             lines.append(f"{'args  ' if number == 0 else '      '}{escape(name):<{width}}  {_value(value)}")
         if any(_is_hidden(part) or _BLANKS.search(part) for part in _texts(args)):
             lines.append("      ! hidden characters are shown as escapes")
-    else:
+    elif "args" in shown:
         lines.append("args  none")
+    else:
+        lines.append("args  are shown to those who may answer (--as NAME)")
     client = _text(shown.get("client")) or "a host without a name"
     lines.append(f"from  {client}, run {_text(shown.get('run'))[:8]}; the question stays open for {_minutes(left_s)}")
     return "\n".join(lines)
+
+
+def roles_of(ask: Ask) -> str:
+    """The roles whose answers a question needs."""
+    return " and ".join(dict.fromkeys(escape(need.role) for need in ask.needs))
+
+
+def still_due(ask: Ask) -> str:
+    """Whose yes is still to come."""
+    left = missing(ask, {vote.key for vote in ask.votes if vote.answer is AskState.YES})
+    parts = [f"{count} of {escape(role)}" for role, count in left]
+    return f"a yes of {' and of '.join(parts)} is still due" if parts else "all have answered"
+
+
+def vote_names(ask: Ask) -> str:
+    """Who has answered so far."""
+    return ", ".join(escape(vote.by) for vote in ask.votes)
 
 
 def grant_lines(grant: Grant) -> list[str]:

@@ -158,6 +158,7 @@ def story(told: Story, *, payloads: bool) -> dict[str, Json]:
                 "answered_at": rfc3339(row.answered_us),
                 "by": row.answered_by or None,
                 "channel": row.channel or None,
+                "call": row.call,
             }
             for row in told.approvals
         ],
@@ -178,6 +179,8 @@ def ask(row: Ask) -> dict[str, Json]:
         "expires_at": rfc3339(row.expires_at_us),
         "digest": row.shown[:8],
         "card": dict(row.card) or None,
+        "roles": [{"role": need.role, "count": need.count} for need in row.needs],
+        "signed": [{"by": vote.by, "answer": vote.answer, "at": rfc3339(vote.at_us)} for vote in row.votes],
         "answered_at": rfc3339(row.answered_at_us),
         "by": row.answered_by or None,
         "channel": row.channel or None,

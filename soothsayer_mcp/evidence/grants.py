@@ -29,7 +29,7 @@ def bound_to(identity: str, step: ProposedStep, decision: Decision) -> str:
 
 def why_not_remembered(ask: Ask) -> str:
     """Why a yes to this question covers no further call; empty when it may."""
-    if ask.strong or ask.remember is not Remember.RUN:
+    if ask.strong or ask.needs or ask.remember is not Remember.RUN:
         return "the rule that asks wants every call looked at"
     does = ask.card.get("does")
     if isinstance(does, list) and not NEVER_REMEMBERED.isdisjoint(map(str, does)):

@@ -37,6 +37,31 @@ class Remember(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """Whose yes a rule demands: so many people of a role."""
+
+    role: str
+    count: int = 1
+    not_requester: bool = False
+    """On whose authority the call is made counts for nothing here."""
+    keys: tuple[tuple[str, str], ...] = ()
+    """Names of the role, each with its public key: `ed25519:` and 64 hex digits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vote:
+    """A signed answer of one approver; several may be due."""
+
+    by: str
+    key: str
+    answer: AskState
+    """`YES` or `NO`."""
+    at_us: int
+    signature: str
+    """Over `evidence.approvers.statement`, in hex."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AskTerms:
     """What the rules that ask demand of the answer."""
 
@@ -46,6 +71,8 @@ class AskTerms:
     """The shortest wait that a rule sets; `None` where none does."""
     remember: Remember = Remember.RUN
     """The narrowest memory that a rule allows."""
+    needs: tuple[Need, ...] = ()
+    """Whose signed answers are due, all of them; none where anybody at a terminal may answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +102,9 @@ class NewAsk:
     """How many questions its run may put; `None` for any number."""
     host_pid: int = 0
     """The process that started the proxy: what descends from it is the host's, and answers nothing."""
+    needs: tuple[Need, ...] = ()
+    requester: str = ""
+    """The principal of the call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +133,12 @@ class Ask:
     comment: str = ""
     spent: bool = False
     """Whether its yes was used by an intent."""
+    call: str = ""
+    """The digest of the call, keyed by the run."""
+    needs: tuple[Need, ...] = ()
+    requester: str = ""
+    votes: tuple[Vote, ...] = ()
+    """The signed answers that came; nothing here says that their signatures hold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +153,8 @@ class AskAnswer:
     comment: str = ""
     shape: Mapping[str, Json] | None = None
     """Which further calls of the run a yes covers; `None` for this one alone."""
+    vote: Vote | None = None
+    """What an approver signed; due where the question needs one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -351,6 +351,7 @@ def _terms(decision: Decision, found: Sequence[Sequence[Match]]) -> AskTerms | N
         strong=any(terms.strong for terms in stated),
         expires_s=min((terms.expires_s for terms in stated if terms.expires_s is not None), default=None),
         remember=min((terms.remember for terms in stated), key=_MEMORY.index),
+        needs=tuple(dict.fromkeys(need for terms in stated for need in terms.needs)),
     )
 
 

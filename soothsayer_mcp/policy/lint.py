@@ -76,6 +76,8 @@ def _can_hold(bounds: RiskBounds | None) -> bool:
 def _ask_key(terms: AskTerms | None) -> str:
     if terms is None or terms.strong:
         return "strong"
+    if terms.needs:
+        return "approvers"
     return "remember" if terms.expires_s is None else "expires"
 
 
@@ -136,6 +138,7 @@ def _dead(rules: Sequence[Rule]) -> Iterable[Flaw]:
 
 def _covers(wide: Rule, narrow: Rule) -> bool:
     own = narrow.redact or narrow.large is not None or narrow.demands is not None
+    own = own or narrow.asks not in {None, wide.asks}
     if wide.effect is None or narrow.effect is None or own:
         # Obligations add up, so nothing covers a rule that has its own.
         return False

@@ -8,6 +8,7 @@ from typing import Final
 import anyio
 
 from soothsayer_mcp.evidence.approval import call_digest, has_expired, is_fresh
+from soothsayer_mcp.evidence.approvers import about, state_of
 from soothsayer_mcp.evidence.grants import bound_to, fits
 from soothsayer_mcp.model.ask import (
     Approval,
@@ -167,6 +168,7 @@ class Asking:
         ask, asks_host = await self._found(request, step, asked, now)
         now = self._connection.clock.now_us()
         fresh = ask is None or ask.state in {AskState.EXPIRED, AskState.WITHDRAWN} or ask.spent or _is_stale(ask, now)
+        fresh = fresh or not self._has_its_votes(step, ask)
         if fresh or ask is None:
             channels = self._channels(request, step)
             if not channels:
@@ -218,7 +220,7 @@ class Asking:
     def _remembered(self, step: DecidedStep, identity: str) -> Grant | None:
         """An earlier yes of this run that covers the call, where the rules that ask let one."""
         terms = step.decision.asks or AskTerms()
-        if terms.strong or terms.remember is not Remember.RUN:
+        if terms.strong or terms.needs or terms.remember is not Remember.RUN:
             return None
         bound = bound_to(identity, step, step.decision)
         for grant in self._settings.book.grants(step.run_id, step.proposal.server, step.proposal.tool):
@@ -229,6 +231,8 @@ class Asking:
     def _settled(self, step: DecidedStep, ask: Ask, identity: str, asked: str, call: Call) -> Support:
         support = Support(ask=ask.id, continues=f"{ask.run}.{ask.no}" if ask.no else "")
         match ask.state:
+            case AskState.YES if not self._has_its_votes(step, ask):
+                failure = Failure(reason=Reason.SIGNATURE_INVALID, summary=_named(step))
             case AskState.YES:
                 return replace(support, approval=Approval(ask=ask.id, digest=asked, identity=identity))
             case AskState.NO:
@@ -246,6 +250,13 @@ class Asking:
                 failure = Failure(reason=Reason.APPROVAL_PENDING, summary=_named(step))
                 return replace(support, asked=Asked(failure=failure, ask=ask.id))
         return replace(support, gaps=(failure,))
+
+    def _has_its_votes(self, step: DecidedStep, ask: Ask | None) -> bool:
+        """Whether a yes is signed by all whom policy names; a row that was written by hand is not."""
+        needs = () if step.decision.asks is None else step.decision.asks.needs
+        if not needs or ask is None or ask.state is not AskState.YES:
+            return True
+        return state_of(ask, needs, about(_card(step)), self._settings.verify) is AskState.YES
 
     async def _current(self, ask: Ask | None, now: int) -> Ask | None:
         """The question as it stands; one whose time is over is closed."""
@@ -277,6 +288,8 @@ class Asking:
                 bound=bound_to(identity, step, step.decision),
                 most=self._connection.policies.current().budgets.asks,
                 host_pid=self._settings.host_pid,
+                needs=terms.needs,
+                requester=step.principal.id,
             )
         )
 
@@ -284,7 +297,8 @@ class Asking:
 
     def _channels(self, request: HostRequest, step: DecidedStep) -> tuple[str, ...]:
         """By which ways a person can be reached now, best first; none means that nobody is asked."""
-        strong = step.decision.asks is not None and step.decision.asks.strong
+        terms = step.decision.asks
+        strong = terms is not None and (terms.strong or bool(terms.needs))
         found: list[str] = []
         if not strong and self._offers_form(request) and len(self._settings.write("", _card(step), 0)) <= FORM_CHARS:
             found.append(Channel.HOST)
@@ -353,7 +367,7 @@ class Asking:
         action = result.get("action") if isinstance(result, Mapping) else None
         states = {"accept": AskState.YES, "decline": AskState.NO}
         state = states.get(action) if isinstance(action, str) else None
-        if state is None or ask.strong:
+        if state is None or ask.strong or ask.needs:
             self._connection.dropped(b"", "no_decision", origin="host", method="elicitation/create")
             return ask
         by = Principal(id=self._connection.principal.id, how="host")
@@ -419,7 +433,9 @@ def _card(step: DecidedStep) -> JsonObject:
     """What a person is shown; every word of it is ours, policy's or an exact argument."""
     decision = step.decision
     asking = [rule for rule in decision.rules if rule.effect is decision.effect]
-    return {
+    needs = () if decision.asks is None else decision.asks.needs
+    due: JsonObject = {"for": [{"role": one.role, "count": one.count} for one in needs]} if needs else {}
+    return due | {
         "server": step.proposal.server,
         "tool": step.proposal.tool,
         "does": [*decision.does],

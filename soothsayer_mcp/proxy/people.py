@@ -40,6 +40,8 @@ class AskSettings:
     limit_s: Callable[[str], float] = lambda _client: 60.0
     """How long a host of this name lets a call take."""
     host_pid: int = 0
+    verify: Callable[[str, bytes, str], bool] = lambda _key, _signed, _signature: False
+    """Whether a public key made a signature over bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

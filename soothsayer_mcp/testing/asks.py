@@ -33,6 +33,9 @@ class MemoryAsks:
             card=ask.card,
             bound=ask.bound,
             channels=ask.channels,
+            call=ask.digest,
+            needs=ask.needs,
+            requester=ask.requester,
         )
         self.asked[ask.id] = made
         return made

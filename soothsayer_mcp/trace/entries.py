@@ -274,6 +274,7 @@ def approval_asked(ask: NewAsk, *, call: str, question: str) -> str:
         f',"approval":"{ask.id}","about":"call","rule":{quoted(ask.rule)},"call":"{call}","shown":"sha256:{ask.shown}"'
         f',"question":{question},"channels":{names(ask.channels)},"strong":{"true" if ask.strong else "false"}'
         f',"expires_us":{ask.expires_at_us}'
+        + (f',"roles":{names([need.role for need in ask.needs])}' if ask.needs else "")
     )
 
 
@@ -286,6 +287,9 @@ def approval_answered(ask: Ask, answer: AskAnswer, *, state: AskState, at: int, 
     )
     if answer.shape is not None:
         text += f',"shape":{canonical(answer.shape).decode()}'
+    if answer.vote is not None:
+        vote = answer.vote
+        text += f',"signed":{{"key":{quoted(vote.key)},"at_us":{vote.at_us},"signature":{quoted(vote.signature)}}}'
     return text + (f',"comment":{comment}' if comment else "")
 
 

@@ -140,6 +140,8 @@ class Approval:
     answered_us: int | None
     answered_by: str
     channel: str
+    call: str = ""
+    """The digest of what was asked about, keyed by the run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

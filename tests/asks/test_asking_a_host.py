@@ -110,6 +110,7 @@ def test_without_a_way_to_a_person_the_call_is_denied_and_says_so(rig: Rig, offe
     assert rig.record.calls() == []
 
 
+@pytest.mark.pitfall("P-ASK-09")
 def test_a_form_put_away_with_nobody_else_to_ask_is_no_yes_and_leaves_nothing_open(rig: Rig) -> None:
     opened(rig)
     name = send(rig)

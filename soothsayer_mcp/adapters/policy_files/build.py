@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from soothsayer_mcp.adapters.lab import LAB, NEXT_CONDITIONS
-from soothsayer_mcp.model.ask import AskTerms, Remember
+from soothsayer_mcp.model.ask import AskTerms, Need, Remember
 from soothsayer_mcp.model.budget import NO_BUDGETS, RAISED, Budgets
 from soothsayer_mcp.model.call import Cause, PinState
 from soothsayer_mcp.model.decision import Effect, LargeResults, Mode
@@ -348,7 +348,7 @@ def _sinks(form: Form, key: str) -> tuple[Sink, ...]:
     )
 
 
-_ASK_KEYS = frozenset({"strong", "remember", "ask_expires_ms"})
+_ASK_KEYS = frozenset({"strong", "remember", "ask_expires_ms", "approvers"})
 
 
 def _asks(form: Form) -> AskTerms | None:
@@ -359,6 +359,17 @@ def _asks(form: Form) -> AskTerms | None:
         strong="strong" in form,
         expires_s=waits / 1000 if isinstance(waits, int) else None,
         remember=Remember(_text(form, "remember")) if "remember" in form else Remember.RUN,
+        needs=tuple(_need(said) for said in _maps(form, "approvers")),
+    )
+
+
+def _need(said: Form) -> Need:
+    """Whose answers are due; the keys stand in it because `gather` has looked the role up."""
+    return Need(
+        role=_text(said, "role"),
+        count=count if isinstance(count := said.get("count"), int) else 1,
+        not_requester="not" in said,
+        keys=tuple((_text(one, "name"), _text(one, "key")) for one in _maps(said, "people")),
     )
 
 

@@ -67,6 +67,8 @@ _SIZE = re.compile(r"(0|[1-9][0-9]{0,8})(B|kB|MB|GB)?")
 _BYTES = {None: 1, "B": 1, "kB": 1_000, "MB": 1_000_000, "GB": 1_000_000_000}
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _WORD = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
+_APPROVER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,59}")
+_KEY = re.compile(r"ed25519:[0-9a-f]{64}")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 
@@ -240,6 +242,7 @@ _Subject: TypeAlias = Annotated[str, _checked(template)]
 _Filled: TypeAlias = Annotated[str, _checked(_some_text)]
 _Many = BeforeValidator(_listed)
 _AtLeastOne = Field(min_length=1)
+_Role: TypeAlias = Annotated[str, _matching(_WORD, "role: small letters, digits and -")]
 _Texts: TypeAlias = Annotated[list[_Filled], _Many, _AtLeastOne]
 _Size: TypeAlias = Annotated[int, BeforeValidator(_size)]
 _Number: TypeAlias = Annotated[object, AfterValidator(_number)]
@@ -742,6 +745,21 @@ class UndoDocument(Document):
         return self
 
 
+class ApproversDocument(Document):
+    """Whose signed answers a rule that asks needs."""
+
+    role: _Role
+    count: Annotated[int, Field(ge=1, le=9)] = 1
+    not_: Literal["requester"] = Field(default="requester", alias="not")
+
+
+class ApproverDocument(Document):
+    """One person of a role."""
+
+    name: Annotated[str, _matching(_APPROVER, "name: letters, digits and . _ @ -, at most 60")]
+    key: Annotated[str, _matching(_KEY, "public key: ed25519: and 64 hex digits; soothsayer approver init prints it")]
+
+
 class RuleDocument(Document):
     """One rule."""
 
@@ -749,7 +767,6 @@ class RuleDocument(Document):
         [
             "capture",
             "settle",
-            "approvers",
         ]
     )
 
@@ -763,6 +780,7 @@ class RuleDocument(Document):
     expires: Annotated[int | str, BeforeValidator(_expiry)] = 0
     strong: Literal[True] = True
     remember: Literal["never", "once", "run"] = "run"
+    approvers: Annotated[list[ApproversDocument], _Many, _AtLeastOne] = []
     tools: _ToolGlobs = []
     except_: _ToolGlobs = Field(default=[], alias="except")
     does: Annotated[list[_DoesOrNot], _Many, _AtLeastOne] = []
@@ -1050,8 +1068,6 @@ def _as_use(value: object) -> object:
 class PolicyDocument(Document):
     """A whole file."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"roles"})
-
     soothsayer: Literal["policy/v1"]
     name: Annotated[str, _matching(_NAME, "policy name: a small letter, then letters, digits and -, at most 40")]
     about: str = ""
@@ -1063,6 +1079,7 @@ class PolicyDocument(Document):
     servers: dict[str, Annotated[ServerDocument, BeforeValidator(_as_server)]] = {}
     labels: list[LabelDocument] = []
     risk: list[TermDocument] = []
+    roles: Annotated[dict[_Role, Annotated[list[ApproverDocument], _Many, _AtLeastOne]], _AtLeastOne] = {}
     rules: list[RuleDocument] = []
     next: NextDocument = Field(default=cast("NextDocument", None))
     pins: PinsDocument = Field(default=cast("PinsDocument", None))

@@ -114,15 +114,49 @@ class _Gatherer:
         if self.problems:
             return
         weighs = any(file.terms for file in self.files.values())
+        roles = self._roles()
         for file in self.files.values():
             self._check_tiers(file, known_tiers, weighs=weighs)
             for form, rule, number in file.rules:
+                if "approvers" in form:
+                    form["approvers"] = [
+                        self._approvers(file, number, said, roles) for said in _list(form, "approvers")
+                    ]
                 if "risk" in form and not weighs:
                     text = "no policy here has risk terms, so the risk is always 0"
                     self.add(file.path, file.mark("rules", number, "risk", key=True), "never", text)
                 if rule.effect is Effect.ALLOW and rule.when and "who.client" in CONDITIONS.read(rule.when).names:
                     text = "what a client says of itself allows nothing; name a sub or a group"
                     self.add(file.path, file.mark("rules", number, "when"), "client-trust", text)
+
+    def _roles(self) -> dict[str, list[Json]]:
+        """Who may answer in which role, by all files of the organisation."""
+        roles: dict[str, list[Json]] = {}
+        for file in self.files.values():
+            for role, people in _section(file.form, "roles").items():
+                if file.kind != "org":
+                    text = "only the organisation's policy says who may answer"
+                    self.add(file.path, file.mark("roles", role, key=True), "scope", text)
+                held = roles.setdefault(role, [])
+                held += people if isinstance(people, list) else []
+                for part in ("name", "key"):
+                    if len({str(one[part]) for one in map(_held, held)}) < len(held):
+                        text = f"two people of a role share a {part}"
+                        self.add(file.path, file.mark("roles", role, key=True), "value", text)
+        return roles
+
+    def _approvers(self, file: _File, number: int, said: Form, roles: Mapping[str, list[Json]]) -> JsonObject:
+        """Whose answers a rule needs, with the people of the role."""
+        role, count = str(said["role"]), said.get("count", 1)
+        people = roles.get(role, [])
+        if role not in roles:
+            text = f'the organisation\'s policy has no role "{role}"'
+            near = nearest(role, roles)
+            self.add(file.path, file.mark("rules", number, "approvers"), "value", text, near)
+        elif isinstance(count, int) and count > len(people):
+            text = f'{count} people of "{role}" are needed, and it has {len(people)}'
+            self.add(file.path, file.mark("rules", number, "approvers"), "never", text)
+        return {**said, "people": sorted(people, key=canonical)}
 
     def _check_tiers(self, file: _File, known: tuple[str, ...] | None, *, weighs: bool) -> None:
         for number, form in enumerate(file.tiers):

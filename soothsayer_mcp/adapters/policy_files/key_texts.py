@@ -59,6 +59,7 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
         "servers": "How a server is taken, by the name that the configuration gives it.",
         "labels": "What the operator knows about tools.",
         "risk": "Terms that make a call risky; their sum is between 0 and 100.",
+        "roles": "Who may answer for the organisation: of each role the people and their public keys. Its policy only.",
         "rules": "The rules; their order means nothing. deny beats ask beats allow beats default.",
         "next": "What follows a step.",
         "pins": "What the state of a tool's definition says.",
@@ -210,6 +211,15 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
     "UndoDocument": {
         "restore": "Files whose bytes are kept before the call and put back: file(args.path).",
     },
+    "ApproversDocument": {
+        "role": "A role of the organisation's policy.",
+        "count": "How many of its people have to say yes; 1 where nothing is said.",
+        "not": "Whose answer counts for nothing: that of the requester, by the name that the role has for them.",
+    },
+    "ApproverDocument": {
+        "name": "The account of the person, as in os:ann.",
+        "key": "Their public key, as soothsayer approver init prints it.",
+    },
     "RuleDocument": {
         "deny": "Never: the reason, in one line that people and models read.",
         "ask": "A person is asked: the reason, in one line.",
@@ -220,6 +230,7 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
         "hard": "A deny that holds in observe mode too.",
         "expires": 'Of an allow the last day, in UTC: "2027-01-31"; of an ask how long it stays open: 5m.',
         "strong": "No answer counts that a host can give by itself: a person answers at a terminal.",
+        "approvers": "Whose signed answers it needs: of a role, so many people. No answer counts without a signature.",
         "remember": "How far a yes may reach: never or once for this call alone, run for calls like it in the run.",
         **_MATCHED,
         "risk": "Between which sums of the risk terms the rule matches.",

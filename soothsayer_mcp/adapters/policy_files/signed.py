@@ -64,7 +64,7 @@ def why_not(policy: str, key: str, digests: Mapping[str, str], now: datetime) ->
         return wrong(f"its signature is not of the format {FORMAT}")
     signature, last_day, files = said.get("signature"), said.get("expires"), said.get("files")
     body = canonical({name: held for name, held in said.items() if name != "signature"})
-    if not isinstance(signature, str) or not _signed(key, signature, body):
+    if not isinstance(signature, str) or not is_signed(key, signature, body):
         return wrong(f"its signature is not one of {key[:20]}…")
     if isinstance(last_day, str) and now >= _day_after(last_day):
         return wrong(f"its signature expired on {last_day}")
@@ -80,7 +80,8 @@ def why_not(policy: str, key: str, digests: Mapping[str, str], now: datetime) ->
     return None
 
 
-def _signed(key: str, signature: str, body: bytes) -> bool:
+def is_signed(key: str, signature: str, body: bytes) -> bool:
+    """Whether a key, as it is written, made a signature, in hex, over these bytes."""
     if KEY.fullmatch(key) is None:
         return False
     kind = cast("type[_Public]", resolve("cryptography.hazmat.primitives.asymmetric.ed25519:Ed25519PublicKey"))
@@ -112,6 +113,16 @@ def sign(policy: Path, files: Sequence[Path], private: bytes, *, expires: str, d
     body["signature"] = key.sign(canonical(body)).hex()
     Path(signature_of(str(policy))).write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
     return public
+
+
+def public_key(private: bytes) -> str:
+    """The public key of a private one, as it is written."""
+    return f"ed25519:{_private_key().from_private_bytes(private).public_key().public_bytes_raw().hex()}"
+
+
+def sign_bytes(private: bytes, body: bytes) -> str:
+    """Sign bytes; the signature in hex."""
+    return _private_key().from_private_bytes(private).sign(body).hex()
 
 
 def new_key() -> bytes:

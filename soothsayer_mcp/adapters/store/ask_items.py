@@ -7,13 +7,25 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
-from soothsayer_mcp.adapters.store.asks import ANSWER, BY_CALL, BY_ID, GRANTS, ask_of, grant_of, load_ask, load_grant
+from soothsayer_mcp.adapters.policy_files.signed import is_signed
+from soothsayer_mcp.adapters.store.asks import (
+    ANSWER,
+    BY_CALL,
+    BY_ID,
+    GRANTS,
+    ask_of,
+    grant_of,
+    load_ask,
+    load_grant,
+    needs_text,
+)
 from soothsayer_mcp.adapters.store.batch import Batch, load_key
 from soothsayer_mcp.adapters.store.items import Item
 from soothsayer_mcp.adapters.store.payloads import Payload, Payloads
+from soothsayer_mcp.evidence.approvers import about, may_answer, missing, statement
 from soothsayer_mcp.evidence.grants import why_not_remembered
-from soothsayer_mcp.model.ask import Ask, AskAnswer, AskState, Grant, NewAsk
-from soothsayer_mcp.model.call import RunId
+from soothsayer_mcp.model.ask import Ask, AskAnswer, AskState, Grant, NewAsk, Vote
+from soothsayer_mcp.model.call import Principal, RunId
 from soothsayer_mcp.model.entry import Kind
 from soothsayer_mcp.model.failure import Acted, Reason
 from soothsayer_mcp.model.json import canonical
@@ -22,9 +34,11 @@ from soothsayer_mcp.trace import entries
 
 _INSERT = (
     "INSERT INTO approvals(id, run, no, about, rule, call, asked_at, expires_at, state, strong, remember, shown, card,"
-    " host_pid, channels, bound) VALUES(?, ?, 0, 'call', ?, ?, ?, ?, 'open', ?, ?, ?, ?, ?, ?, ?)"
+    " host_pid, channels, bound, needs, requester)"
+    " VALUES(?, ?, 0, 'call', ?, ?, ?, ?, 'open', ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _PUT = "SELECT count(*) FROM approvals WHERE run = ? AND about = 'call'"
+_VOTE = "INSERT INTO votes(ask, key, by, answer, at, signature) VALUES(?, ?, ?, ?, ?, ?)"
 _GRANT = "INSERT INTO grants(id, run, server, tool, shape, bound, by, at) VALUES(?, ?, ?, ?, ?, ?, ?, ?)"
 
 
@@ -63,6 +77,8 @@ class OpenAskItem(Item[Ask]):
             ask.host_pid,
             " ".join(ask.channels),
             ask.bound,
+            needs_text(ask.needs),
+            entries.storable(ask.requester),
         )
         return Ask(
             id=ask.id,
@@ -79,6 +95,9 @@ class OpenAskItem(Item[Ask]):
             host_pid=ask.host_pid,
             channels=ask.channels,
             bound=ask.bound,
+            call=self._call,
+            needs=ask.needs,
+            requester=ask.requester,
         )
 
 
@@ -103,6 +122,8 @@ class AnswerAskItem(Item[tuple[Ask, bool]]):
         state = answer.state
         if state in {AskState.YES, AskState.NO} and not ask.asked_at_us <= at <= ask.expires_at_us:
             state = AskState.EXPIRED  # An answer that came too late settles nothing but the question.
+        if ask.needs and state in {AskState.YES, AskState.NO}:
+            return self._vote(batch, ask, at)
         tail = entries.approval_answered(
             ask, answer, state=state, at=at, comment="" if self._comment is None else self._comment.field
         )
@@ -123,6 +144,46 @@ class AnswerAskItem(Item[tuple[Ask, bool]]):
         stands = load_ask(batch.db, ask.id)
         assert stands is not None
         return stands, state is answer.state
+
+    def _vote(self, batch: Batch, ask: Ask, at: int) -> tuple[Ask, bool]:
+        """Take a signed answer; the question is settled once one says no, or all that are due say yes."""
+        vote = self._answer.vote
+        if vote is not None and any(known.key == vote.key for known in ask.votes):
+            return ask, False
+        if vote is None or not self._holds(ask, vote):
+            raise PortError(Reason.SIGNATURE_INVALID, f"question {ask.id[:6]}", acted=Acted.NO)
+        name = next(name for need in ask.needs for name, key in need.keys if key == vote.key)
+        vote = replace(vote, by=name)
+        answer = replace(self._answer, state=vote.answer, by=Principal(id=name, how="key"), vote=vote, shape=None)
+        said = {known.key for known in (*ask.votes, vote)}
+        state = vote.answer if vote.answer is AskState.NO or not missing(ask, said) else AskState.OPEN
+        comment = "" if self._comment is None else self._comment.field
+        tail = entries.approval_answered(ask, answer, state=vote.answer, at=at, comment=comment)
+        batch.append(
+            Kind.APPROVAL_ANSWERED,
+            tail,
+            at,
+            run=ask.run,
+            parts=[] if self._comment is None else [("comment", self._comment)],
+        )
+        batch.later(_VOTE, ask.id, vote.key, name, vote.answer, vote.at_us, vote.signature)
+        if state is not AskState.OPEN:
+            names = ", ".join([known.by for known in ask.votes] + [name])
+            batch.later(
+                ANSWER, state, at, entries.storable(names), answer.channel, entries.storable(answer.comment), ask.id
+            )
+        batch.flush()
+        stands = load_ask(batch.db, ask.id)
+        assert stands is not None
+        return stands, True
+
+    def _holds(self, ask: Ask, vote: Vote) -> bool:
+        """Whether a vote is signed by who may answer; what was there before was looked at when it came."""
+        if self._answer.state is not vote.answer or not may_answer(ask, vote.key):
+            return False
+        if not ask.asked_at_us <= vote.at_us <= ask.expires_at_us:
+            return False
+        return is_signed(vote.key, vote.signature, statement(ask, about(ask.card), vote.answer, vote.at_us))
 
 
 def _remember(batch: Batch, ask: Ask, answer: AskAnswer, at: int) -> None:

@@ -2,19 +2,23 @@
 
 import json
 import sqlite3
+from collections.abc import Sequence
+from operator import itemgetter
 from typing import cast
 
 from soothsayer_mcp.adapters.store.batch import Batch
-from soothsayer_mcp.model.ask import Approval, Ask, AskAnswer, AskState, Grant, Remember
+from soothsayer_mcp.model.ask import Approval, Ask, AskAnswer, AskState, Grant, Need, Remember, Vote
 from soothsayer_mcp.model.call import Principal, RunId
 from soothsayer_mcp.model.entry import Kind
-from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.model.json import Json, canonical
 from soothsayer_mcp.trace import entries
 
 _COLUMNS = (
     "a.id, a.run, a.no, a.state, a.rule, a.asked_at, a.expires_at, a.strong, a.remember, a.shown, a.card, a.host_pid,"
     " a.channels, a.bound, a.answered_at, a.answered_by, a.channel, a.comment,"
-    " EXISTS (SELECT 1 FROM spent s WHERE s.key = 'ask:' || a.id)"
+    " EXISTS (SELECT 1 FROM spent s WHERE s.key = 'ask:' || a.id), a.call, a.needs, a.requester,"
+    " CASE WHEN a.needs = '' THEN NULL ELSE (SELECT json_group_array(json_array(v.by, v.key, v.answer, v.at,"
+    " v.signature)) FROM votes v WHERE v.ask = a.id) END"
 )
 BY_ID = f"SELECT {_COLUMNS} FROM approvals a WHERE a.id = ?"  # noqa: S608 - column names of ours
 BY_CALL = f"SELECT {_COLUMNS} FROM approvals a WHERE a.run = ? AND a.call = ? ORDER BY a.asked_at DESC LIMIT 1"  # noqa: S608 - as above
@@ -107,4 +111,33 @@ def ask_of(row: tuple[object, ...]) -> Ask:
         channel=str(row[16] or ""),
         comment=str(row[17] or ""),
         spent=bool(row[18]),
+        call=str(row[19]),
+        needs=_needs(str(row[20])),
+        requester=str(row[21]),
+        votes=() if row[22] is None else _votes(str(row[22])),
+    )
+
+
+def needs_text(needs: Sequence[Need]) -> str:
+    """Whose answers are due, as a row keeps it."""
+    if not needs:
+        return ""
+    return canonical(
+        [[need.role, need.count, need.not_requester, [[name, key] for name, key in need.keys]] for need in needs]
+    ).decode()
+
+
+def _needs(text: str) -> tuple[Need, ...]:
+    rows = cast("list[tuple[str, int, bool, list[tuple[str, str]]]]", json.loads(text)) if text else []
+    return tuple(
+        Need(role=role, count=count, not_requester=other, keys=tuple((name, key) for name, key in keys))
+        for role, count, other, keys in rows
+    )
+
+
+def _votes(text: str) -> tuple[Vote, ...]:
+    rows = cast("list[tuple[str, str, str, int, str]]", json.loads(text))
+    return tuple(
+        Vote(by=by, key=key, answer=AskState(answer), at_us=at_us, signature=signature)
+        for by, key, answer, at_us, signature in sorted(rows, key=itemgetter(3))
     )

@@ -642,8 +642,9 @@ class Reader:
 
     def _approvals(self, step: StepRow) -> list[Approval]:
         rows = self._all(
-            "SELECT id, rule, state, asked_at, answered_at, answered_by, channel FROM approvals"
-            " WHERE run = ? AND no = ? ORDER BY asked_at",
+            "SELECT id, rule, state, asked_at, answered_at, answered_by, channel, call FROM approvals"
+            " WHERE (run = ?1 AND no = ?2) OR id IN (SELECT json_extract(body, '$.approval') FROM entries"
+            " WHERE run = ?1 AND no = ?2 AND kind = 'step.intent') ORDER BY asked_at",
             (step.run, step.no),
         )
         return [
@@ -655,8 +656,9 @@ class Reader:
                 answered_us=cast("int | None", answered),
                 answered_by=_text(by),
                 channel=_text(channel),
+                call=_text(call),
             )
-            for id_, rule, state, asked, answered, by, channel in rows
+            for id_, rule, state, asked, answered, by, channel, call in rows
         ]
 
     def _asks(self, condition: Where) -> list[AskTally]:

@@ -148,7 +148,13 @@ CREATE TABLE approvals(
     answered_at INTEGER, answered_by TEXT, channel TEXT, comment TEXT,
   -- card: what is shown, its arguments exact; gone once it is answered. shown: its digest
   strong INTEGER NOT NULL DEFAULT 0, remember TEXT NOT NULL DEFAULT 'never', shown TEXT NOT NULL DEFAULT '', card TEXT,
-  host_pid INTEGER NOT NULL DEFAULT 0, channels TEXT NOT NULL DEFAULT '', bound TEXT NOT NULL DEFAULT '') WITHOUT ROWID;
+  host_pid INTEGER NOT NULL DEFAULT 0, channels TEXT NOT NULL DEFAULT '', bound TEXT NOT NULL DEFAULT '',
+  -- needs: whose signed answers are due, as JSON; requester: the principal of the call
+  needs TEXT NOT NULL DEFAULT '', requester TEXT NOT NULL DEFAULT '') WITHOUT ROWID;
+-- signed answers; whoever rests on one verifies it with the keys that policy names
+CREATE TABLE votes(
+  ask TEXT NOT NULL, key TEXT NOT NULL, by TEXT NOT NULL, answer TEXT NOT NULL CHECK(answer IN ('yes', 'no')),
+  at INTEGER NOT NULL, signature TEXT NOT NULL, PRIMARY KEY(ask, key)) WITHOUT ROWID;
 -- answers that cover further calls of their run; bound: what they hang on
 CREATE TABLE grants(
   id TEXT PRIMARY KEY, run TEXT NOT NULL, server TEXT NOT NULL, tool TEXT NOT NULL, shape TEXT NOT NULL,
