@@ -438,6 +438,10 @@ class Leg(Protocol):
         """How much was given to `send` and is not written yet."""
         ...
 
+    def unsendable(self, tool: str) -> str:
+        """Why no call of a listed tool can be sent this way, as a phrase; empty when it can."""
+        ...
+
     def start(self, received: Callable[[Sequence[bytes]], None], ended: Callable[["LegEnd"], None]) -> None:
         """Begin to read. Both callables are called on the event loop; `ended` once, after the last `received`.
 

@@ -208,6 +208,11 @@ class HttpLeg:
         """How much was given to `send` and is not on its way yet."""
         return self._waiting_bytes
 
+    def unsendable(self, tool: str) -> str:
+        """Why no call of a tool can be sent: what it declares for a header can be none."""
+        wrong = self._bad_headers.get(tool)
+        return "" if wrong is None else f"it declares a header that cannot be sent ({printable(wrong)})"
+
     def start(self, received: Callable[[Sequence[bytes]], None], ended: Callable[[LegEnd], None]) -> None:
         """Begin to read."""
         self._received = received

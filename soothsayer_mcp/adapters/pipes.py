@@ -139,6 +139,10 @@ class PipeLeg:
         """How much was given to `send` and is not written yet."""
         return self._writer.waiting_bytes
 
+    def unsendable(self, tool: str) -> str:  # noqa: ARG002 - all tools are alike here
+        """Nothing: every call can be sent."""
+        return ""
+
     def start(self, received: Callable[[Sequence[bytes]], None], ended: Callable[[LegEnd], None]) -> None:
         """Begin to read on the running event loop."""
         self._ended = ended

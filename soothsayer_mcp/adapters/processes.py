@@ -77,6 +77,10 @@ class ProcessLeg:
         """How much was given to `send` and is not written yet."""
         return self._pipe.waiting_bytes
 
+    def unsendable(self, tool: str) -> str:  # noqa: ARG002 - all tools are alike here
+        """Nothing: every call can be sent."""
+        return ""
+
     def start(self, received: Callable[[Sequence[bytes]], None], ended: Callable[[LegEnd], None]) -> None:
         """Begin to read; `ended` tells how the process ended and what it last said."""
         self._ended = ended

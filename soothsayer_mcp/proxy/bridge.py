@@ -658,6 +658,10 @@ class BridgedLeg:
         """How much was given to `send` and is not written yet."""
         return self._leg.waiting_bytes
 
+    def unsendable(self, tool: str) -> str:
+        """Why no call of a tool can be sent over the connection below."""
+        return self._leg.unsendable(tool)
+
     @property
     def is_bridged(self) -> bool:
         """Whether the two sides speak different eras."""

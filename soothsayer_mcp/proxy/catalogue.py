@@ -13,6 +13,7 @@ from soothsayer_mcp.proxy.merge import HiddenItem, Item, ListKind
 from soothsayer_mcp.proxy.owed import HostRequest
 from soothsayer_mcp.proxy.paging import pages_of
 from soothsayer_mcp.proxy.pins import Books
+from soothsayer_mcp.proxy.unshown import Unshown
 from soothsayer_mcp.wire import replies
 from soothsayer_mcp.wire.codes import Code
 from soothsayer_mcp.wire.frame import Frame
@@ -36,14 +37,20 @@ class Catalogue:
     """The rows of the lists, for several servers."""
 
     def __init__(
-        self, connection: HostConnection, books: Books, gate: Gate, *, own: Callable[[ListKind], Sequence[bytes] | None]
+        self,
+        connection: HostConnection,
+        books: Books,
+        gate: Gate,
+        *,
+        own: Callable[[ListKind], Sequence[bytes] | None],
+        unshown: Unshown,
     ) -> None:
         """Filter by the policy in force when an answer is made; `own` are listed after those of the servers."""
         self._own = own
         self._connection = connection
         self._books = books
         self._gate = gate
-        self._reported: set[HiddenItem] = set()
+        self._unshown = unshown
 
     async def answer(self, request: HostRequest, kind: ListKind) -> bytes:
         """Make the one answer."""
@@ -100,10 +107,16 @@ class Catalogue:
                 continue
             if server.name in pages:
                 self._learn(kind, server, own)
-            found += own
+            found += [item for item in own if kind is not ListKind.TOOLS or self._is_sendable(server, item)]
         kept, left_out = merge.without_clashes(found, kind)
         self._report(kind, [*hidden, *left_out])
         return kept
+
+    def _is_sendable(self, server: Downstream, item: Item) -> bool:
+        why = server.unsendable(item.name)
+        if why:
+            self._unshown.tell(ListKind.TOOLS, server.name, item.name, why)
+        return not why
 
     def _shows(self, policy: Policy, kind: ListKind, item: Item) -> bool:
         if kind is ListKind.TOOLS:
@@ -127,7 +140,4 @@ class Catalogue:
     def _report(self, kind: ListKind, hidden: Sequence[HiddenItem]) -> None:
         """Nothing is left out in silence; each once."""
         for item in hidden:
-            if item not in self._reported:
-                self._reported.add(item)
-                like = f" {item.like!a}" if item.like else ""
-                self._connection.log(f"{item.server}: {kind.member} {item.name!a} is not shown: {item.why}{like}")
+            self._unshown.tell(kind, item.server, item.name, f"{item.why} {item.like!a}" if item.like else item.why)

@@ -210,6 +210,10 @@ class Downstream:
         """Whether it declared a capability; `{}` is a declaration."""
         return self.capabilities.get(capability) is not None
 
+    def unsendable(self, tool: str) -> str:
+        """Why no call of a tool can be sent to it, as a phrase; empty when it can."""
+        return "" if self._leg is None else self._leg.unsendable(tool)
+
     @property
     def is_ready(self) -> bool:
         """Whether what is sent leaves at once."""

@@ -1,6 +1,7 @@
 """What a server offers, shown without what policy would refuse for certain; all that is shown stays byte for byte."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from soothsayer_mcp.model.decision import Effect, Mode
 from soothsayer_mcp.model.entry import Kind
@@ -19,6 +20,7 @@ from soothsayer_mcp.proxy.owed import HostRequest
 from soothsayer_mcp.proxy.own import Own
 from soothsayer_mcp.proxy.paging import next_cursor
 from soothsayer_mcp.proxy.pins import Books, Item, ListUnreadableError, ToolBook, items_of
+from soothsayer_mcp.proxy.unshown import Unshown
 from soothsayer_mcp.wire import replies
 from soothsayer_mcp.wire.codes import Code
 from soothsayer_mcp.wire.frame import Edit, Frame, FrameKind, Items, Replace
@@ -36,8 +38,8 @@ class Lists:
         self._gate = gate
         self._masks = masks
         self._own = own
-        self._shadowed: set[tuple[str, str]] = set()
-        self._catalogue = Catalogue(connection, books, gate, own=self._own_items)
+        self._unshown = Unshown(connection)
+        self._catalogue = Catalogue(connection, books, gate, own=self._own_items, unshown=self._unshown)
 
     def tools(self, request: HostRequest) -> None:
         """`tools/list`: the tools that are not denied for certain, by the decision function that calls go through."""
@@ -98,20 +100,27 @@ class Lists:
             book.void()
             await book.read(policy=policy, envelope=envelope)
         own = self._own_tools() if next_cursor(answer) is None else ()
-        if policy.mode is Mode.OBSERVE and not self._connection.control_tools:
+        if self._left_out(server, items) == 0 and policy.mode is Mode.OBSERVE and not self._connection.control_tools:
             return mended(answer, request)
-        if self._connection.control_tools:
-            self._report_shadowed(server, items)
-        keep = [at for at, item in enumerate(items) if item is not None and self._sees(policy, book, item)]
-        hides = len(keep) < len(items) or not all(self._sees(policy, book, item) for item in book.items)
+        sees = partial(self._sees, policy, server, book)
+        keep = [at for at, item in enumerate(items) if item is not None and sees(item)]
+        hides = len(keep) < len(items) or not all(map(sees, book.items))
         return self._cut(request, server, answer, "tools", keep=keep, of=len(items), hides=hides, extra=own)
 
-    def _report_shadowed(self, server: Downstream, items: Sequence[Item | None]) -> None:
-        """Nothing is left out in silence; each once."""
+    def _left_out(self, server: Downstream, items: Sequence[Item | None]) -> int:
+        """Count what is left out whatever policy says; none of it in silence."""
+        found = 0
         for item in items:
-            if item is not None and is_control_name(item.name) and (server.name, item.name) not in self._shadowed:
-                self._shadowed.add((server.name, item.name))
-                self._connection.log(f"{server.name}: tool {item.name!a} is not shown: a tool of ours has its name")
+            why = "" if item is None else self._why_left_out(server, item)
+            if item is not None and why:
+                found += 1
+                self._unshown.tell(ListKind.TOOLS, server.name, item.name, why)
+        return found
+
+    def _why_left_out(self, server: Downstream, item: Item) -> str:
+        if self._connection.control_tools and is_control_name(item.name):
+            return "a tool of ours has its name"
+        return server.unsendable(item.name)
 
     def _own_tools(self) -> tuple[bytes, ...]:
         """The control tools that policy shows, where the model has them; on the last page of every list."""
@@ -131,8 +140,8 @@ class Lists:
         stateless = SERVER_INFO if request.stateless else None
         return list_answer(request.frame, kind, own, pages=(), cut=True, server_info=stateless)
 
-    def _sees(self, policy: Policy, book: ToolBook, item: Item) -> bool:
-        if self._connection.control_tools and is_control_name(item.name):
+    def _sees(self, policy: Policy, server: Downstream, book: ToolBook, item: Item) -> bool:
+        if self._why_left_out(server, item):
             return False
         if policy.mode is Mode.OBSERVE:
             return True

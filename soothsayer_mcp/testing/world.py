@@ -298,6 +298,8 @@ class MemoryLeg:
         self.reads = True
         """Whether the other side takes what is sent; when not, it stays in `unread`."""
         self.unread: list[bytes] = []
+        self.unsendables: dict[str, str] = {}
+        """Tool -> why no call of it can be sent."""
         self._received: Callable[[Sequence[bytes]], None] | None = None
         self._ended: Callable[[LegEnd], None] | None = None
 
@@ -305,6 +307,10 @@ class MemoryLeg:
     def waiting_bytes(self) -> int:
         """How much the other side has not taken."""
         return sum(map(len, self.unread))
+
+    def unsendable(self, tool: str) -> str:
+        """Say what the test says."""
+        return self.unsendables.get(tool, "")
 
     def start(self, received: Callable[[Sequence[bytes]], None], ended: Callable[[LegEnd], None]) -> None:
         """Begin; frames come by `feed`."""
