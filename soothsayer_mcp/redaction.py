@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
+from soothsayer_mcp.evidence.judge import is_final
 from soothsayer_mcp.model.decision import Decision
 from soothsayer_mcp.model.outcome import Returned, Shown
 from soothsayer_mcp.model.step import VerifiedStep
@@ -46,7 +47,20 @@ def shown(policy: Policy, step: VerifiedStep) -> Shown | None:
     outcome = step.outcome
     if not step.decision.obligations or not isinstance(outcome, Returned):
         return None
-    return masked(policy, step.decision, outcome.raw, strict=lambda: read_server(outcome.raw).strict)
+    found = masked(policy, step.decision, outcome.raw, strict=lambda: read_server(outcome.raw).strict)
+    return found if found is None else _fitting(step, outcome, found)
+
+
+def _fitting(step: VerifiedStep, outcome: Returned, found: Shown) -> Shown:
+    """Withhold what masking has made unfit for the tool's own output schema: some hosts end a connection over it."""
+    check = None if step.tool is None else step.tool.check_result
+    if check is None or found.raw is None or found.raw == outcome.raw or outcome.is_error or not is_final(outcome):
+        return found
+    result = read_server(found.raw).result
+    structured = result.get("structuredContent") if isinstance(result, dict) else None
+    if check(structured) is None:
+        return found
+    return replace(found, raw=None, why="what is left of it does not fit the tool's own output schema")
 
 
 def masked(policy: Policy, decision: Decision, raw: bytes, *, strict: Callable[[], bool]) -> Shown | None:

@@ -12,8 +12,9 @@ import asyncio
 import contextlib
 import logging
 import urllib.request
+from codecs import BOM_UTF8
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol, TypeAlias, cast
 
@@ -618,7 +619,15 @@ class _Courier(httpx2.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         number = request.headers.pop(_MARK, None)
         if request.method != "POST":
-            return await self._below.handle_async_request(request)
+            response = await self._below.handle_async_request(request)
+            if not response.headers.get("content-type", "").lower().startswith("text/event-stream"):
+                return response
+            return httpx2.Response(
+                response.status_code,
+                headers=response.headers,
+                stream=_Unasked(response),
+                extensions=response.extensions,
+            )
         if number is None:
             return await self._carry_old(request)
         sent = self._leg.sent(number)
@@ -667,7 +676,7 @@ class _Watched(httpx2.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
-            async for chunk in cast("httpx2.AsyncByteStream", self._response.stream):
+            async for chunk in _without_mark(cast("httpx2.AsyncByteStream", self._response.stream)):
                 self._sent.received_bytes += len(chunk)
                 yield chunk
         except httpx2.TransportError as error:
@@ -677,6 +686,36 @@ class _Watched(httpx2.AsyncByteStream):
 
     async def aclose(self) -> None:
         await self._response.aclose()
+
+
+class _Unasked(httpx2.AsyncByteStream):
+    """The event stream of what a server says without having been asked."""
+
+    def __init__(self, response: httpx2.Response) -> None:
+        self._response = response
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in _without_mark(cast("httpx2.AsyncByteStream", self._response.stream)):
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._response.aclose()
+
+
+async def _without_mark(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    """Take a byte order mark off the beginning of an event stream, as its standard says and the SDK does not."""
+    first = b""
+    begun = False
+    async for chunk in chunks:
+        if begun:
+            yield chunk
+            continue
+        first += chunk
+        if len(first) >= len(BOM_UTF8) or not BOM_UTF8.startswith(first):
+            begun = True
+            yield first.removeprefix(BOM_UTF8)
+    if not begun:
+        yield first
 
 
 _OF_BODY: Final = frozenset({b"content-length", b"transfer-encoding"})

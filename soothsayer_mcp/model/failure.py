@@ -475,10 +475,10 @@ REASONS: dict[Reason, Guidance] = {
     Reason.NOT_MASKED: _missing(
         Acted.YES,
         FixBy.TOOL,
-        "The tool ran, and what policy masks in its answer cannot be found with certainty, so the answer is withheld.",
+        "The tool ran, and its answer is withheld: it cannot be masked with certainty, or no longer fits its schema.",
         "It ran, but its answer is withheld: policy masks parts of it and {summary}.",
         "Do not call it again; go on without the answer, or tell the person.",
-        "Report it to the author of the server; its answer repeats a key, or is no strict JSON.",
+        "Report an answer that repeats a key to the server's author; else mask with a text that the schema allows.",
     ),
     Reason.CALL_TIMEOUT: _spent(
         Acted.MAYBE,

@@ -45,6 +45,8 @@ class Shown:
     """What was masked: kind -> how often."""
     would: Mapping[str, int] = field(default_factory=dict[str, int])
     """What rules that only observe would have masked."""
+    why: str = "it reads in more than one way"
+    """Why it is withheld, where it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -147,7 +147,7 @@ class VerifiedStep(AnsweredStep):
                 return failure
             case Returned() as returned:
                 if self.shown is not None and self.shown.raw is None:
-                    return Failure(reason=Reason.NOT_MASKED, summary="it reads in more than one way")
+                    return Failure(reason=Reason.NOT_MASKED, summary=self.shown.why)
                 return _returned_failure(self, returned)
 
     @property

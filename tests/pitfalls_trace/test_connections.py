@@ -142,8 +142,9 @@ def resident_kb(pid: int) -> int:
     return int(next(line for line in lines if line.startswith("VmRSS:")).split()[1])
 
 
+@pytest.mark.pitfall("P-PROC-06")
 def test_a_host_that_does_not_read_costs_neither_memory_nor_the_record(tmp_path: Path) -> None:
-    """P-PROC-06: nobody reads for five seconds under ten thousand notices of a kilobyte."""
+    """Nobody reads for five seconds under ten thousand notices of a kilobyte."""
     go = tmp_path / "go"
     text = notice("notifications/message", '{"level":"info","data":"' + "x" * 1000 + ' $N"}')
     script = Script(
