@@ -3,6 +3,7 @@
 The servers are started first, so that they boot while the rest is loaded; they get no byte before the self-test passed.
 """
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ SERVE_ROW = "soothsayer_mcp.cli.wiring:serve"
 
 def main(argv: Sequence[str]) -> int:
     """Run the stdio face until the host is gone. Raises what `cli/problems.py` reports; nothing is forwarded then."""
+    gc.disable()  # nothing that a start makes is garbage; `serve` turns it on again
     options = parse_proxy(argv, os.environ)
     exit_on_signals()
     prepared = plan(options)

@@ -1,6 +1,7 @@
 """The one place where ports meet adapters: a relay between the host and the servers that a plan has started."""
 
 import dataclasses
+import gc
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -205,6 +206,8 @@ async def _relay(
         await store.note(loaded_note(policy))
         news.follow(store)
         news.started(policy)
+        gc.freeze()  # what the start made stays, and need not be looked at again and again
+        gc.enable()
         await relay.run()
     finally:
         restore()
