@@ -188,6 +188,7 @@ async def _relay(
     )
     made = Schemas(arguments=schemas.compile_input, result=schemas.compile_output)
     relay = Relay(host, fleet, governor, schemas=made, around=around)
+    store.expect(lambda: relay.calls_under_way)
     restore = on_signals(lambda _name: relay.stop())
     try:
         policy = policies.current()

@@ -72,6 +72,11 @@ class Calls:
         self._bindings: dict[tuple[Client, str, str], RunBinding] = {}
         self._crew = Crew[_Piece](connection.spawn, self._govern)
 
+    @property
+    def under_way(self) -> int:
+        """How many calls are governed now."""
+        return self._governed
+
     def call(self, request: HostRequest) -> None:
         """Begin to govern a call."""
         if self._governed >= CALLS:
@@ -125,6 +130,8 @@ class Calls:
         finally:
             self._governed -= 1
             del self._underway[call]
+            # A call and its request know each other; left so, all that one call made would wait for the collector.
+            request.call = None
 
     async def _round(self, request: HostRequest, call: Call) -> bytes | None:
         """One step of a request, and the answer; `None` when it is called again for its host."""

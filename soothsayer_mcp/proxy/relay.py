@@ -120,6 +120,11 @@ class Relay:
                     await self._drain()
             tasks.cancel_scope.cancel()
 
+    @property
+    def calls_under_way(self) -> int:
+        """How many calls are governed now."""
+        return self._calls.under_way
+
     def stop(self, grace_s: float = SIGNAL_GRACE_S) -> None:
         """Admit nothing more, and give what was forwarded this long; callable at any time, on the loop."""
         self._grace_s = min(self._grace_s, grace_s)

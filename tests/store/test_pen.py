@@ -13,19 +13,26 @@ import anyio.lowlevel
 import pytest
 
 from recording import admit, bind, end, make_step, opened, run, whole_step
+from soothsayer_mcp.adapters.store import writer
 from soothsayer_mcp.adapters.store.lock import FileLock
 from soothsayer_mcp.adapters.store.sqlite import SqliteStore
 from soothsayer_mcp.adapters.verifier import verify
 from soothsayer_mcp.model.call import RunId
 from soothsayer_mcp.model.entry import Durability, Kind
+from soothsayer_mcp.model.failure import Failure, Reason
 from soothsayer_mcp.model.outcome import Refused
-from soothsayer_mcp.model.step import RecordedStep, SupportedStep
+from soothsayer_mcp.model.step import RecordedStep, SupportedStep, WithheldStep
 from soothsayer_mcp.ports import Note, Standing
 from soothsayer_mcp.run.close import close
 
 
 async def take_step(store: SqliteStore, run_id: RunId) -> None:
     await whole_step(store, run_id)
+
+
+async def refused(store: SqliteStore, run_id: RunId) -> None:
+    no = Refused(failure=Failure(reason=Reason.RULE_DENIED, summary="no"))
+    assert isinstance(await store.record_intent(make_step(run_id), lambda _standing, _step: no, close), WithheldStep)
 
 
 async def writing_thread(store: SqliteStore, run_id: RunId) -> threading.Thread:
@@ -148,3 +155,51 @@ def test_what_the_loop_wrote_is_synced_within_its_bound_where_commits_are_not_sy
         assert run(lambda: body(store)) is threading.current_thread()
         assert store._writer._soft_since is not None
         wait_until(lambda: store._writer._soft_since is None)
+
+
+def test_refusals_that_come_together_share_a_transaction_where_many_calls_are_under_way(tmp_path: Path) -> None:
+    commits: list[str] = []
+
+    async def body(store: SqliteStore) -> None:
+        run_id = await bind(store)
+        store.expect(lambda: 16)
+        store._writer._db.set_trace_callback(lambda sql: commits.append(sql) if sql == "COMMIT" else None)
+        async with anyio.create_task_group() as tasks:
+            for _ in range(16):
+                tasks.start_soon(refused, store, run_id)
+        store._writer._db.set_trace_callback(None)
+
+    with opened(tmp_path) as store:
+        run(lambda: body(store))
+    assert len(commits) <= 4, "the first may go alone, the others do not"
+    assert kinds(tmp_path).count("step.refused") == 16
+
+
+def test_the_only_call_under_way_waits_for_no_turn_of_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "_QUICK_S", 1e9)  # however busy this machine is
+    turns: list[int] = []
+
+    async def count() -> None:
+        while True:
+            turns.append(1)
+            await anyio.lowlevel.checkpoint()
+
+    async def body(store: SqliteStore) -> int:
+        run_id = await bind(store)
+        store.expect(lambda: 1)
+        before = after = 0
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(count)
+            while len(turns) < 2:
+                await anyio.lowlevel.checkpoint()
+            before = len(turns)
+            for _ in range(4):
+                await take_step(store, run_id)
+            after = len(turns)
+            tasks.cancel_scope.cancel()
+        return after - before
+
+    with opened(tmp_path) as store:
+        assert run(lambda: body(store)) == 0
+    assert kinds(tmp_path).count("step.outcome") == 4
+    assert verify([tmp_path]).holds

@@ -157,6 +157,7 @@ class SqliteStore:
         self._closed = False
         self._payload_mode = payload_mode
         self._locked: Callable[[ServerIdentity], Locked | None] = lambda _server: None
+        self._under_way: Callable[[], int] | None = None
         self._last_context: _Context | None = None
         self._waiting: dict[Item[Any], tuple[float, asyncio.AbstractEventLoop]] = {}
         self._gathered: list[Item[Any]] = []
@@ -558,6 +559,10 @@ class SqliteStore:
         """From here on, ask what a lock has of a server; `None` where none rules over it."""
         self._locked = locked
 
+    def expect(self, under_way: Callable[[], int]) -> None:
+        """From here on, ask how many calls are under way: what one alone brings is written at once, without waiting."""
+        self._under_way = under_way
+
     def list_pins(self) -> list[Pin]:
         """Every pinned, new and changed tool, by server and name."""
         return read_pins(self._reader.execute(SELECT_PINS).fetchall())
@@ -674,10 +679,14 @@ class SqliteStore:
         loop = asyncio.get_running_loop()
         item.loop = loop
         item.future = future = loop.create_future()
-        alone = self._live <= 1 and not self._gathered and not self._waiting and not self._wrote_here
-        if alone and self._writer.write_here((item,), loop):
-            self._wrote_here = True
-            loop.call_soon(self._end_turn)
+        told, of_call = self._under_way, isinstance(item, IntentItem | OutcomeItem)
+        only_call = of_call and told is not None and told() <= 1
+        alone = only_call or (self._live <= 1 and not self._wrote_here)
+        if alone and not self._gathered and not self._waiting and self._writer.write_here((item,), loop):
+            if not only_call:
+                # Others may come in this turn of the loop; to be told when it ends costs one more turn.
+                self._wrote_here = True
+                loop.call_soon(self._end_turn)
             if future.done():
                 return future.result()
         else:
