@@ -5,7 +5,6 @@ import json
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -13,6 +12,7 @@ from soothsayer_mcp.adapters.lazy import resolve
 from soothsayer_mcp.adapters.policy_files.signed import new_key, public_key, sign_bytes
 from soothsayer_mcp.adapters.store.payloads import sync_folder
 from soothsayer_mcp.model.json import JsonObject, canonical
+from soothsayer_mcp.model.value import dataclass
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,59}")
 FORMAT: Final = "approver/v1"

@@ -3,7 +3,6 @@
 import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -31,6 +30,7 @@ from soothsayer_mcp.evidence.grants import shape_of, why_not_remembered
 from soothsayer_mcp.model.ask import Ask, AskAnswer, AskState, Channel, Vote
 from soothsayer_mcp.model.call import Principal
 from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.model.value import dataclass
 
 DIGEST_CHARS = 8
 """How many digits of what was shown a script repeats."""
