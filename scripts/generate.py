@@ -346,7 +346,7 @@ def hosts() -> str:
                 (
                     f"`{host.id}`",
                     host.asks,
-                    "?" if host.limit_s is None else f"{host.limit_s:g} s",
+                    "never" if host.endless else "?" if host.limit_s is None else f"{host.limit_s:g} s",
                     f"`{host.limit_key}`" if host.limit_key else "-",
                     host.beside or "-",
                 )

@@ -45,7 +45,14 @@ class Desktop:
     def tell(self, server: str, tool: str, *, limit_s: float = LIMIT_S) -> bool:
         """Say that a call of a tool waits for a person; whether the command took it. Blocks until it ended."""
         name = f"{printable(server)[:NAME_MAX]}.{printable(tool)[:NAME_MAX]}"
-        argv, more = self._command("Soothsayer", f"A call of {name} waits for you")
+        return self._told(f"A call of {name} waits for you", limit_s)
+
+    def try_out(self, *, limit_s: float = LIMIT_S) -> bool:
+        """Send a notification that says what it is; whether the command took it."""
+        return self._told("This is how you are told that a call waits for you (soothsayer doctor)", limit_s)
+
+    def _told(self, body: str, limit_s: float) -> bool:
+        argv, more = self._command("Soothsayer", body)
         try:
             ended = subprocess.run(  # noqa: S603 - no shell; what came from outside is one word of its own
                 argv,

@@ -6,15 +6,15 @@ import platform
 import shutil
 import sqlite3
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 import click
 
 from soothsayer_mcp import __version__
-from soothsayer_mcp.adapters import config, notify
+from soothsayer_mcp.adapters import config
 from soothsayer_mcp.adapters.hosts.places import Machine
 from soothsayer_mcp.adapters.hosts.probe import ProbeError, ask
 from soothsayer_mcp.adapters.hosts.servers import Server, Standing
@@ -22,40 +22,34 @@ from soothsayer_mcp.adapters.hosts.table import HOSTS, Host
 from soothsayer_mcp.adapters.launch import BASE_ENVIRONMENT
 from soothsayer_mcp.adapters.policy_files.load import load as load_policy
 from soothsayer_mcp.adapters.policy_files.problems import LoadErrors
-from soothsayer_mcp.adapters.store.folder import StoreError, prepare
+from soothsayer_mcp.adapters.store.folder import StoreError, file_system_of, prepare
 from soothsayer_mcp.adapters.store.reader import NoTraceError, Reader, ReadError
+from soothsayer_mcp.cli import checks
+from soothsayer_mcp.cli.checks import Check, State
 from soothsayer_mcp.cli.command import command
 from soothsayer_mcp.cli.exits import Exit
 from soothsayer_mcp.cli.host_files import known_host
 from soothsayer_mcp.cli.inspection import entry_env
+from soothsayer_mcp.cli.other import installed
 from soothsayer_mcp.cli.output import Output
 from soothsayer_mcp.cli.problems import Problem
 from soothsayer_mcp.cli.state import state_dir
-from soothsayer_mcp.cli.survey import Seen, last_seen, survey
+from soothsayer_mcp.cli.survey import Seen, survey
 from soothsayer_mcp.console.layout import visible
+from soothsayer_mcp.model.call import DECLARED
+from soothsayer_mcp.model.decision import Effect, Mode
+from soothsayer_mcp.model.entry import Durability
 from soothsayer_mcp.model.json import Json
-from soothsayer_mcp.model.value import dataclass
+from soothsayer_mcp.policy.rules import Cell, Policy
 
-State: TypeAlias = Literal["ok", "note", "fail"]
 _STYLES: dict[State, str] = {"ok": "green", "note": "yellow", "fail": "red"}
 
 SPACE_BYTES = 256 * 1024 * 1024
 """Below this much free space the record may soon have no room."""
+SYNCS = 3
 START_S = 60.0
-PATIENCE_S = 120.0
-"""A host that gives up a call sooner leaves a person little time to answer."""
 DESKTOP_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 """What applications that are started from a desktop have for a PATH."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """One thing that was looked at."""
-
-    id: str
-    state: State
-    text: str
-    fix: str = ""
 
 
 @command(
@@ -80,7 +74,7 @@ def doctor(output: Output, host: str | None, *, report: str | None) -> int:  # n
             output.line(line)
     failed = [check for check in done if check.state == "fail"]
     if report is not None:
-        _write_report(Path(report), done, found, last_seen(state))
+        _write_report(Path(report), done, found, state)
         output.remark(f"wrote {report}; read it before you hand it on")
     if output.as_json:
         rows: list[Json] = [
@@ -93,10 +87,13 @@ def doctor(output: Output, host: str | None, *, report: str | None) -> int:  # n
 def _checks(output: Output, found: Sequence[Seen], state: Path, *, named: bool) -> Iterator[Check]:
     yield _runtime()
     yield from _state(state)
-    yield from _policy(output)
-    yield _telling()
+    yield from checks.keys(state)
+    chosen, policy, said = _settings(output)
+    yield from said
+    usual = chosen or config.Config(workspace="")
+    yield from checks.telling(found, state, policy, wanted=usual.ask_notify)
     for seen in found:
-        yield from _file(seen)
+        yield from _file(seen, usual.ask_hold_s)
     yield from _bypass(found, named=named)
     yield from _started(found)
     if not found:
@@ -105,13 +102,14 @@ def _checks(output: Output, found: Sequence[Seen], state: Path, *, named: bool) 
 
 def _runtime() -> Check:
     text = f"soothsayer {__version__}, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
-    return Check(id="versions", state="ok", text=text)
+    libraries = [f"{name} {version}" for name, version in sorted(installed().items())]
+    return Check(id="versions", state="ok", text=", ".join((text, *libraries)))
 
 
 def _state(state: Path) -> Iterator[Check]:
     try:
         warnings = prepare(state)
-        _write_durably(state)
+        sync_s = _write_durably(state)
     except StoreError as error:
         yield Check(id="state", state="fail", text=str(error))
         return
@@ -121,12 +119,14 @@ def _state(state: Path) -> Iterator[Check]:
         return
     for warning in warnings:
         yield Check(id="state", state="note", text=warning)
+    yield from checks.sync(sync_s)
+    kind = file_system_of(state) or "an unknown file system"
     free = shutil.disk_usage(state).free
     if free < SPACE_BYTES:
         text = f"{state}: {free // 1024 // 1024} MB are free"
         yield Check(id="space", state="fail", text=text, fix="free some: without room nothing is forwarded")
     else:
-        yield Check(id="state", state="ok", text=f"state folder {state}: private, local, writable")
+        yield Check(id="state", state="ok", text=f"state folder {state}: private, local ({kind}), writable")
     try:
         with Reader(state):
             yield Check(id="record", state="ok", text="the record opens")
@@ -136,39 +136,51 @@ def _state(state: Path) -> Iterator[Check]:
         yield Check(id="record", state="fail", text=str(error), fix="soothsayer trace verify")
 
 
-def _write_durably(state: Path) -> None:
+def _write_durably(state: Path) -> float:
+    """Write a little and sync it, a few times; how long the quickest took."""
     probe = state / "doctor.tmp"
     try:
         with probe.open("wb") as file:
-            file.write(b"x" * 4096)
-            file.flush()
-            os.fsync(file.fileno())
+            took: list[float] = []
+            for _ in range(SYNCS):
+                file.write(b"x" * 4096)
+                file.flush()
+                began = time.perf_counter()
+                os.fsync(file.fileno())
+                took.append(time.perf_counter() - began)
+            return min(took)
     finally:
         probe.unlink(missing_ok=True)
 
 
-def _policy(output: Output) -> Iterator[Check]:
+def _settings(output: Output) -> tuple[config.Config | None, Policy | None, list[Check]]:
+    """The configuration and the policy that hold here, so far as they load, and what is to be said of them."""
+    said: list[Check] = []
     try:
         file = config.find_config(output.settings.config)
-        named = config.load(file).policy if file is not None else ("guarded",)
-        policy = load_policy(named)
+        chosen = config.load(file) if file is not None else None
+        policy = load_policy(chosen.policy if chosen is not None else ("guarded",))
     except LoadErrors as errors:
-        for problem in errors.problems:
-            yield Check(id="policy", state="fail", text=str(problem), fix="soothsayer policy check")
-        return
+        fix = "soothsayer policy check"
+        said += [Check(id="policy", state="fail", text=str(problem), fix=fix) for problem in errors.problems]
+        return None, None, said
     where = f"{file}: " if file is not None else ""
-    yield Check(id="policy", state="ok", text=f"{where}policy {policy.name} loads ({policy.rule_count} rules)")
+    said.append(Check(id="policy", state="ok", text=f"{where}policy {policy.name} loads ({policy.rule_count} rules)"))
+    if policy.mode is Mode.OBSERVE:
+        text = f"{where}policy {policy.name} only observes: what it would deny is only recorded"
+        said.append(Check(id="observe", state="note", text=text))
+    if all(scope.defaults[Cell.OTHER] in {Effect.ALLOW, None} for scope in policy.scopes):
+        text = f"{where}policy {policy.name} allows what no rule names"
+        said.append(Check(id="unsafe", state="note", text=text, fix="default: ask, or deny"))
+    if chosen is not None and chosen.durability != Durability.STRICT:
+        text = (
+            f"{where}durability is {chosen.durability}: a machine that loses power may lose the last second of record"
+        )
+        said.append(Check(id="unsafe", state="note", text=text, fix="durability: strict"))
+    return chosen, policy, said
 
 
-def _telling() -> Check:
-    desktop = notify.find()
-    if desktop is not None:
-        return Check(id="notify", state="ok", text=f"notifications go through {desktop.kind}")
-    fix = "install notify-send (libnotify)" if sys.platform == "linux" else ""
-    return Check(id="notify", state="note", text="no desktop notifications here", fix=fix)
-
-
-def _file(seen: Seen) -> Iterator[Check]:
+def _file(seen: Seen, hold_s: float) -> Iterator[Check]:
     name = f"{seen.host.id} ({seen.path})"
     if seen.error is not None:
         where = seen.error.where or str(seen.path)
@@ -181,10 +193,10 @@ def _file(seen: Seen) -> Iterator[Check]:
             yield Check(id="unread", state="fail", text=text, fix="move them to the file that it reads")
         return
     for server in seen.by(Standing.GOVERNED):
-        yield from _entry(seen, server)
+        yield from _entry(seen, server, hold_s)
 
 
-def _entry(seen: Seen, server: Server) -> Iterator[Check]:
+def _entry(seen: Seen, server: Server, hold_s: float) -> Iterator[Check]:
     name = f"{seen.host.id}: {server.name}"
     if "--unsafe-pass-all-env" in server.options:
         yield Check(id="unsafe", state="fail", text=f"{name} sees every variable", fix="name them with --pass-env")
@@ -198,15 +210,7 @@ def _entry(seen: Seen, server: Server) -> Iterator[Check]:
         except LoadErrors as errors:
             fix = f"mend it: {name} does not start"
             yield Check(id="policy", state="fail", text=f"{name}: {errors.problems[0]}", fix=fix)
-    limit = seen.host.limit_s
-    said = server.entry.value
-    own = said.get(seen.host.limit_key) if isinstance(said, dict) and seen.host.limit_key else None
-    if isinstance(own, int | float) and not isinstance(own, bool):
-        limit = own / (1_000 if seen.host.limit_unit == "ms" else 1)
-    if limit is not None and limit < PATIENCE_S:
-        text = f"{name}: {seen.host.title} gives up a call after {limit:g} s, whether or not a person has answered"
-        again = f"soothsayer disconnect {seen.host.id}, then connect it with --raise-timeouts"
-        yield Check(id="limit", state="note", text=text, fix=again if seen.host.limit_key else "")
+    yield from checks.patience(seen, server, hold_s)
 
 
 def _bypass(found: Sequence[Seen], *, named: bool) -> Iterator[Check]:
@@ -266,9 +270,8 @@ def _start(pair: tuple[Seen, Server]) -> Check:
     return Check(id="start", state="ok", text=f"{name} starts, passes the self-test and answers")
 
 
-def _write_report(path: Path, done: Iterable[Check], found: Sequence[Seen], clients: Mapping[str, str]) -> None:
-    """Write what may be shared: kinds and counts, never a name, a path, an argument or a value."""
-    by_name = {name: host for host in HOSTS for name in host.clients}
+def _write_report(path: Path, done: Iterable[Check], found: Sequence[Seen], state: Path) -> None:
+    """Write what may be shared: kinds and counts, never a name of ours to tell, a path, an argument or a value."""
     report: dict[str, Json] = {
         "schema": 1,
         "versions": {
@@ -276,10 +279,12 @@ def _write_report(path: Path, done: Iterable[Check], found: Sequence[Seen], clie
             "python": platform.python_version(),
             "sqlite": sqlite3.sqlite_version,
             "system": f"{platform.system()} {platform.machine()}",
+            "libraries": dict(installed()),
         },
+        "file_system": file_system_of(state),
         "checks": [{"id": check.id, "state": check.state} for check in done],
         "hosts": [_reported(seen) for seen in found],
-        "clients": sorted({name for name in clients if name in by_name}),
+        "clients": _clients(state),
     }
     try:
         with path.open("x", encoding="utf-8") as file:
@@ -289,6 +294,17 @@ def _write_report(path: Path, done: Iterable[Check], found: Sequence[Seen], clie
         raise Problem("the file is there already", id="exists", where=str(path), fix="name another") from error
     except OSError as error:
         raise Problem(f"it cannot be written ({error.strerror})", id="report", where=str(path)) from error
+
+
+def _clients(state: Path) -> list[Json]:
+    """What hosts that we know declared last; one that we do not know may be named after anything."""
+    known = {name for host in HOSTS for name in host.clients}
+    said = checks.declared(state)
+    return [
+        {"name": name if name in known else "another", "declares": [one for one in DECLARED if one in said[name]]}
+        for name in sorted(said)
+        if not name.startswith("soothsayer-")
+    ]
 
 
 def _reported(seen: Seen) -> Json:

@@ -2,6 +2,7 @@
 
 import platform
 import sqlite3
+from collections.abc import Mapping
 from importlib import metadata
 
 import click
@@ -31,6 +32,12 @@ def version(output: Output) -> int:  # noqa: D103 - the table says what it does
     shown = parts if output.settings.verbose else {"soothsayer-mcp": __version__}
     output.text("".join(f"{name} {text or 'not installed'}\n" for name, text in shown.items()))
     return Exit.DONE
+
+
+def installed() -> Mapping[str, str]:
+    """The versions of the libraries that take part and are there."""
+    found = {name: _installed(name) for name in PARTS}
+    return {name: version for name, version in found.items() if version is not None}
 
 
 def _installed(name: str) -> str | None:

@@ -232,18 +232,9 @@ def _asks(prepared: Plan, store: SqliteStore, sealer: Sealer) -> AskSettings:
     )
 
 
-HOST_LIMITS_S = {
-    "claude-ai": 240.0,
-    "claude-code": 3600.0,
-    "gemini-cli-mcp-client": 600.0,
-    "goose": 300.0,
-}
-"""How long hosts let a call take, by the name they give themselves; 60 s where nothing is known."""
-
-
 def host_limit_s(client: str) -> float:
-    """How long a host lets a call take."""
-    return HOST_LIMITS_S.get(client, 60.0)
+    """How long a host lets a call take; the table of hosts is read when the first question is put."""
+    return cast("Callable[[str], float]", resolve("soothsayer_mcp.adapters.hosts.table:limit_of"))(client)
 
 
 def loaded_note(policy: Policy) -> Note:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import field
 from enum import StrEnum
-from typing import NewType, TypeAlias
+from typing import Final, NewType, TypeAlias
 
 from soothsayer_mcp.model.json import Digest, Json, JsonObject
 from soothsayer_mcp.model.value import dataclass
@@ -66,12 +66,18 @@ class Principal:
     groups: tuple[str, ...] = ()
 
 
+DECLARED: Final = ("elicitation", "elicitation.form", "elicitation.url", "roots", "sampling", "tasks")
+"""The capabilities of hosts that are told apart; others are not kept."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
     """What a host says of itself: a hint for wording and hold times that decides nothing."""
 
     name: str
     version: str = ""
+    declares: tuple[str, ...] = ()
+    """What it says that it can do, of `DECLARED`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from soothsayer_mcp import __version__
-from soothsayer_mcp.model.call import Client, Principal
+from soothsayer_mcp.model.call import DECLARED, Client, Principal
 from soothsayer_mcp.model.decision import Decision
 from soothsayer_mcp.model.entry import Kind
 from soothsayer_mcp.model.failure import REASONS, Reason
@@ -225,7 +225,10 @@ class HostConnection:
 
     def client_of(self, request: HostRequest) -> Client:
         """Who asks: of the request's own envelope in the stateless era, else of the opening."""
-        return client_named(request.frame.meta.get(META_CLIENT_INFO)) if request.stateless else self.client
+        if not request.stateless:
+            return self.client
+        meta = request.frame.meta
+        return client_named(meta.get(META_CLIENT_INFO), meta.get(META_CLIENT_CAPABILITIES))
 
     # -- asking a server for the host ---------------------------------------------------------------------------------
 
@@ -384,12 +387,27 @@ def with_result_type(answer: Frame) -> bytes:
     return answer.edited(COMPLETE)
 
 
-def client_named(info: Json) -> Client:
-    """Read a `clientInfo`, which decides nothing."""
+def client_named(info: Json, capabilities: Json) -> Client:
+    """Read a `clientInfo` and what is declared beside it, which decide nothing."""
     if not isinstance(info, dict):
         return HOST_UNKNOWN
     name, version = info.get("name"), info.get("version")
-    return Client(name=name if isinstance(name, str) else "", version=version if isinstance(version, str) else "")
+    return Client(
+        name=name if isinstance(name, str) else "",
+        version=version if isinstance(version, str) else "",
+        declares=_declared(capabilities) if isinstance(capabilities, dict) and capabilities else (),
+    )
+
+
+def _declared(capabilities: Mapping[str, Json]) -> tuple[str, ...]:
+    """Which of the capabilities that we tell apart are declared, in the order of their names."""
+    found: list[str] = []
+    for name in DECLARED:
+        outer, _, inner = name.partition(".")
+        held = capabilities.get(outer)
+        if held is not None and (not inner or (isinstance(held, Mapping) and held.get(inner) is not None)):
+            found.append(name)
+    return tuple(found)
 
 
 def quoted(name: str) -> str:

@@ -56,8 +56,8 @@ class Opening:
         """`initialize`: one server's own answer, or one answer of several."""
         connection = self._connection
         params = request.frame.params or {}
-        connection.client = client_named(params.get("clientInfo"))
         offers = params.get("capabilities")
+        connection.client = client_named(params.get("clientInfo"), offers)
         connection.offers = offers if isinstance(offers, dict) else {}
         self._initialize = request.frame
         self._initialized = None

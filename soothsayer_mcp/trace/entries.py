@@ -139,6 +139,7 @@ def run_opened(
     *,
     principal: tuple[str, str],
     host: tuple[str, str],
+    declares: Sequence[str],
     workspace: str,
     automatic: bool,
     attached: bool,
@@ -148,9 +149,10 @@ def run_opened(
     budgets: Mapping[str, int],
 ) -> str:
     """The own fields of `run.opened`; `scope` and `intent` are whole JSON objects. What is empty is left out."""
+    said = f',"declares":{names(declares)}' if declares else ""
     text = (
         f',"principal":{{"id":{quoted(principal[0])},"how":{quoted(principal[1])}}}'
-        f',"host":{{"name":{quoted(host[0])},"version":{quoted(host[1])}}}'
+        f',"host":{{"name":{quoted(host[0])},"version":{quoted(host[1])}{said}}}'
         f',"workspace":{quoted(workspace)},"automatic":{"true" if automatic else "false"}'
     )
     text += ',"attached":true' if attached else ""

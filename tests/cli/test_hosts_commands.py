@@ -551,5 +551,5 @@ def test_a_desktop_that_fails_is_no_error(fake: Fake, tmp_path: Path) -> None:
 def test_what_the_proxy_holds_calls_by_is_what_the_table_of_hosts_says() -> None:
     for host in HOSTS:
         for client in host.clients:
-            if host.limit_s is not None:
-                assert host_limit_s(client) == host.limit_s, client
+            assert host_limit_s(client) == (3_600.0 if host.endless else host.limit_s or 60.0), client
+    assert host_limit_s("nobody we know") == 60.0

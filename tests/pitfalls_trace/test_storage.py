@@ -50,8 +50,8 @@ def leaves(path: Path) -> list[tuple[int, bytes]]:
         return db.execute("SELECT pos, leaf FROM entries ORDER BY pos").fetchall()
 
 
+@pytest.mark.pitfall("P-TRACE-06")
 def test_a_log_torn_at_two_hundred_places_is_whole_up_to_somewhere_and_open_steps_are_unknown(tmp_path: Path) -> None:
-    """P-TRACE-06, but for the doctor, which is not there yet."""
     state, chance = tmp_path / "state", random.Random(6)
     store = open_store(state)
     run_id = run(lambda: bind(store))

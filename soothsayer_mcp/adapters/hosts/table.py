@@ -58,6 +58,8 @@ class Host:
     asks: str = "?"
     limit_s: float | None = None
     """After how many seconds the host gives up a call, as far as known."""
+    endless: bool = False
+    """Whether it is known to set no limit of its own."""
     limit_key: str = ""
     """The key of an entry that raises it."""
     limit_unit: Literal["s", "ms"] = "s"
@@ -120,6 +122,7 @@ HOSTS: Final[tuple[Host, ...]] = (
         shape=Shape(opaque=_LOGIN),
         through="claude",
         asks="form and URL, both eras",
+        endless=True,
         clients=("claude-code",),
         desktop=False,
         restart="start a new session of claude",
@@ -322,3 +325,17 @@ HOSTS: Final[tuple[Host, ...]] = (
         restart="restart the IDE",
     ),
 )
+
+ASSUMED_S: Final = 60.0
+"""How long a host is taken to let a call take where nothing is known."""
+ENDLESS_S: Final = 3_600.0
+"""How long a call is let take by a host that sets no limit."""
+
+LIMITS_S: Final[Mapping[str, float]] = {
+    client: ENDLESS_S if host.endless else host.limit_s or ASSUMED_S for host in HOSTS for client in host.clients
+}
+
+
+def limit_of(client: str) -> float:
+    """How long the host that calls itself so lets a call take."""
+    return LIMITS_S.get(client, ASSUMED_S)

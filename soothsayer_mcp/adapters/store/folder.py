@@ -62,6 +62,11 @@ def first_segment(folder: Path) -> Path:
     return folder / LIVE.format(1)
 
 
+def file_system_of(folder: Path) -> str:
+    """The type of the file system that a folder lies on; empty where it cannot be told."""
+    return _kind(folder)
+
+
 def file_system(path: Path, mounts: str) -> str:
     """The type of the file system that a path lies on, by a table in the form of `/proc/self/mountinfo`."""
     wanted = os.path.realpath(path)

@@ -604,6 +604,7 @@ def open_run(
     tail = entries.run_opened(
         principal=(binding.principal.id, binding.principal.how),
         host=(binding.client.name, binding.client.version),
+        declares=binding.client.declares,
         workspace=binding.workspace,
         automatic=not attached,
         attached=attached,
