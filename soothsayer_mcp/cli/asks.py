@@ -1,15 +1,19 @@
 """`asks`, `approve` and `deny`: open questions, and a person's answer to one of them."""
 
+import json
+import re
 import sys
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol, cast
 
 import click
 
 from soothsayer_mcp.adapters.approver_keys import ApproverKey, ApproverKeyError
 from soothsayer_mcp.adapters.descent import ancestors
 from soothsayer_mcp.adapters.faces import BEAT_S, Face
+from soothsayer_mcp.adapters.lazy import resolve
 from soothsayer_mcp.adapters.store.reader import NoTraceError, Reader
 from soothsayer_mcp.adapters.store.sqlite import SqliteStore
 from soothsayer_mcp.adapters.system import account
@@ -26,7 +30,7 @@ from soothsayer_mcp.console.documents import grant as document_of_grant
 from soothsayer_mcp.console.render import card_page
 from soothsayer_mcp.console.text import escape
 from soothsayer_mcp.evidence.approvers import about, held_back, may_answer, statement
-from soothsayer_mcp.evidence.grants import shape_of, why_not_remembered
+from soothsayer_mcp.evidence.grants import rule_of, shape_of, why_no_rule, why_not_remembered
 from soothsayer_mcp.model.ask import Ask, AskAnswer, AskState, Channel, Vote
 from soothsayer_mcp.model.call import Principal
 from soothsayer_mcp.model.json import Json
@@ -37,6 +41,7 @@ DIGEST_CHARS = 8
 STRONG_CHARS = 6
 MANY_YESES = 5
 """From how many yeses on a rule is proposed instead."""
+DAY = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])", re.ASCII)
 _LOOK_S = 0.25
 _HEX = frozenset("0123456789abcdef")
 
@@ -94,15 +99,30 @@ ANSWERING = (
 @click.option(
     "--for",
     "reach",
-    type=choices(("once", "run")),
+    type=choices(("once", "run", "always")),
     default="once",
-    help="run: also for calls of this shape in the same run, which is shown first.",
+    help="run: also for calls of this shape in the same run, which is shown first; always: a rule in your policy file,"
+    " which is shown as a diff first.",
 )
+@click.option("--until", metavar="DAY", default="", help="With --for always: the last day of the rule, in UTC.")
+@click.option("--policy", default="", help="With --for always: the file, where several are in force.")
 def approve(  # noqa: D103 - see asks
-    output: Output, ask_id: str, digest: str, comment: str, reach: str, approver: str, passphrase_file: Path | None
+    output: Output,
+    ask_id: str,
+    digest: str,
+    comment: str,
+    reach: str,
+    until: str,
+    policy: str,
+    approver: str,
+    passphrase_file: Path | None,
 ) -> int:
     said = Said(state=AskState.YES, digest=digest, comment=comment, approver=approver, passphrase_file=passphrase_file)
-    return _answer(output, ask_id, said, for_run=reach == "run")
+    if until and DAY.fullmatch(until) is None:
+        raise Problem(f'"{escape(until)}" is no day', id="usage", fix="write 2027-01-31")
+    if (until or policy) and reach != "always":
+        raise Problem("--until and --policy belong to --for always", id="usage")
+    return _answer(output, ask_id, said, reach=reach, until=until, policy=policy)
 
 
 @command("deny", more=ANSWERING)
@@ -155,6 +175,18 @@ def revoke(output: Output, grant_id: str) -> int:  # noqa: D103 - see asks
     return Exit.DONE
 
 
+class Change(Protocol):
+    """A change of a policy file that nobody has made yet."""
+
+    def show(self, output: Output) -> None:
+        """Show what would change."""
+        ...
+
+    def write(self) -> None:
+        """Make the change. Raises `Problem`."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
     """What was typed to answer a question."""
@@ -166,7 +198,7 @@ class Said:
     passphrase_file: Path | None
 
 
-def _answer(output: Output, ask_id: str, said: Said, *, for_run: bool = False) -> int:
+def _answer(output: Output, ask_id: str, said: Said, *, reach: str = "once", until: str = "", policy: str = "") -> int:
     state = said.state
     key = key_of(output, said.approver) if said.approver else None
     with open_reader(output.settings) as reader:
@@ -182,10 +214,12 @@ def _answer(output: Output, ask_id: str, said: Said, *, for_run: bool = False) -
             exit=Exit.NOT_AUTHORISED,
             fix="answer with --as NAME",
         )
-    shape = _shape(ask) if for_run and ask.state is AskState.OPEN else None
+    is_open = ask.state is AskState.OPEN
+    shape = _shape(ask) if reach == "run" and is_open else None
+    change = _change(output, ask, until, policy) if reach == "always" and is_open else None
     vote = None
     if ask.state is AskState.OPEN:
-        _confirm(output, ask, state, said.digest, shape, against)
+        _confirm(output, ask, state, said.digest, shape, against, change)
         if ask.needs and key is not None:
             vote = _signed(output, ask, state, key, said.passphrase_file)
     by = Principal(id=account().id, how="terminal")
@@ -197,24 +231,40 @@ def _answer(output: Output, ask_id: str, said: Said, *, for_run: bool = False) -
         stands, counted = store.answer_ask(answer)
     finally:
         store.close()
+    if change is not None and counted:
+        change.write()
     if output.as_json:
         output.document({"ask": document_of(stands), "counted": counted})
-    elif counted:
-        reach = "once" if shape is None else "for calls of this shape in the run"
-        if stands.state is AskState.OPEN:
-            output.remark(f"{stands.id[:STRONG_CHARS]}: signed by {vote_names(stands)}; {still_due(stands)}")
-            return Exit.DONE
-        output.remark(f"{stands.id[:STRONG_CHARS]}: {f'approved, {reach}' if state is AskState.YES else 'denied'}")
-        if state is AskState.YES and yeses + 1 >= MANY_YESES and not (ask.strong or ask.needs):
-            output.remark(
-                f"that was yes number {yeses + 1} to {server}.{tool} under {ask.rule}: an allow rule with a check, or"
-                " policy suggest, would ask less"
-            )
-    else:
+    elif not counted:
         output.remark(_decided(stands))
+    elif stands.state is AskState.OPEN:
+        output.remark(f"{stands.id[:STRONG_CHARS]}: signed by {vote_names(stands)}; {still_due(stands)}")
+    elif state is AskState.NO:
+        output.remark(f"{stands.id[:STRONG_CHARS]}: denied")
+    else:
+        _tell_yes(output, ask, shape, change, yeses + 1)
     if counted:
         return Exit.DONE
     return Exit.NOBODY_ANSWERED if stands.state is AskState.EXPIRED else Exit.NO
+
+
+def _tell_yes(output: Output, ask: Ask, shape: Mapping[str, Json] | None, change: Change | None, number: int) -> None:
+    """Say how far a yes reaches; from the fifth on, say what would ask less."""
+    reach = "once" if shape is None else "for calls of this shape in the run"
+    if change is not None:
+        change.show(output)
+        reach = "and the rule above is in the policy"
+    output.remark(f"{ask.id[:STRONG_CHARS]}: approved, {reach}")
+    if number < MANY_YESES or change is not None or ask.strong or ask.needs:
+        return
+    called = f"{ask.card.get('server')}.{ask.card.get('tool')}"
+    output.remark(
+        f"that was yes number {number} to {escape(called)} under {ask.rule}: an allow rule with a check, or"
+        " policy suggest, would ask less"
+    )
+    if not (why_not_remembered(ask) or why_no_rule(ask)):
+        rule = rule_of(ask.card, by=account().id, day="its day", until="its last day")
+        output.remark(f"the next one can be answered with --for always: {escape(json.dumps(rule, ensure_ascii=False))}")
 
 
 def _signed(output: Output, ask: Ask, state: AskState, key: ApproverKey, file: Path | None) -> Vote:
@@ -270,6 +320,11 @@ def _shape(ask: Ask) -> dict[str, Json]:
     return shape_of(args if isinstance(args, dict) else {})
 
 
+def _change(output: Output, ask: Ask, until: str, policy: str) -> Change:
+    plan = cast("Callable[..., Change]", resolve("soothsayer_mcp.cli.always:planned"))
+    return plan(output, ask, by=account().id, policy=policy, until=until)
+
+
 def _confirm(
     output: Output,
     ask: Ask,
@@ -277,21 +332,12 @@ def _confirm(
     digest: str,
     shape: Mapping[str, Json] | None,
     against: Sequence[str],
+    change: Change | None,
 ) -> None:
     """Nothing is answered unseen. Raises `Problem`."""
     short = ask.id[:STRONG_CHARS]
     if digest:
-        if digest != ask.shown[:DIGEST_CHARS]:
-            raise Problem(
-                f"{short}: --digest {escape(digest)} is not that of the card as it is now",
-                id="changed-meanwhile",
-                exit=Exit.NO,
-                fix="read it again with soothsayer asks",
-            )
-        if ask.strong and state is AskState.YES:
-            raise Problem(
-                f"{short}: the rule wants a person at a terminal", id="needs-person", exit=Exit.NOT_AUTHORISED
-            )
+        _repeated(ask, state, digest, change)
         return
     if output.settings.no_input or not (sys.stdin.isatty() and output.is_terminal):
         fix = f"read it with soothsayer asks, then --digest {ask.shown[:DIGEST_CHARS]}"
@@ -305,9 +351,29 @@ def _confirm(
     else:
         if shape is not None:
             output.page(card_page(["further calls of this run that would not be asked about:", *shape_lines(shape)]))
-        allowed = click.confirm("Allow this once?" if shape is None else "Allow all of these?", default=False, err=True)
+        question = "Allow this once?" if shape is None else "Allow all of these?"
+        if change is not None:
+            change.show(output)
+            question = "Allow this, and change the policy so?"
+        allowed = click.confirm(question, default=False, err=True)
     if not allowed:
         raise Problem(f"{short}: nothing was answered; the question stays open", id="not-confirmed", exit=Exit.NO)
+
+
+def _repeated(ask: Ask, state: AskState, digest: str, change: Change | None) -> None:
+    """Whether what a script repeats is enough. Raises `Problem`."""
+    short = ask.id[:STRONG_CHARS]
+    if digest != ask.shown[:DIGEST_CHARS]:
+        raise Problem(
+            f"{short}: --digest {escape(digest)} is not that of the card as it is now",
+            id="changed-meanwhile",
+            exit=Exit.NO,
+            fix="read it again with soothsayer asks",
+        )
+    if ask.strong and state is AskState.YES:
+        raise Problem(f"{short}: the rule wants a person at a terminal", id="needs-person", exit=Exit.NOT_AUTHORISED)
+    if change is not None:
+        raise Problem(f"{short}: a person looks at what becomes policy", id="needs-person", exit=Exit.NOT_AUTHORISED)
 
 
 def _show(output: Output, ask: Ask, against: Sequence[str]) -> None:

@@ -297,6 +297,13 @@ def _of_call(output: Output, ground: Ground, typed: _Typed, who: Principal, clie
     return _explained(policy, run, step, facts, notes)
 
 
+def explain_call(output: Output, names: tuple[str, ...], server: str, tool: str, arguments: JsonObject) -> Explained:
+    """Explain a call as the first of a run, under these policies in place of the configured. Raises `LoadErrors`."""
+    ground = replace(ground_of(output, ()), names=names)
+    typed = _Typed(server=server, tool=tool, arguments=arguments)
+    return _of_call(output, ground, typed, account(), Client(name=""))
+
+
 def explain_step(output: Output, name: str) -> Explained:
     """Explain a step from what was recorded of it, by the policy of that time. Raises `Problem` and `ReadError`."""
     return _of_step(output, ground_of(output, ()), name, chosen=False)

@@ -44,6 +44,30 @@ def shape_of(arguments: Mapping[str, Json]) -> dict[str, Json]:
     return {name: _part(name, value) for name, value in arguments.items()}
 
 
+def why_no_rule(ask: Ask) -> str:
+    """Why a yes to this question cannot stand in the policy as a rule; empty when it can."""
+    if ask.rule != "default":
+        return f"the rule {ask.rule} asks, and an ask is stronger than an allow: change that rule instead"
+    args = ask.card.get("args")
+    if not isinstance(args, Mapping) or not args:
+        return "a call without arguments would allow the tool whatever it is called with"
+    return ""
+
+
+def rule_of(card: Mapping[str, Json], *, by: str, day: str, until: str) -> dict[str, Json]:
+    """A rule that allows calls of the shape of one: the same arguments and no other. `until` is its last day."""
+    args = card.get("args")
+    shape = shape_of(args if isinstance(args, Mapping) else {})
+    return {
+        "allow": f"Approved by {by} on {day}.",
+        "id": f"approved-{hashlib.sha256(canonical([card.get('server'), card.get('tool'), shape])).hexdigest()[:8]}",
+        "tools": f"{card.get('server')}.{card.get('tool')}",
+        "args": shape,
+        "only_args": True,
+        "expires": until,
+    }
+
+
 def fits(shape: Mapping[str, Json], arguments: Mapping[str, Json]) -> bool:
     """Whether a call is of a shape: the same arguments and no other, each as the shape says."""
     return shape.keys() == arguments.keys() and all(
