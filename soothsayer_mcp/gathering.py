@@ -35,7 +35,7 @@ from soothsayer_mcp.model.dues import LOOK_BEFORE, Held, Item
 from soothsayer_mcp.model.evidence import Evidence, Level, Support
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.finding import Answer, Finding
-from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.model.json import Json, canonical
 from soothsayer_mcp.model.outcome import Returned
 from soothsayer_mcp.model.step import AnsweredStep, DecidedStep, ProposedStep
 from soothsayer_mcp.model.subject import FILE, relative, subject
@@ -47,6 +47,8 @@ HOLD_S = 45.0
 """How long a call is held for what has to be known before it, or found after it."""
 READS_PER_RUN = 50
 """Read-backs of one call: what polls longer has found out what it can."""
+
+NOWHERE: Mapping[str, Json] = {}
 
 SchemaCheck: TypeAlias = Callable[[Mapping[str, Json]], Callable[[Json], ArgumentFault | None] | None]
 """Compiles a JSON Schema of the policy's; `None` for one that cannot be used."""
@@ -76,8 +78,12 @@ class Inspection:
         clock: Clock,
         ids: Ids,
         hold_s: float = HOLD_S,
+        reach: Mapping[str, Json] = NOWHERE,
     ) -> None:
-        """Look through `probes`, at what the record holds now, and evaluate conditions by `conditions`."""
+        """Look through `probes`, at what the record holds now, and evaluate conditions by `conditions`.
+
+        `reach` says of each server how it is reached again, when what it did has to be undone.
+        """
         self._held = held
         self._probes = probes
         self._conditions = conditions
@@ -86,7 +92,7 @@ class Inspection:
         self._clock = clock
         self._ids = ids
         self._hold_s = hold_s
-        self._capturing = Capturing(held=held, probes=probes, workspace=workspace)
+        self._capturing = Capturing(held=held, probes=probes, workspace=workspace, reach=reach)
 
     # -- before -------------------------------------------------------------------------------------------------------
 
@@ -245,7 +251,8 @@ class Inspection:
         findings = [refused] if refused is not None else list(judge_answer(step))
         if refused is not None and refused.answer is Answer.BROKEN:
             return tuple(findings), files
-        site = _Site(step=step, call=call, values={**values, "returned": result}, before=step.support.before)
+        values = {**values, "returned": result, **step.names}
+        site = _Site(step=step, call=call, values=values, before=step.support.before)
         asked = sorted(enumerate(dues.verify), key=lambda one: _ORDER.get(one[1].kind, 0))
         for number, item in asked:
             if (
@@ -390,11 +397,29 @@ class Inspection:
             return unknown(Level.E3, "diff", "the files were not seen before the call")
         return checks.judge_diff(item, before=before, after=await self._tree(item))
 
-    async def _restored(self, item: Item, _key: str, _site: _Site) -> Looked:
+    async def _came_back(self, item: Item, site: _Site) -> Looked:
+        """Whether the look that was taken before a step finds the same again."""
+        tool, args = str(item.spec["look"]), item.spec["args"]
+        assert isinstance(args, Mapping)
+        if site.call.read is None:
+            raise PortError(Reason.UNREACHABLE, f"{tool} cannot be called from here", acted=_NO)
+        facts = await site.call.read(site.step, tool, dict(args))
+        found = facts.text if facts.result is None else facts.result
+        same = canonical(found) == canonical(item.spec["seen"])
+        return Looked(
+            answer=Answer.KEPT if same else Answer.BROKEN,
+            level=Level.E2,
+            subject=f"tool:{tool}",
+            detail="" if same else f"{tool} does not find the state before",
+        )
+
+    async def _restored(self, item: Item, _key: str, site: _Site) -> Looked:
         """Whether an undo put back what was to come back."""
-        files = item.spec["files"]
+        files = item.spec.get("files", {})
         assert isinstance(files, Mapping)
         about = ""
+        if "look" in item.spec:
+            return await self._came_back(item, site)
         for path, state in files.items():
             found = checks.state_of(await self._probes.file(path))
             about = subject(FILE, (path,))

@@ -1,12 +1,14 @@
 """Undoing a run: one governed step for each step that is undone, last one first, each checked and on record."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
+from soothsayer_mcp.evidence.scope import AbsentError, fill
 from soothsayer_mcp.governor import Governor, Unrecorded
 from soothsayer_mcp.model.call import CONTROL, Cause, Client, Principal, Proposal, RunId, ToolDefinition
 from soothsayer_mcp.model.dues import Dues, Item
-from soothsayer_mcp.model.failure import Acted, Reason
+from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.json import Json, JsonObject, compact, digest
 from soothsayer_mcp.model.outcome import Returned
 from soothsayer_mcp.model.step import ClosedStep, ProposedStep, RecordedStep
@@ -14,7 +16,8 @@ from soothsayer_mcp.model.subject import FILE, subject
 from soothsayer_mcp.model.undo import RESTORE, Done, FileBefore, UndoState
 from soothsayer_mcp.ports import Call, Clock, Ids, PortError, Tools
 from soothsayer_mcp.undo.kept import Kept
-from soothsayer_mcp.undo.plan import ACTS, TRIES, Move, MoveKind, Past, Plan, Present
+from soothsayer_mcp.undo.plan import ACTS, TRIES, Move, MoveKind, Past, Plan, Present, state_digest
+from soothsayer_mcp.wire import replies
 
 RESTORE_TOOL = ToolDefinition(
     server=CONTROL, name=RESTORE, raw=b"{}", digest=digest(b"{}"), properties=frozenset({"step", "files"})
@@ -44,6 +47,26 @@ class UndoBook(Protocol):
 
     async def record_undo(self, run: RunId, no: int, done: Done, *, plan: str, settle: Acted | None) -> None:
         """Record what became of one step, and whether it had happened where that was not known."""
+        ...
+
+
+class Servers(Protocol):
+    """The servers that inverse calls go to, opened for the rollback. What they cannot do raises `PortError`."""
+
+    async def find(self, tool: str) -> ToolDefinition:
+        """A tool by `server.tool`, as its server offers it now and as policy lets it be called to undo."""
+        ...
+
+    async def read(self, run: RunId, tool: str, arguments: JsonObject) -> Json:
+        """What a tool that only reads answers; a governed step of its own."""
+        ...
+
+    def call(self) -> Call:
+        """The live side of one call, which can have tools read for its checks."""
+        ...
+
+    async def forward(self, step: RecordedStep, call: Call) -> Returned:
+        """Send a recorded step and wait for the answer."""
         ...
 
 
@@ -100,8 +123,10 @@ class Rollback:
         workspace: str,
         clock: Clock,
         ids: Ids,
+        servers: Servers | None = None,
     ) -> None:
         """Each undo is governed by `governor`, which forwards to `restorer`."""
+        self._servers = servers
         self._run = run
         self._governor = governor
         self._restorer = restorer
@@ -152,14 +177,68 @@ class Rollback:
         assert past.kept is not None
         settle = Acted.YES if past.unsettled else None
         done = Done(no=past.no, state=UndoState.FAILED)
-        for _ in range(max(1, TRIES - len(past.tries))):
-            closed = await self._governed(past, past.kept, acts)
+        if past.kept.terms.tool:
+            other = await self._changed_since(past.kept, acts[0])
+            if other:
+                return Done(no=past.no, state=UndoState.CONFLICT, why=other, **states), None
+        for number in range(len(past.tries), max(len(past.tries) + 1, TRIES)):
+            closed = await self._governed(past, past.kept, acts, number)
             done = _judged(past, closed, states)
             if done.state is not UndoState.FAILED or not _may_try_again(closed):
                 break
         return done, settle
 
-    async def _governed(self, past: Past, kept: Kept, acts: Sequence[Move]) -> "ClosedStep | Unrecorded":
+    async def _changed_since(self, kept: Kept, move: Move) -> str:
+        """What stands against an inverse call since its plan was made; empty when nothing does."""
+        if not move.now or kept.terms.look is None or self._servers is None:
+            return ""
+        try:
+            found = await self._servers.read(self._run, kept.terms.look.tool, dict(kept.before.look_args))
+        except PortError as error:
+            return error.summary
+        return "" if state_digest(found) == move.now else "changed by something else since"
+
+    async def _called(self, past: Past, kept: Kept, number: int) -> "ClosedStep | Unrecorded":
+        """One try of an inverse call, with arguments of the record alone."""
+        assert self._servers is not None
+        of_step, terms = f"{self._run}.{past.no}", kept.terms
+        server, _, name = terms.tool.partition(".")
+        request_id = f"undo:{of_step}:{number}" if number else f"undo:{of_step}"
+        try:
+            tool = await self._servers.find(terms.tool)
+            arguments = inverse_arguments(kept)
+        except PortError as error:
+            return Unrecorded(failure=error.failure)
+        except AbsentError as absent:
+            return Unrecorded(failure=Failure(reason=Reason.ARGUMENTS_INVALID, summary=str(absent)))
+        params: JsonObject = {"name": name, "arguments": arguments}
+        step = ProposedStep(
+            id=self._ids.step(),
+            run_id=self._run,
+            cause=Cause.UNDO,
+            principal=self._principal,
+            client=CLIENT,
+            tool=tool,
+            proposal=Proposal(
+                server=server,
+                tool=name,
+                arguments=arguments,
+                raw_arguments=compact(arguments),
+                raw=replies.request(request_id, "tools/call", params),
+                request_id=request_id,
+            ),
+            flaws=_flaws(tool, arguments),
+            proposed_at_us=self._clock.now_us(),
+            began_ns=self._clock.monotonic_ns(),
+            of_step=of_step,
+            owes=Dues(opens=kept.opens, verify=(_owed(kept),)),
+            names=kept.values,
+        )
+        return await self._governor.govern(step, self._servers.call())
+
+    async def _governed(self, past: Past, kept: Kept, acts: Sequence[Move], number: int) -> "ClosedStep | Unrecorded":
+        if kept.terms.tool:
+            return await self._called(past, kept, number)
         of_step = f"{self._run}.{past.no}"
         chosen = {move.about: move for move in acts}
         pairs = tuple((one, chosen[one.path].after) for one in kept.before.files if one.path in chosen)
@@ -195,8 +274,66 @@ class Rollback:
         return await self._governor.govern(step, Call())
 
 
+def inverse_arguments(kept: Kept) -> JsonObject:
+    """The arguments of an inverse call. Raises `AbsentError` where the record does not hold what they name."""
+    filled = fill(dict(kept.terms.args or {}), kept.values)
+    assert isinstance(filled, Mapping)
+    return dict(filled)
+
+
+def _owed(kept: Kept) -> Item:
+    """What shows that an inverse call put things back: the check that policy names, else the look again."""
+    terms = kept.terms
+    readback = None if terms.check is None else terms.check.get("readback")
+    if isinstance(readback, Mapping):
+        return Item(kind="readback", spec=readback, rule=terms.rule, root=terms.root)
+    assert terms.look is not None
+    spec: JsonObject = {"look": terms.look.tool, "args": dict(kept.before.look_args), "seen": kept.before.seen}
+    return Item(kind="restored", spec=spec, rule=terms.rule, root=terms.root)
+
+
+def _flaws(tool: ToolDefinition, arguments: JsonObject) -> tuple[Failure, ...]:
+    fault = None if tool.check_arguments is None else tool.check_arguments(arguments)
+    if fault is None:
+        return ()
+    summary = f"argument {fault.path or 'the whole'} {fault.problem}"
+    return (Failure(reason=Reason.ARGUMENTS_INVALID, summary=summary),)
+
+
+async def look_at_calls(pasts: Sequence[Past], run: RunId, servers: Servers, present: Present) -> Present:
+    """Add how those steps stand that an inverse call undoes: what can be called, and what their looks find."""
+    calls: dict[int, JsonObject] = {}
+    barred: dict[int, str] = {}
+    looks: dict[int, str] = {}
+    seen: dict[str, Json] = {}
+    doubts: dict[str, str] = {}
+    for past in pasts:
+        kept = past.kept
+        if kept is None or not kept.terms.tool or not past.has_effect:
+            continue
+        try:
+            calls[past.no] = arguments = inverse_arguments(kept)
+            for flaw in _flaws(await servers.find(kept.terms.tool), arguments):
+                barred[past.no] = flaw.summary
+        except AbsentError as absent:
+            barred[past.no] = f"{absent} on record, which its inverse call needs"
+        except PortError as error:
+            barred[past.no] = error.summary
+        if kept.terms.look is None or past.no in barred:
+            continue
+        args = dict(kept.before.look_args)
+        looks[past.no] = named = compact([kept.terms.look.tool, args]).decode()
+        if named in seen or named in doubts:
+            continue
+        try:
+            seen[named] = await servers.read(run, kept.terms.look.tool, args)
+        except PortError as error:
+            doubts[named] = error.summary
+    return replace(present, calls=calls, barred=barred, looks=looks, seen=seen, doubts={**present.doubts, **doubts})
+
+
 async def look_around(pasts: Sequence[Past], files: Restoring, run: RunId) -> Present:
-    """How everything stands that may have to be undone."""
+    """How all files stand that may have to be put back."""
     seen: dict[str, str] = {}
     doubts: dict[str, str] = {}
     for past in pasts:

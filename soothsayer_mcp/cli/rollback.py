@@ -2,7 +2,9 @@
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
+import anyio
 import click
 from rich.text import Text
 
@@ -36,49 +38,87 @@ ABOUT = "soothsayer rollback"
 @click.argument("run", shell_complete=complete_run)
 @click.option("--to", metavar="STEP", default="", help="The step that stays as the last one; all without it.")
 @click.option("--skip", metavar="STEP", multiple=True, help="Leave a step, and what lies under it; may be repeated.")
+@click.option(
+    "-c", "--config", metavar="FILE", default="", help="Reach the servers by this configuration, not the recorded one."
+)
 @click.option("--dry-run", is_flag=True, help="Show the plan and change nothing.")
 @click.option("--yes", is_flag=True, help="Do it without asking.")
 def rollback(  # noqa: D103 - the table says what it does
-    output: Output, run: str, to: str, skip: tuple[str, ...], *, dry_run: bool, yes: bool
+    output: Output, run: str, to: str, skip: tuple[str, ...], config: str, *, dry_run: bool, yes: bool
 ) -> int:
     with open_reader(output.settings) as reader:
         run_id = RunId(reader.find_run(run))
         last = _number(run_id, to) if to else 0
         left = frozenset(_number(run_id, one) for one in skip)
-        if dry_run:
+        pasts = reader.pasts(run_id)
+        if dry_run and not undoing.calls(pasts):
             made = undoing.planned(reader, run_id, to=last, left=left).plan
             _tell(output, run_id, made, ())
-            return Exit.NO if made.of(BLOCKS | {MoveKind.IRREVERSIBLE}) else Exit.DONE
+            return _of_plan(made)
     store = SqliteStore.open(state_dir(output.settings), about=ABOUT)
     try:
-        return _carried_out(output, store, run_id, last=last, left=left, yes=yes)
+        wish = undoing.Wish(run=run_id, to=last, left=left, config=Path(config) if config else None)
+        return _looked_at(output, store, wish) if dry_run else _carried_out(output, store, wish, yes=yes)
     finally:
         store.close()
 
 
-def _carried_out(output: Output, store: SqliteStore, run: RunId, *, last: int, left: frozenset[int], yes: bool) -> int:
-    by = account().id
+def _of_plan(made: Plan) -> int:
+    return Exit.NO if made.of(BLOCKS | {MoveKind.IRREVERSIBLE}) else Exit.DONE
+
+
+def _looked_at(output: Output, store: SqliteStore, wish: undoing.Wish) -> int:
+    """The plan, where servers are read for it: what is read is on record, and nothing is undone."""
+    with open_reader(output.settings) as reader:
+        session = undoing.Session.of(output.settings, store, reader, wish, output.remark)
+    made, _ = anyio.run(session.go, _never, account().id)
+    _tell(output, wish.run, made, ())
+    return _of_plan(made)
+
+
+def _never(made: Plan) -> bool:
+    del made
+    return False
+
+
+def _carried_out(output: Output, store: SqliteStore, wish: undoing.Wish, *, yes: bool) -> int:
+    run, by = wish.run, account().id
     with open_reader(output.settings) as reader:
         if undoing.held(reader, store, run, by=by):
             output.remark(f"run {run[:4]} is paused")
-        made = undoing.planned(reader, run, to=last, left=left)
-    plan = made.plan
-    if plan.of(BLOCKS):
-        _tell(output, run, plan, ())
-        named = " ".join(f"--skip {run[:4]}.{no}" for no in plan.of(BLOCKS))
+        session = undoing.Session.of(output.settings, store, reader, wish, output.remark)
+
+    def needs_nobody(made: Plan) -> bool:
+        sure = not made.of(ACTS) or (yes and not made.of({MoveKind.IRREVERSIBLE}))
+        return sure and not made.of(BLOCKS) and bool(made.of(_DUE))
+
+    made, done = anyio.run(session.go, needs_nobody, by)
+    if made.of(BLOCKS):
+        _tell(output, run, made, ())
+        named = " ".join(f"--skip {run[:4]}.{no}" for no in made.of(BLOCKS))
         raise Problem(
             "nothing was undone", id="rollback-blocked", exit=Exit.NO, fix=f"look at it, or leave it: {named}"
         )
-    if not plan.of(ACTS | {MoveKind.NOT_NEEDED, MoveKind.IRREVERSIBLE}):
-        _tell(output, run, plan, ())
+    if not made.of(_DUE):
+        _tell(output, run, made, ())
         output.remark("there is nothing to undo")
         return Exit.DONE
-    if plan.of(ACTS):
-        _confirm(output, run, plan, yes=yes)
-    done = undoing.carried_out(output.settings, store, made, by=by)
-    _tell(output, run, plan, done)
+    if done is None:
+        _confirm(output, run, made)
+        confirmed = made.digest
+
+        def is_same(again: Plan) -> bool:
+            return again.digest == confirmed
+
+        made, done = anyio.run(session.go, is_same, by)
+        if done is None:
+            raise Problem("nothing was undone: things changed meanwhile", id="not-confirmed", exit=Exit.NO)
+    _tell(output, run, made, done)
     over = {UndoState.UNDONE, UndoState.NOT_NEEDED}
-    return Exit.DONE if all(one.state in over for one in done) and not plan.of({MoveKind.LEFT}) else Exit.NO
+    return Exit.DONE if all(one.state in over for one in done) and not made.of({MoveKind.LEFT}) else Exit.NO
+
+
+_DUE = ACTS | {MoveKind.NOT_NEEDED, MoveKind.IRREVERSIBLE}
 
 
 def _number(run: RunId, step: str) -> int:
@@ -89,10 +129,8 @@ def _number(run: RunId, step: str) -> int:
     return int(no)
 
 
-def _confirm(output: Output, run: RunId, made: Plan, *, yes: bool) -> None:
+def _confirm(output: Output, run: RunId, made: Plan) -> None:
     irreversible = made.of({MoveKind.IRREVERSIBLE})
-    if yes and not irreversible:
-        return
     named = " ".join(f"--skip {run[:4]}.{no}" for no in irreversible)
     if output.settings.no_input or not (sys.stdin.isatty() and sys.stderr.isatty()):
         _tell(output, run, made, ())

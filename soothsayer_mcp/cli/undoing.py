@@ -1,11 +1,17 @@
 """What a rollback does, for every face that offers one: look around, plan, and carry out what a person confirmed."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import anyio
+from anyio.abc import TaskGroup
 
 from soothsayer_mcp.adapters import schemas
+from soothsayer_mcp.adapters.config import Config, ServerSpec, server_identity
 from soothsayer_mcp.adapters.lab import EVIDENCE_CONDITIONS
+from soothsayer_mcp.adapters.launch import Child, Launch, launch
+from soothsayer_mcp.adapters.orphans import Orphans
 from soothsayer_mcp.adapters.probes.probes import LocalProbes
 from soothsayer_mcp.adapters.probes.restoring import Restoring
 from soothsayer_mcp.adapters.probes.settings import ProbeSettings
@@ -15,8 +21,10 @@ from soothsayer_mcp.adapters.system import RandomIds, SystemClock, account, look
 from soothsayer_mcp.cli.exits import Exit
 from soothsayer_mcp.cli.options import Settings
 from soothsayer_mcp.cli.problems import Problem
+from soothsayer_mcp.cli.reach import servers_of
 from soothsayer_mcp.cli.recorded import recall
 from soothsayer_mcp.cli.state import open_reader, state_dir
+from soothsayer_mcp.cli.wiring import connects_of
 from soothsayer_mcp.gathering import Inspection
 from soothsayer_mcp.governor import Governor
 from soothsayer_mcp.model.call import Cause, RunId
@@ -24,24 +32,46 @@ from soothsayer_mcp.model.run import RunState
 from soothsayer_mcp.model.undo import Done
 from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.rules import Policy
-from soothsayer_mcp.rollback import Restorer, Rollback, look_around
+from soothsayer_mcp.ports import PortError
+from soothsayer_mcp.proxy.alone import Alone
+from soothsayer_mcp.proxy.downstream import ServerEntry
+from soothsayer_mcp.proxy.fleet import Fleet
+from soothsayer_mcp.proxy.pins import Schemas
+from soothsayer_mcp.rollback import CLIENT, Restorer, Rollback, look_around, look_at_calls
 from soothsayer_mcp.trace.query import Filter, term
 from soothsayer_mcp.undo.plan import Past, Plan, Present, plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Planned:
-    """A plan, and the record and the policy that it was made from."""
+class Wish:
+    """What is to be undone."""
 
     run: RunId
+    to: int = 0
+    left: Collection[int] = ()
+    config: Path | None = None
+    """By which configuration servers are reached, where not by the recorded one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """A plan, and the record that it was made from."""
+
+    wish: Wish
     pasts: Sequence[Past]
     plan: Plan
 
 
+def calls(pasts: Sequence[Past]) -> bool:
+    """Whether servers are called to undo these steps, so that their plan is only made with them."""
+    return any(one.kept is not None and one.kept.terms.tool and one.has_effect for one in pasts)
+
+
 def planned(reader: Reader, run: RunId, *, to: int = 0, left: Collection[int] = ()) -> Planned:
-    """Work out how a run comes back to the state after step `to`, as things stand now. Changes nothing."""
+    """Work out how a run comes back to the state after step `to`, as its files stand now. Changes and calls nothing."""
     pasts = reader.pasts(run)
-    return Planned(run=run, pasts=pasts, plan=plan(pasts, anyio.run(_present, pasts, run), to=to, skip=left))
+    made = plan(pasts, anyio.run(_present, pasts, run), to=to, skip=left)
+    return Planned(wish=Wish(run=run, to=to, left=left), pasts=pasts, plan=made)
 
 
 def held(reader: Reader, store: SqliteStore, run: RunId, *, by: str) -> bool:
@@ -53,45 +83,164 @@ def held(reader: Reader, store: SqliteStore, run: RunId, *, by: str) -> bool:
 
 
 def carried_out(settings: Settings, store: SqliteStore, made: Planned, *, by: str) -> list[Done]:
-    """Do what a plan says, a governed step for each. Raises `Problem` where the policy is not on record."""
+    """Do what a plan says, a governed step for each. Raises `Problem` where it is not the plan any more."""
     with open_reader(settings) as reader:
-        policy, workspace = _policy(settings, reader, made.run)
-    return anyio.run(_undo, store, made, policy, workspace, by)
+        session = Session.of(settings, store, reader, made.wish, _say_nothing)
+
+    def is_same(again: Plan) -> bool:
+        return again.digest == made.plan.digest
+
+    _, done = anyio.run(session.go, is_same, by)
+    if done is None:
+        raise Problem("nothing was undone: things changed meanwhile", id="not-confirmed", exit=Exit.NO)
+    return done
+
+
+def _say_nothing(text: str) -> None:
+    del text
 
 
 async def _present(pasts: Sequence[Past], run: RunId) -> Present:
     return await look_around(pasts, Restoring(_roots(pasts)), run)
 
 
-async def _undo(store: SqliteStore, made: Planned, policy: Policy, workspace: str, by: str) -> list[Done]:
-    roots = _roots(made.pasts)
-    files = Restoring(roots)
-    clock, ids = SystemClock(), RandomIds()
-    restorer = Restorer(files, None)
-    inspection = Inspection(
-        held=lambda: store.held,
-        probes=LocalProbes(ProbeSettings(roots=tuple(roots))),
-        conditions=EVIDENCE_CONDITIONS.compile,
-        schema=schemas.compile_output,
-        workspace=workspace,
-        clock=clock,
-        ids=ids,
-    )
-    governor = Governor(
-        policy=lambda: policy, store=store, tools=restorer, look=look, inspector=inspection, call_timeout_s=60.0
-    )
-    undoing = Rollback(
-        run=made.run,
-        governor=governor,
-        restorer=restorer,
-        files=files,
-        book=store.undo_log,
-        principal=account(),
-        workspace=workspace,
-        clock=clock,
-        ids=ids,
-    )
-    return await undoing.carry_out(made.plan, made.pasts, by=by)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fixed:
+    """The policy that the record holds; its files are not looked at."""
+
+    policy: Policy
+
+    def current(self) -> Policy:
+        """The policy."""
+        return self.policy
+
+    def check(self) -> None:
+        """Nothing changes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """One connection to all that an undo needs, for as long as it takes to plan and to carry out."""
+
+    settings: Settings
+    store: SqliteStore
+    wish: Wish
+    pasts: Sequence[Past]
+    policy: Policy | None
+    workspace: str
+    say: Callable[[str], None]
+    """Tells a person what is started."""
+
+    @classmethod
+    def of(
+        cls, settings: Settings, store: SqliteStore, reader: Reader, wish: Wish, say: Callable[[str], None]
+    ) -> "Session":
+        """Read what is on record of the run."""
+        pasts = reader.pasts(wish.run)
+        policy, workspace = None, ""
+        if any(one.has_effect for one in pasts):
+            policy, workspace = _policy(settings, reader, wish.run)
+        return cls(settings=settings, store=store, wish=wish, pasts=pasts, policy=policy, workspace=workspace, say=say)
+
+    async def go(self, agreed: Callable[[Plan], bool], by: str) -> tuple[Plan, list[Done] | None]:
+        """Make the plan as things stand, and carry it out if it is agreed to."""
+        if self.policy is None:
+            return Plan(moves=()), None
+        specs, without = servers_of(self.pasts, self.wish.config)
+        orphans = Orphans(state_dir(self.settings))
+        if specs:
+            orphans.end_left()  # What a rollback that was killed left running could still act.
+        alone = self._alone(specs, without, orphans, self.policy)
+        found: list[tuple[Plan, list[Done] | None]] = []
+        async with anyio.create_task_group() as tasks:
+            try:
+                found.append(await self._gone(alone, tasks, agreed, self.policy, by))
+            finally:
+                await alone.aclose()
+                tasks.cancel_scope.cancel()
+        return found[0]
+
+    async def _gone(
+        self, alone: Alone, tasks: TaskGroup, agreed: Callable[[Plan], bool], policy: Policy, by: str
+    ) -> tuple[Plan, list[Done] | None]:
+        run, files, clock, ids = self.wish.run, Restoring(_roots(self.pasts)), SystemClock(), RandomIds()
+        restorer = Restorer(files, alone)
+        inspection = Inspection(
+            held=lambda: self.store.held,
+            probes=LocalProbes(ProbeSettings(roots=tuple(_roots(self.pasts)))),
+            conditions=EVIDENCE_CONDITIONS.compile,
+            schema=schemas.compile_output,
+            workspace=self.workspace,
+            clock=clock,
+            ids=ids,
+        )
+        governor = Governor(
+            policy=lambda: policy,
+            store=self.store,
+            tools=restorer,
+            look=look,
+            inspector=inspection,
+            call_timeout_s=60.0,
+        )
+        alone.govern_by(governor)
+        await alone.start(tasks)
+        present = await look_around(self.pasts, files, run)
+        present = await look_at_calls(self.pasts, run, alone, present)
+        made = plan(self.pasts, present, to=self.wish.to, skip=self.wish.left)
+        if not agreed(made):
+            return made, None
+        undoing = Rollback(
+            run=run,
+            governor=governor,
+            restorer=restorer,
+            files=files,
+            book=self.store.undo_log,
+            principal=account(),
+            workspace=self.workspace,
+            clock=clock,
+            ids=ids,
+            servers=alone,
+        )
+        return made, await undoing.carry_out(made, self.pasts, by=by)
+
+    def _alone(
+        self, specs: Sequence[ServerSpec], without: Mapping[str, str], orphans: Orphans, policy: Policy
+    ) -> Alone:
+        clock, ids = SystemClock(), RandomIds()
+        config = Config(workspace=self.workspace, servers=tuple(specs))
+        started: dict[str, Child | PortError] = {}
+        for spec in specs:
+            self.say(f"starting {spec.name}")
+            if isinstance(spec.reach, Launch):
+                try:
+                    started[spec.name] = launch(replace(spec.reach, label_stderr=True))
+                except PortError as error:
+                    started[spec.name] = error
+        for child in started.values():
+            if isinstance(child, Child):
+                orphans.note(child)
+        connects = connects_of(config, started, orphans.note)
+        entries = [
+            ServerEntry(
+                name=spec.name,
+                connect=connects[spec.name],
+                identity=server_identity(spec),
+                start_timeout_s=spec.start_timeout_s,
+            )
+            for spec in specs
+        ]
+        return Alone(
+            Fleet(entries, clock=clock, ids=ids),
+            unreachable=without,
+            policies=_Fixed(policy=policy),
+            store=self.store,
+            schemas=Schemas(arguments=schemas.compile_input, result=schemas.compile_output),
+            principal=account(),
+            client=CLIENT,
+            clock=clock,
+            ids=ids,
+            log=self.say,
+        )
 
 
 def _roots(pasts: Sequence[Past]) -> list[str]:

@@ -35,6 +35,7 @@ from soothsayer_mcp.adapters.system import RandomIds, SystemClock, account, look
 from soothsayer_mcp.cli.exits import Exit
 from soothsayer_mcp.cli.plan import Plan, Started
 from soothsayer_mcp.cli.problems import Problem
+from soothsayer_mcp.cli.reach import reach_of
 from soothsayer_mcp.console.card import card
 from soothsayer_mcp.console.text import escape
 from soothsayer_mcp.gathering import Inspection
@@ -156,6 +157,7 @@ async def _relay(
         workspace=config.workspace,
         clock=clock,
         ids=ids,
+        reach=reach_of(config),
     )
     governor = Governor(
         policy=policies.current,

@@ -16,6 +16,8 @@ def told_move(move: Move) -> str:
             return f"{move.about} to {_short(move.before)}, now {_short(move.now)}"
         case MoveKind.DELETE:
             return f"{move.about} is {_short(move.now)}, was absent"
+        case MoveKind.CALL:
+            return f"{move.about} is called" + (f", to {_short(move.before)}" if move.before else "")
         case MoveKind.CONFLICT | MoveKind.UNSETTLED if move.now:
             left = f", left as {_short(move.after)}" if move.after else ""
             return f"{move.about} is {_short(move.now)}{left}, was {_short(move.before)}: {move.why}"

@@ -52,6 +52,7 @@ def values_of(step: ProposedStep, workspace: str) -> dict[str, Json]:
             "groups": list(step.principal.groups),
             "client": step.client.name,
         },
+        **step.names,
     }
 
 

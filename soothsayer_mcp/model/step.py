@@ -15,6 +15,7 @@ from soothsayer_mcp.model.entry import Receipt
 from soothsayer_mcp.model.evidence import Support
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.finding import Answer, Finding, told
+from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.model.outcome import Aside, Asked, Outcome, Refused, Returned, Shown, Unknown
 from soothsayer_mcp.model.run import NextStep
 from soothsayer_mcp.model.undo import Captured
@@ -48,6 +49,8 @@ class ProposedStep:
     """The step (`RUN.NO`) that this call undoes; empty for all others."""
     owes: Dues = NOTHING_DUE
     """What a call that undoes another owes, as that one declared it."""
+    names: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    """What the checks of a call that undoes another may name: values of that other one."""
 
     def decided(self, decision: Decision) -> "DecidedStep":
         """Learn what policy says."""

@@ -1,9 +1,10 @@
 """What undoes a step: the terms that policy states, and the state before and after that is kept for it."""
 
 from collections.abc import Mapping
+from dataclasses import field
 from enum import StrEnum
 
-from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.model.json import Json, compact
 from soothsayer_mcp.model.subject import EVERYTHING, FILE, subject
 from soothsayer_mcp.model.value import dataclass
 
@@ -71,6 +72,20 @@ class UndoTerms:
     """A check by its kind, which shows that the inverse call put things back; else the look is taken again."""
 
     @property
+    def tools(self) -> tuple[str, ...]:
+        """What is called for it: the inverse, the look, and what a check reads."""
+        found = [self.tool, "" if self.look is None else self.look.tool]
+        read = None if self.check is None else self.check.get("readback")
+        if isinstance(read, Mapping):
+            found.append(str(read["tool"]))
+        return tuple(dict.fromkeys(tool for tool in found if tool))
+
+    @property
+    def names_returned(self) -> bool:
+        """Whether something of the structured result is named, so that it has to be kept."""
+        return "returned" in compact({"args": dict(self.args or {}), "check": dict(self.check or {})}).decode()
+
+    @property
     def must_keep(self) -> bool:
         """Whether the call may not go on when the state before cannot be kept. What a label says alone may fail."""
         return self.rule != "label"
@@ -112,6 +127,12 @@ class Captured:
     has_returned: bool = False
     began: int = 0
     """Where the record ended when the look began."""
+    look_args: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    """With what the look was called."""
+    names: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    """What an inverse call may name of the step, beside its arguments: `run`, `who`, `workspace`."""
+    reach: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    """Server -> how it is reached again, for each that the undo calls."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -152,6 +152,16 @@ def visible(policy: Policy, tool: ToolDefinition, principal: Principal, *, now_u
         return shown
 
 
+def bars_undo(policy: Policy, tool: ToolDefinition, principal: Principal) -> bool:
+    """Whether a call of a tool is denied whatever its arguments are, when it undoes another; a fault of ours bars."""
+    scene = Scene(arguments=None, principal=principal, client=None, cause=Cause.UNDO, now_us=None, links={})
+    try:
+        certain = _whatever_it_says(policy.candidates(tool), scene)
+        return _conclude_undo(policy, certain, [*_about_definition(policy, tool)]).effect is Effect.DENY
+    except Exception:  # noqa: BLE001 - a fault of ours bars
+        return True
+
+
 def _is_shown(
     policy: Policy, candidates: Candidates, tool: ToolDefinition, principal: Principal, now_us: int | None
 ) -> bool:

@@ -8,7 +8,7 @@ from anyio.abc import TaskGroup
 
 from soothsayer_mcp import __version__
 from soothsayer_mcp.model.failure import Acted, Reason
-from soothsayer_mcp.model.json import JsonObject
+from soothsayer_mcp.model.json import Json, JsonObject
 from soothsayer_mcp.ports import LegEnd, PortError, SeenTool
 from soothsayer_mcp.proxy.downstream import Downstream
 from soothsayer_mcp.proxy.fleet import Fleet
@@ -30,7 +30,7 @@ async def present_tools(fleet: Fleet) -> Mapping[str, list[SeenTool] | PortError
     found: dict[str, list[SeenTool] | PortError] = {}
     try:
         async with anyio.create_task_group() as tasks:
-            fleet.start(_Listening(tasks))
+            fleet.start(Listening(tasks))
             async with anyio.create_task_group() as asking:
                 for server in fleet:
                     asking.start_soon(_look, server, found)
@@ -50,7 +50,8 @@ async def _look(server: Downstream, found: dict[str, list[SeenTool] | PortError]
         found[server.name] = error
 
 
-async def _listed(server: Downstream) -> list[SeenTool]:
+async def opened(server: Downstream) -> Json:
+    """Open a connection; what the server can do. Raises `PortError`."""
     params: JsonObject = {
         "protocolVersion": LATEST_HANDSHAKE,
         "capabilities": {},
@@ -63,6 +64,11 @@ async def _listed(server: Downstream) -> list[SeenTool]:
     result = opened.result
     capabilities = result.get("capabilities") if isinstance(result, dict) else None
     server.notify(replies.notification("notifications/initialized", None))
+    return capabilities
+
+
+async def _listed(server: Downstream) -> list[SeenTool]:
+    capabilities = await opened(server)
     if not isinstance(capabilities, dict) or capabilities.get("tools") is None:
         return []
     pages = await pages_of(server, "tools/list", _ENVELOPE)
@@ -73,7 +79,7 @@ async def _listed(server: Downstream) -> list[SeenTool]:
     return [SeenTool(name=item.name, digest=digest_of(item), raw=item.raw) for item in items]
 
 
-class _Listening:
+class Listening:
     """Hears of what servers do beside answering: nobody is here to be asked, and nothing is called."""
 
     def __init__(self, tasks: TaskGroup) -> None:

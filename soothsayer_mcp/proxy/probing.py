@@ -1,17 +1,21 @@
 """Calls that checks make: a tool that only reads, through the same loop as every call, as a step of its own."""
 
+from typing import Protocol
+
 from soothsayer_mcp.evidence.checks import ReadFacts
 from soothsayer_mcp.evidence.scope import result_of
 from soothsayer_mcp.governor import Governor, Unrecorded
-from soothsayer_mcp.model.call import Cause, Proposal
+from soothsayer_mcp.model.call import Cause, Principal, Proposal
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.json import JsonObject, compact
 from soothsayer_mcp.model.outcome import Returned
 from soothsayer_mcp.model.step import ProposedStep
-from soothsayer_mcp.policy.decide import visible
-from soothsayer_mcp.ports import Call, PortError
-from soothsayer_mcp.proxy.connection import HostConnection
+from soothsayer_mcp.policy.decide import bars_undo
+from soothsayer_mcp.ports import Call, Clock, Ids, PortError
+from soothsayer_mcp.proxy.connection import Policies
+from soothsayer_mcp.proxy.fleet import Fleet
 from soothsayer_mcp.proxy.owed import HostRequest
+from soothsayer_mcp.proxy.paging import Envelope
 from soothsayer_mcp.proxy.pins import Books
 from soothsayer_mcp.wire import replies
 
@@ -19,10 +23,24 @@ MOST_BYTES = 1_000_000
 """Of an answer that a check reads."""
 
 
+class Ground(Protocol):
+    """What probes stand on: a host connection, or the servers that a rollback has opened."""
+
+    fleet: Fleet
+    policies: Policies
+    principal: Principal
+    clock: Clock
+    ids: Ids
+
+    def envelope_of(self, request: HostRequest) -> Envelope:
+        """What requests of our own carry when this one causes them."""
+        ...
+
+
 class Probing:
     """Reads tools back for the checks of one connection's calls."""
 
-    def __init__(self, connection: HostConnection, books: Books, governor: Governor) -> None:
+    def __init__(self, connection: Ground, books: Books, governor: Governor) -> None:
         """Probes are governed as calls are: what a rule denies is not called, and each is on record."""
         self._connection = connection
         self._books = books
@@ -30,12 +48,16 @@ class Probing:
 
     async def read(self, request: HostRequest, of: ProposedStep, tool: str, arguments: JsonObject) -> ReadFacts:
         """Call a tool by `server.tool`. Raises `PortError` when nothing came that could be compared."""
+        envelope = self._connection.envelope_of(request)
+        return await self.read_in(envelope, of, tool, arguments)
+
+    async def read_in(self, envelope: Envelope, of: ProposedStep, tool: str, arguments: JsonObject) -> ReadFacts:
+        """The same, in an era. Raises `PortError`."""
         connection = self._connection
         name, _, own = tool.partition(".")
         server = connection.fleet.named(name)
         if server is None:
             raise _nothing(tool, "there is no such server")
-        envelope = connection.envelope_of(request)
         definition = await self._books.of(server).find(own, policy=connection.policies.current(), envelope=envelope)
         if definition is None:
             raise _nothing(tool, "its server offers no such tool")
@@ -89,7 +111,7 @@ class Probing:
         found = await self._books.of(server).find(own, policy=policy, envelope=connection.envelope_of(request))
         if found is None:
             return "is not offered by its server"
-        return "" if visible(policy, found, connection.principal) else "is denied by policy"
+        return "is denied by policy" if bars_undo(policy, found, connection.principal) else ""
 
 
 def _nothing(tool: str, why: str) -> PortError:

@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from soothsayer_mcp.model.json import Json, JsonObject
@@ -23,7 +23,24 @@ class Kept:
     """The arguments of the step, where an inverse call may name them."""
     expected: Mapping[str, str]
     """Path -> SHA-256 of what the step was to write, where policy says so."""
+    opens: tuple[str, ...] = ()
+    """The subjects that the step wrote to; its inverse writes to the same."""
     after: Captured | None = None
+
+    @property
+    def values(self) -> dict[str, Json]:
+        """What an inverse call and its check may name: of the record alone."""
+        values: dict[str, Json] = {**self.before.names, "args": self.args}
+        if self.before.has_seen:
+            values["before"] = self.before.seen
+        if self.after is not None and self.after.has_returned:
+            values["returned"] = self.after.returned
+        return values
+
+    @property
+    def outlives(self) -> bool:
+        """Whether a server that is called for the undo goes on when nobody is connected to it."""
+        return any(isinstance(one, Mapping) and "url" in one for one in self.before.reach.values())
 
 
 def expected(step: DecidedStep, terms: UndoTerms) -> Mapping[str, str]:
@@ -42,7 +59,13 @@ def expected(step: DecidedStep, terms: UndoTerms) -> Mapping[str, str]:
     return {}
 
 
-def before_form(terms: UndoTerms, captured: Captured, args: JsonObject, expected: Mapping[str, str]) -> Json:
+def before_form(
+    terms: UndoTerms,
+    captured: Captured,
+    args: JsonObject,
+    expected: Mapping[str, str],
+    opens: Sequence[str] = (),
+) -> Json:
     """Spell what goes with the intent."""
     form: JsonObject = {"class": terms.kind.value, "rule": terms.rule, "root": terms.root}
     if captured.files:
@@ -52,10 +75,13 @@ def before_form(terms: UndoTerms, captured: Captured, args: JsonObject, expected
     if terms.tool:
         form["undo"] = {"tool": terms.tool, "args": dict(terms.args or {})}
         form["args"] = args
+        form["names"] = dict(captured.names)
+        form["reach"] = dict(captured.reach)
+        form["opens"] = list(opens)
         if terms.check is not None:
             form["check"] = dict(terms.check)
     if terms.look is not None:
-        form["look"] = {"tool": terms.look.tool, "args": dict(terms.look.args)}
+        form["look"] = {"tool": terms.look.tool, "args": dict(captured.look_args)}
         form["seen"] = captured.seen
     return form
 
@@ -106,9 +132,17 @@ def _read(form: Mapping[str, Json]) -> Kept:
     )
     return Kept(
         terms=terms,
-        before=Captured(files=files, seen=form.get("seen"), has_seen="seen" in form),
+        before=Captured(
+            files=files,
+            seen=form.get("seen"),
+            has_seen="seen" in form,
+            look_args={} if look is None else _map(_map(look)["args"]),
+            names=_map(form.get("names", {})),
+            reach=_map(form.get("reach", {})),
+        ),
         args=dict(_map(form.get("args", {}))),
         expected={path: _text(state) for path, state in _map(form.get("expected", {})).items()},
+        opens=tuple(map(_text, _list(form.get("opens", [])))),
     )
 
 

@@ -1,7 +1,7 @@
 """What a rollback would do: which steps, in which order, and what stands against it. Pure."""
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import field
 from enum import StrEnum
 
@@ -99,6 +99,8 @@ class Move:
     """The state that the step left."""
     before: str = ""
     """The state that comes back."""
+    args: str = ""
+    """Digest of the arguments of an inverse call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +113,7 @@ class Plan:
     def digest(self) -> str:
         """What a person confirms."""
         told: list[Json] = [
-            [move.no, move.kind.value, move.about, move.now, move.after, move.before] for move in self.moves
+            [move.no, move.kind.value, move.about, move.now, move.after, move.before, move.args] for move in self.moves
         ]
         return hashlib.sha256(canonical(told)).hexdigest()
 
@@ -189,33 +191,46 @@ class _World:
         present = self._present
         tool = kept.terms.tool
 
-        def move(kind: MoveKind, why: str = "") -> Move:
-            return Move(no=past.no, kind=kind, about=tool, why=why, before=_digest(present.calls.get(past.no)))
+        def move(kind: MoveKind, why: str = "", *, now: str = "", after: str = "") -> Move:
+            before = state_digest(kept.before.seen) if kept.before.has_seen else ""
+            args = state_digest(present.calls[past.no]) if kind is MoveKind.CALL else ""
+            return Move(no=past.no, kind=kind, about=tool, why=why, now=now, after=after, before=before, args=args)
 
+        if any(outcome == "succeeded" for _, outcome in past.tries):
+            return move(MoveKind.NOT_NEEDED, "it was undone")
         barred = present.barred.get(past.no)
         if barred is not None:
             return move(MoveKind.IRREVERSIBLE, barred)
+        if past.no not in present.calls:
+            return move(
+                MoveKind.CONFLICT, "a call takes it back, and its server was not asked: soothsayer rollback does"
+            )
         look = present.looks.get(past.no)
-        compares = look is not None and (kept.terms.kind is UndoClass.RESTORE or past.unsettled or bool(past.tries))
-        if compares and look is not None:
-            if look not in self._seen:
-                return move(MoveKind.CONFLICT, present.doubts.get(look, "the state could not be seen"))
-            after = "" if kept.after is None or not kept.after.has_seen else _digest(kept.after.seen)
-            now, before = _digest(self._seen[look]), _digest(kept.before.seen)
-            kind, why = _compared(past, now=now, after=after, before=before)
-            if kind is not None:
-                return move(kind, why)
-            self._seen[look] = kept.before.seen
-            return move(MoveKind.CALL)
+        if look is not None and (kept.terms.kind is UndoClass.RESTORE or past.unsettled or bool(past.tries)):
+            return self._by_look(past, kept, look, move)
         if past.unsettled:
             return move(MoveKind.UNSETTLED, "whether it happened is not known")
-        if any(outcome == "succeeded" for _, outcome in past.tries):
-            return move(MoveKind.NOT_NEEDED, "it was undone")
         if any(outcome in {"unknown", ""} for _, outcome in past.tries):
             return move(MoveKind.UNSETTLED, "whether its undo happened is not known")
         if len(past.tries) >= TRIES:
             return move(MoveKind.CONFLICT, f"it was tried {len(past.tries)} times")
         return move(MoveKind.CALL)
+
+    def _by_look(self, past: Past, kept: Kept, look: str, move: Callable[..., Move]) -> Move:
+        """By what is there now: what the step left, what was there before it, or neither."""
+        if look not in self._seen:
+            return move(MoveKind.CONFLICT, self._present.doubts.get(look, "the state could not be seen"))
+        after = "" if kept.after is None or not kept.after.has_seen else state_digest(kept.after.seen)
+        now, before = state_digest(self._seen[look]), state_digest(kept.before.seen)
+        kind, why = _compared(past, now=now, after=after, before=before)
+        if kind is not None:
+            if kind in BLOCKS:
+                self._left.add(look)  # who leaves this step leaves what lies under it
+            return move(kind, why, now=now, after=after)
+        if kept.outlives and any(outcome in {"unknown", ""} for _, outcome in past.tries):
+            return move(MoveKind.UNSETTLED, "whether its undo happened is not known, and it may still")
+        self._seen[look] = kept.before.seen
+        return move(MoveKind.CALL, now=now, after=after)
 
 
 def _after_of(kept: Kept, path: str) -> str:
@@ -241,5 +256,6 @@ def _compared(past: Past, *, now: str, after: str, before: str) -> tuple[MoveKin
     return None, ""
 
 
-def _digest(value: Json) -> str:
+def state_digest(value: Json) -> str:
+    """The digest of a state that a look told, or of arguments."""
     return hashlib.sha256(canonical(value)).hexdigest()

@@ -17,6 +17,7 @@ from soothsayer_mcp.adapters.policy_files.build import fill_words
 from soothsayer_mcp.adapters.policy_files.positions import Pairs, Path, mark_of, plain
 from soothsayer_mcp.adapters.policy_files.problems import Problem, nearest
 from soothsayer_mcp.adapters.policy_files.variables import Variables
+from soothsayer_mcp.evidence.scope import uses
 from soothsayer_mcp.model.condition import ConditionError
 from soothsayer_mcp.model.failure import REASONS, FailureClass
 from soothsayer_mcp.model.json import Json, JsonObject
@@ -731,15 +732,42 @@ def _on_failure(value: object) -> object:
     return value
 
 
-class UndoDocument(Document):
-    """What undoes a call: the bytes of files that are put back."""
+class CaptureDocument(Document):
+    """What tells the state before a call: the answer of a tool that reads."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"class", "tool", "args", "check"})
-
-    restore: Annotated[list[_Subject], _Many, _AtLeastOne]
+    as_: Literal["before"] = Field(default="before", alias="as")
+    tool: Annotated[str, AfterValidator(_one_tool)]
+    args: dict[str, object] = {}
 
     @model_validator(mode="after")
-    def _is_files(self) -> Self:
+    def _is_before(self) -> Self:
+        if uses(cast("Json", self.args), "before") or uses(cast("Json", self.args), "returned"):
+            raise _bad("value", "before the call there is neither `before` nor `returned`")
+        return self
+
+
+class UndoCheckDocument(Document):
+    """What shows that an undo put things back."""
+
+    readback: ReadbackItem
+
+
+class UndoDocument(Document):
+    """What undoes a call: the bytes of files that are put back, or a call that takes it back."""
+
+    restore: Annotated[list[_Subject], _Many, _AtLeastOne] = []
+    class_: Literal["restore", "compensate"] = Field(default="compensate", alias="class")
+    tool: Annotated[str, AfterValidator(_one_tool)] = ""
+    args: dict[str, object] = {}
+    check: UndoCheckDocument = Field(default=cast("UndoCheckDocument", None))
+
+    @model_validator(mode="after")
+    def _is_one_way(self) -> Self:
+        said = self.model_fields_set
+        if ("restore" in said) is ("tool" in said):
+            raise _bad("key", "an undo has one of `restore`, for files, and `tool`, for a call")
+        if "restore" in said and len(said) > 1:
+            raise _bad("key", "`restore` stands alone: class, tool, args and check are those of an undo by a call")
         if any(template(text).name != "file" or not template(text).keys for text in self.restore):
             raise _bad("value", "only files are restored: write file(args.path)")
         return self
@@ -765,10 +793,25 @@ class RuleDocument(Document):
 
     later: ClassVar[frozenset[str]] = frozenset(
         [
-            "capture",
             "settle",
         ]
     )
+
+    @model_validator(mode="after")
+    def _can_be_undone(self) -> Self:
+        undo = self.undo if isinstance(self.undo, UndoDocument) else None
+        by_call = undo is not None and "tool" in undo.model_fields_set
+        captures = "capture" in self.model_fields_set
+        if captures and not by_call:
+            raise _bad("key", "`capture` goes with an undo by a call: `undo: {tool: ...}`")
+        if (
+            undo is not None
+            and by_call
+            and not captures
+            and (undo.class_ == "restore" or "check" not in undo.model_fields_set)
+        ):
+            raise _bad("key", "an undo by a call needs a `capture` that tells the state, or, to compensate, a `check`")
+        return self
 
     deny: Annotated[str, AfterValidator(_reason)] = ""
     ask: Annotated[str, AfterValidator(_reason)] = ""
@@ -806,6 +849,7 @@ class RuleDocument(Document):
     touches: Annotated[list[_Subject], _Many] = []
     on_broken: Literal["withhold", "note"] = "withhold"
     on_unknown: Literal["withhold", "note"] = "note"
+    capture: CaptureDocument = Field(default=cast("CaptureDocument", None))
     undo: Literal["none", "never"] | UndoDocument = "none"
     limit: LimitDocument = Field(default=cast("LimitDocument", None))
     redact: Annotated[list[RedactDocument], _Many, _AtLeastOne] = []

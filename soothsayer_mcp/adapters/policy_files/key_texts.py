@@ -208,8 +208,20 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
         "not": "Files that are left out.",
         "only": "Subjects that may change: file(args.path).",
     },
+    "CaptureDocument": {
+        "as": "Under which name what it answers stands in the undo: before.",
+        "tool": "A tool that is labelled read, as server.tool.",
+        "args": "Its arguments; ${args.x} is filled in from the call.",
+    },
+    "UndoCheckDocument": {
+        "readback": "What another tool has to say then; args, before and returned are those of the undone call.",
+    },
     "UndoDocument": {
         "restore": "Files whose bytes are kept before the call and put back: file(args.path).",
+        "class": "restore: the state of the capture comes back; compensate: another call makes good for it.",
+        "tool": "The tool that takes the call back, as server.tool.",
+        "args": "Its arguments; ${args.x}, ${before.x} and ${returned.x} are filled in from the record of the call.",
+        "check": "What shows that it did; without it the capture has to find the state before.",
     },
     "ApproversDocument": {
         "role": "A role of the organisation's policy.",
@@ -246,7 +258,8 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
         "on_unknown": "The same where a check found nothing out; note where nothing is said.",
         "on_failure": "By failure class, or class/reason: what becomes of the run when the call fails.",
         "large_results": "From what size on a result is stored, and read back in parts, instead of shown.",
-        "undo": "How the call is undone: never, none, or the files to restore. What cannot be kept refuses the call.",
+        "capture": "What is looked at before and after the call, so that an undo by a call knows the state.",
+        "undo": "How it is undone: never, none, files to restore, or a call. What cannot be kept refuses the call.",
     },
     "RedactDocument": {
         "in": "result, before a model reads it and whatever part of a message holds it; or trace, in the record only.",

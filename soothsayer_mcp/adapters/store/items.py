@@ -16,7 +16,7 @@ from soothsayer_mcp.adapters.store.origins import keep_values
 from soothsayer_mcp.adapters.store.payloads import Payload, Payloads
 from soothsayer_mcp.adapters.store.repeats import FORGET, KEY_BYTES, count_repeat, find_repeat
 from soothsayer_mcp.adapters.store.twins import find_twin, told_of
-from soothsayer_mcp.adapters.store.undoing import end_undo
+from soothsayer_mcp.adapters.store.undoing import end_undo, undone_by
 from soothsayer_mcp.model.budget import Allowance
 from soothsayer_mcp.model.call import Cause, RunId
 from soothsayer_mcp.model.decision import Effect
@@ -243,6 +243,10 @@ class IntentItem(Item[Recorded]):
     def _admitted(self, batch: Batch, row: RunRow, run: Run, at: int) -> Refused | Asked | None:
         """Ask for admission on things as they stand."""
         step = self._step
+        if step.cause is Cause.UNDO and step.of_step:
+            other = undone_by(batch, step)
+            if other:
+                return Refused(failure=Failure(reason=Reason.DUPLICATE_CALL, summary=other))
         standing = _standing(batch, run, step, at)
         repeat = find_repeat(batch, row, step.decision.charge, self._call)
         if repeat is not None:

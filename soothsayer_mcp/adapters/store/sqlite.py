@@ -593,7 +593,7 @@ class SqliteStore:
         captured, terms = step.support.captured, step.decision.dues.undo
         if captured is None or terms is None:
             return None
-        form = before_form(terms, captured, step.proposal.arguments, expected(step, terms))
+        form = before_form(terms, captured, step.proposal.arguments, expected(step, terms), step.decision.dues.opens)
         return self._payloads.ready(compact(form), always_full=True, whole=True)
 
     def _context(self, step: SupportedStep) -> Payload:

@@ -24,6 +24,10 @@ _STEPS = (
     " WHERE s.run = ? AND s.cause = ? ORDER BY s.no"
 )
 _TRIES = "SELECT of_step, no, outcome FROM steps WHERE run = ? AND cause = ? AND of_step IS NOT NULL ORDER BY no"
+_OTHER = (
+    "SELECT no FROM steps WHERE run = ? AND cause = ? AND of_step = ?"
+    " AND (outcome IS NULL OR outcome = 'succeeded') ORDER BY no DESC LIMIT 1"
+)
 _KEPT = (
     "SELECT e.no, e.kind, p.text, p.file FROM payloads p JOIN entries e ON e.writer = p.writer AND e.seq = p.seq"
     " WHERE e.run = ? AND p.part = ? ORDER BY e.pos"
@@ -46,6 +50,13 @@ def end_undo(batch: Batch, run: RunId, no: int) -> None:
     batch.later(_END, UndoState.NOT_NEEDED, run, no)
 
 
+def undone_by(batch: Batch, step: SupportedStep) -> str:
+    """Another step that undid, or is undoing just now, what this one is to undo; empty where there is none."""
+    batch.flush()
+    found = batch.db.execute(_OTHER, (step.run_id, Cause.UNDO, entries.storable(step.of_step))).fetchone()
+    return "" if found is None else f"{step.run_id[:4]}.{found[0]}"
+
+
 def load_pasts(db: sqlite3.Connection, blobs: Path, run: RunId) -> list[Past]:
     """The agent's steps of a run, with what is kept for their undo. Raises `sqlite3.Error` and `OSError`."""
     kept = _load_kept(db, blobs, run)
@@ -65,7 +76,7 @@ def load_pasts(db: sqlite3.Connection, blobs: Path, run: RunId) -> list[Past]:
                 kind=None if kind is None else UndoClass(kind),
                 state=UndoState(state or UndoState.OPEN),
                 ended=-1 if ended is None else int(ended),
-                gone=closed_at is not None,
+                gone=closed_at is not None and not (no in kept and kept[no].outlives),
                 kept=kept.get(no),
                 tries=tuple(tries.get(f"{run}.{no}", ())),
             )
