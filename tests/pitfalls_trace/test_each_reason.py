@@ -245,6 +245,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Generator[Forcing]:
         yield made
 
 
+@pytest.mark.pitfall("P-TRACE-02")
 @pytest.mark.parametrize("reason", SCENES)
 def test_each_reason_ends_one_step_once_in_its_one_class(reason: Reason, rig: Forcing) -> None:
     mark = len(rig.entries())

@@ -113,6 +113,7 @@ def test_every_fault_a_message_can_have_is_spelt_here() -> None:
     assert CHECKED
 
 
+@pytest.mark.pitfall("P-TRACE-02")
 @pytest.mark.parametrize("fault", SPELT)
 def test_a_message_that_cannot_be_read_is_one_entry(fault: Fault, rig: Closed) -> None:
     mark = len(rig.entries())
@@ -124,6 +125,7 @@ def test_a_message_that_cannot_be_read_is_one_entry(fault: Fault, rig: Closed) -
     assert entry["answered"] is (fault not in QUIET)
 
 
+@pytest.mark.pitfall("P-TRACE-02")
 @pytest.mark.parametrize(("method", "era"), [*REFUSED, ("x/unknown", Era.HANDSHAKE), ("x/unknown", Era.STATELESS)])
 def test_a_method_that_is_refused_is_one_entry(method: str, era: Era, rig: Closed) -> None:
     mark = len(rig.entries())
@@ -141,6 +143,7 @@ def test_a_notice_that_goes_no_further_is_one_entry(method: str, rig: Closed) ->
     assert (entry["kind"], entry["method"], entry["answered"]) == ("message.dropped", method, False)
 
 
+@pytest.mark.pitfall("P-TRACE-02")
 @pytest.mark.parametrize(("method", "era"), CHECKED)
 def test_a_message_that_policy_refuses_is_one_entry(method: str, era: Era, rig: Closed) -> None:
     mark = len(rig.entries())

@@ -173,11 +173,11 @@ CANARY: Final = "canary-7b1f-in-a-coal-mine"
 IN_ENVIRONMENT: Final = "canary-9d42-in-the-air"
 
 
+@pytest.mark.pitfall("P-SECRET-06")
 @pytest.mark.parametrize("payloads", ["digest", "full"])
 def test_what_was_said_is_found_where_policy_stores_it_and_nowhere_else(
     payloads: str, tmp_path: Path, soothsay: Soothsay
 ) -> None:
-    """P-SECRET-06, without URLs, headers, metrics and telemetry, which are not there yet."""
     says = result('{"content":[{"type":"text","text":"' + CANARY + '"}]}')
     schema: JsonObject = {"type": "object", "properties": {"note": {"type": "string", "enum": ["x"]}}}
     script = Script(
@@ -218,6 +218,7 @@ def test_what_was_said_is_found_where_policy_stores_it_and_nowhere_else(
     assert IN_ENVIRONMENT.encode() not in stored
 
 
+@pytest.mark.pitfall("P-SECRET-06")
 @pytest.mark.parametrize("port", ["bind_run", "record_intent", "record_outcome", "note"])
 def test_what_an_exception_of_ours_quotes_is_neither_logged_nor_answered(port: str) -> None:
     def fault() -> None:
@@ -283,6 +284,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Generator[Path]:
         yield rig.state
 
 
+@pytest.mark.pitfall("P-SECRET-07")
 @pytest.mark.parametrize(
     "words",
     [
@@ -306,7 +308,6 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Generator[Path]:
 def test_what_a_model_or_server_said_is_shown_and_never_obeyed(
     words: tuple[str, ...], color: str, hostile: Path, soothsay: Soothsay
 ) -> None:
-    """P-SECRET-07, the terminal."""
     first = json.loads(soothsay(hostile, "log", "--json", "tool:echo"))["steps"][0]["step"]
     names = {"STEP": first, "RUN": first.split(".")[0]}
     shown = soothsay(hostile, *(names.get(word, word) for word in words), "--color", color, "--no-pager")

@@ -96,6 +96,7 @@ def assert_goes_on(torn: Path, left: int) -> None:
         assert unknown == (intents - outcomes,)
 
 
+@pytest.mark.pitfall("P-TRACE-06")
 def test_the_log_is_copied_back_only_by_who_has_the_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two processes that copy the log back at once are what corrupted files up to SQLite 3.51.2."""
     monkeypatch.setattr("soothsayer_mcp.adapters.store.writer._COPY_BACK_PAGES", 20)
