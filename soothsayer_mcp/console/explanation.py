@@ -120,4 +120,19 @@ def policies(loaded: Sequence[Mapping[str, Json]], width: int) -> list[Text]:
         ]
         for policy in loaded
     ]
-    return table(columns, cells, width, {})
+    return [*table(columns, cells, width, {}), *(line for policy in loaded for line in _scopes(policy))]
+
+
+def _scopes(policy: Mapping[str, Json]) -> list[Text]:
+    """What each scope of a policy says where no rule does."""
+    held = policy["scopes"]
+    scopes = [scope for scope in held if isinstance(scope, Mapping)] if isinstance(held, list) else []
+    found: list[Text] = []
+    for scope in scopes:
+        default = scope["default"]
+        cells = default.items() if isinstance(default, Mapping) else ()
+        usual = ", ".join(f"{cell} {effect or 'left to others'}" for cell, effect in cells)
+        mode = "" if scope["mode"] == "enforce" else f", {scope['mode']}s only"
+        line = f"{scope['kind']} scope {scope['name']}: {scope['rules']} rules{mode}; where none applies: {usual}"
+        found.append(visible(line, DIM))
+    return found

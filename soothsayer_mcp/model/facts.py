@@ -51,6 +51,8 @@ class Origin(StrEnum):
     """In the purpose of the run, as a person or a host declared it."""
     FIRST_PARTY = "first_party"
     """In a result of a tool that is labelled so."""
+    APPROVED = "approved"
+    """In a target of a call of this run that a person said yes to."""
     UNTRUSTED = "untrusted"
     """In a result of any other tool."""
 
@@ -76,6 +78,9 @@ NOTHING_SEEN = Seen()
 Keep: TypeAlias = Callable[[JsonObject, JsonObject], set[str]]
 """Result and arguments of a call -> the values to be remembered, in the forms in which they are compared."""
 
+Targets: TypeAlias = Callable[[JsonObject], set[str]]
+"""Arguments of a call -> where it goes to, in the forms in which that is compared."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reads:
@@ -85,6 +90,8 @@ class Reads:
     """Whether the tool is labelled `first_party`; any other result taints the run."""
     keep: Keep | None = field(default=None, compare=False)
     """`None` where no rule asks where a value came from."""
+    targets: Targets | None = field(default=None, compare=False)
+    """What a person's yes approves of; `None` where no rule asks for that."""
 
     @property
     def origin(self) -> Origin:

@@ -138,7 +138,7 @@ class Counters(NamedTuple):
     values_kept: int = 0
     """Values of which it is kept where they stood."""
     values_missed: int = 0
-    """Of which origins not everything was kept: 1 for first-party results, 2 for others."""
+    """Of which origins not everything was kept: 1 for first-party results, 2 for others, 4 for approvals."""
     open_us: int = 0
     """How long the run was open before it was opened last."""
     opened_us: int = 0

@@ -293,6 +293,11 @@ def _named(intent: Intent | None, forms: Sequence[Form], reader: Reader) -> froz
     return frozenset(remembered(words(intent.text), forms, reader))
 
 
+def approved_by(tests: Sequence["FlowTest"], arguments: JsonObject) -> set[str]:
+    """Where a call goes to that a person said yes to, as some rules compare it."""
+    return {value for test in tests for value in test.goes_to(arguments)}
+
+
 class FlowTest:
     """The matcher `flow`, prepared for a tool."""
 
@@ -309,6 +314,16 @@ class FlowTest:
         """The values that the store is asked about."""
         for target in targets(self.sinks, arguments, self._reader):
             yield from target.asked
+
+    @property
+    def asks_approval(self) -> bool:
+        """Whether what a person approved counts."""
+        return Origin.APPROVED in self._flow.origins
+
+    def goes_to(self, arguments: JsonObject) -> Iterator[str]:
+        """The targets of a call as they are written, each in its form."""
+        for target in targets(self.sinks, arguments, self._reader):
+            yield from target.asked[:1]
 
     def answer(self, scene: Scene) -> Answer:
         """Whether the targets of a call have, or lack, these origins. No without a target."""

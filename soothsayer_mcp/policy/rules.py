@@ -40,7 +40,7 @@ from soothsayer_mcp.policy.dues import (
     prepare_watch,
     step_specs,
 )
-from soothsayer_mcp.policy.flow import MOST_QUESTIONS, Flow, FlowTest, Form, Reader, Sink, of_result
+from soothsayer_mcp.policy.flow import MOST_QUESTIONS, Flow, FlowTest, Form, Reader, Sink, approved_by, of_result
 from soothsayer_mcp.policy.history import (
     Counted,
     Counting,
@@ -858,6 +858,7 @@ class Policy:
         tests = tuple(test for one in (*every_one, *bearings.values()) for test in one.arguments if test.paths)
         asks = {counted.mark: counted for one in every_one for counted in one.asks}
         conditions = any(prepared.rule.when for prepared in every_one)
+        flows = tuple(one.flow for one in every_one if one.flow is not None and one.flow.sinks)
         return Candidates(
             subject=_subject(server, name, speaking.does, tool, words=self._words),
             definition=None if tool is None else tool.digest,
@@ -868,9 +869,9 @@ class Policy:
             sight=Sight(weights=tuple(weights.values())) if len(settled) > 1 else settled[0].sight,
             conditional=conditions,
             counters=tuple(sorted(frozenset[str]().union(*(prepared.counters for prepared in every_one)))),
-            flows=tuple(one.flow for one in every_one if one.flow is not None and one.flow.sinks),
+            flows=flows,
             tiers=tuple(tiers),
-            reads=self._reads(speaking.sight.values["tool.trust"] == Trust.FIRST_PARTY, place),
+            reads=self._reads(speaking.sight.values["tool.trust"] == Trust.FIRST_PARTY, place, flows),
             asks=tuple(asks.values()),
             bearings=tuple(bearings.values()),
             charge=Charge(
@@ -962,11 +963,14 @@ class Policy:
             "workspace": self._place.root,
         }
 
-    def _reads(self, trusted: bool, place: Place) -> Reads:
+    def _reads(self, trusted: bool, place: Place, flows: Sequence[FlowTest]) -> Reads:
+        asking = tuple(flow for flow in flows if flow.asks_approval)
+        targets = partial(approved_by, asking) if asking else None
         if not self._forms or not (trusted or self._seen):
-            return Reads(trusted=trusted)
+            return Reads(trusted=trusted, targets=targets)
         reader = Reader(to_ascii=self._lab.to_ascii, place=place)
-        return Reads(trusted=trusted, keep=partial(of_result, trusted=trusted, forms=self._forms, reader=reader))
+        keep = partial(of_result, trusted=trusted, forms=self._forms, reader=reader)
+        return Reads(trusted=trusted, keep=keep, targets=targets)
 
     @staticmethod
     def _trust(scopes: Sequence[Scope], server: str, name: str) -> Trust:

@@ -89,6 +89,29 @@ def test_a_card_tells_what_the_last_allowed_call_of_the_tool_had_otherwise(watch
     assert "cc  was" not in card
 
 
+def test_where_a_person_let_a_call_go_the_next_one_may_go_too(tmp_path: Path) -> None:
+    policy = (
+        "soothsayer: policy/v1\nname: known\ndefault: {read: allow, other: allow, checked: allow}\n"
+        "arguments: {undeclared: allow, no_schema: allow}\n"
+        "labels: [{tools: raw.send, does: send, sinks: [args.to, args.cc]}]\n"
+        "rules: [{ask: Who is that?, id: whom, flow: {into: sinks, unless_from: [intent, approved]}}]\n"
+    )
+    (tmp_path / "state").mkdir(mode=0o700)
+    Face(tmp_path / "state", "watch").beat()
+    with Rig(tmp_path, SCRIPT, policy=policy) as rig:
+        rig.host.initialize()
+        name = send(rig, to="ann", cc=["raj"])
+        ask = asked(rig)
+        assert Ended(rig.folder, "approve", str(ask["id"]), "--digest", str(ask["digest"])).code == 0
+        assert at(answer(rig, name), "result", "content", 0, "text") == "sent"
+        # Both targets are known now, alone and in another order; the body of the call is not what was approved.
+        for arguments in ({"to": "raj"}, {"to": ["ann"], "cc": "raj", "body": "other"}):
+            assert at(answer(rig, send(rig, **arguments)), "result", "content", 0, "text") == "sent"
+        assert len(rig.entries("approval.asked")) == 1
+        send(rig, to="eve")
+        wait_until(lambda: len(rig.entries("approval.asked")) > 1, "another question")
+
+
 def test_a_no_at_the_terminal_is_told_to_the_agent_with_its_reason(watched: Rig) -> None:
     name = send(watched)
     ask = asked(watched)

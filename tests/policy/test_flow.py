@@ -37,6 +37,9 @@ ALLOWING = '  - {allow: "Known.", id: it, flow: {into: sinks, from: [intent, fir
 SEEN = '  - {deny: "Told by others.", id: it, flow: {into: sinks, unless_from: intent, seen_in: untrusted}}\n'
 
 
+APPROVED = '  - {ask: "Unknown.", id: it, flow: {into: sinks, unless_from: [intent, approved]}}\n'
+
+
 class Known:
     """A store that remembers values, as the real one does."""
 
@@ -255,3 +258,24 @@ def test_taint_is_a_fact_of_the_run(tmp_path: Path) -> None:
 
     assert (effect(Counters()), effect(Counters(untrusted_reads=1))) == ("ask", "deny")
     assert policy.questions(step("fs.send")).counters == ("untrusted_reads",)
+
+
+@pytest.mark.parametrize("form", ["text", "email"])
+def test_what_a_person_approved_is_compared_in_the_form_of_its_sink(form: str, tmp_path: Path) -> None:
+    policy = policy_from(labelled(f"[{{arg: args.to, as: {form}}}]", APPROVED), tmp_path)
+    known = Known(policy)
+    targets = policy.candidates(tool("fs.send")).reads.targets
+    assert targets is not None
+    assert known.effect(to="Ann <ann@Acme.test>") == "ask"
+    for value in targets({"to": ["Ann <ann@Acme.test>"], "body": "eve@acme.test"}):
+        known.values[value] = frozenset({Origin.APPROVED})
+    assert known.effect(to="Ann <ann@Acme.test>") == "allow"
+    assert known.effect(to="ann@acme.test") == ("allow" if form == "email" else "ask")
+    assert known.effect(to="eve@acme.test") == "ask"
+    # Whatever a tool of ours returns is no yes.
+    assert policy.candidates(tool("fs.read")).reads.targets is None
+
+
+def test_where_no_rule_asks_for_a_yes_nothing_is_kept_of_one(tmp_path: Path) -> None:
+    policy = policy_from(labelled("args.to", ASKING), tmp_path)
+    assert policy.candidates(tool("fs.send")).reads.targets is None

@@ -470,8 +470,10 @@ class FlowDocument(Document):
     """Where the values that say where something goes came from."""
 
     into: Annotated[list[Annotated[SinkDocument, BeforeValidator(_as_sink)]], BeforeValidator(_into)]
-    from_: Annotated[list[Literal["intent", "first_party"]], _Many, _AtLeastOne] = Field(default=[], alias="from")
-    unless_from: Annotated[list[Literal["intent", "first_party"]], _Many, _AtLeastOne] = []
+    from_: Annotated[list[Literal["intent", "first_party", "approved"]], _Many, _AtLeastOne] = Field(
+        default=[], alias="from"
+    )
+    unless_from: Annotated[list[Literal["intent", "first_party", "approved"]], _Many, _AtLeastOne] = []
     seen_in: Literal["untrusted"] = "untrusted"
 
     @model_validator(mode="after")

@@ -293,7 +293,8 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "FlowDocument": {
         "into": "Whose values: sinks for those that labels name, or arguments.",
-        "from": "Every value came from one of these.",
+        "from": "Every value came from one of these: what the run is for (intent), a result of a first-party tool, or a"
+        " target of a call of this run that a person said yes to (approved).",
         "unless_from": "At least one value came from none of these.",
         "seen_in": "With unless_from: only if that value stood in a result that others can write.",
     },

@@ -98,6 +98,10 @@ class Rehearsal:
             reason = decision.reason or Reason.RULE_DENIED
             self._withhold(step, replace(decision, effect=Effect.DENY, reason=reason))
         else:
+            if decision.effect is Effect.ASK and decision.reads.targets is not None:
+                # It was let through, so a person said yes.
+                for value in decision.reads.targets(dict(step.proposal.arguments)):
+                    self._values[value] = self._values.get(value, frozenset()) | {Origin.APPROVED}
             self._send(step, decision, became, result)
 
     def _send(self, step: ProposedStep, decision: Decision, became: Became, result: Json) -> None:

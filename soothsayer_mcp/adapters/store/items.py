@@ -21,7 +21,7 @@ from soothsayer_mcp.model.budget import Allowance
 from soothsayer_mcp.model.call import Cause, RunId
 from soothsayer_mcp.model.decision import Effect
 from soothsayer_mcp.model.entry import Kind
-from soothsayer_mcp.model.facts import NO_CHARGE, Charge, Facts, Questions
+from soothsayer_mcp.model.facts import NO_CHARGE, Charge, Facts, Origin, Questions
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.finding import Answer
 from soothsayer_mcp.model.json import Digest, Json, compact
@@ -185,6 +185,8 @@ class IntentItem(Item[Recorded]):
             if step.support.approval is not None and not step.support.approval.grant:
                 spend = "INSERT INTO spent(key, run, no) VALUES(?, ?, ?)"
                 batch.later(spend, spending_key(step.support.approval), run.id, no)
+                if (targets := step.decision.reads.targets) is not None:
+                    keep_values(batch, row, targets(step.proposal.arguments), Origin.APPROVED)
         else:
             failure = outcome.failure
             asked = isinstance(outcome, Asked)

@@ -12,8 +12,10 @@ from soothsayer_mcp.model.facts import Origin, Seen, ValueQuestion
 MOST_VALUES: Final = 50_000
 """Values of one run; past it, that one is not found says nothing."""
 _AT_ONCE: Final = 500
-_BITS: Final[Mapping[Origin, int]] = {Origin.FIRST_PARTY: 1, Origin.UNTRUSTED: 2}
-_SETS: Final = tuple(frozenset(origin for origin, bit in _BITS.items() if bits & bit) for bits in range(4))
+_BITS: Final[Mapping[Origin, int]] = {Origin.FIRST_PARTY: 1, Origin.UNTRUSTED: 2, Origin.APPROVED: 4}
+_SETS: Final = tuple(
+    frozenset(origin for origin, bit in _BITS.items() if bits & bit) for bits in range(2 ** len(_BITS))
+)
 
 _MISSED = "SELECT values_missed FROM runs WHERE id = ?"
 _PUT = (

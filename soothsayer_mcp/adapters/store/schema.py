@@ -94,7 +94,7 @@ CREATE INDEX runs_automatic ON runs(principal, workspace, host, opened_at) WHERE
 CREATE TABLE run_keys(
   run TEXT PRIMARY KEY, match_key BLOB NOT NULL
 ) WITHOUT ROWID;
--- where values of a run stood before: keyed digests; origins: 1 first-party result, 2 another, 3 both
+-- where values of a run stood before: keyed digests; origins: the sum of 1 first-party result, 2 another, 4 approved
 CREATE TABLE origins(
   run TEXT NOT NULL, value BLOB NOT NULL CHECK(length(value) = 16), origins INTEGER NOT NULL,
   PRIMARY KEY(run, value)
