@@ -78,6 +78,9 @@ NOTHING_SEEN = Seen()
 Keep: TypeAlias = Callable[[JsonObject, JsonObject], set[str]]
 """Result and arguments of a call -> the values to be remembered, in the forms in which they are compared."""
 
+Signs: TypeAlias = Callable[[JsonObject], bool]
+"""A result of a call -> whether it hides something, or reads like an instruction to a model."""
+
 Targets: TypeAlias = Callable[[JsonObject], set[str]]
 """Arguments of a call -> where it goes to, in the forms in which that is compared."""
 
@@ -92,6 +95,8 @@ class Reads:
     """`None` where no rule asks where a value came from."""
     targets: Targets | None = field(default=None, compare=False)
     """What a person's yes approves of; `None` where no rule asks for that."""
+    signs: Signs | None = field(default=None, compare=False)
+    """`None` where no rule asks what untrusted results read like."""
 
     @property
     def origin(self) -> Origin:

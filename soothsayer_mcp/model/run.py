@@ -139,6 +139,8 @@ class Counters(NamedTuple):
     """Values of which it is kept where they stood."""
     values_missed: int = 0
     """Of which origins not everything was kept: 1 for first-party results, 2 for others, 4 for approvals."""
+    suspect_reads: int = 0
+    """Of the untrusted results those that hide characters or read like an instruction, where policy asks."""
     open_us: int = 0
     """How long the run was open before it was opened last."""
     opened_us: int = 0

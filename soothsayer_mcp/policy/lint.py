@@ -158,6 +158,7 @@ def _covers(wide: Rule, narrow: Rule) -> bool:
         and wide.instructions in {None, narrow.instructions}
         and (not wide.when or wide.when == narrow.when)
         and (wide.tainted is None or wide.tainted is narrow.tainted)
+        and wide.suspect in {None, narrow.suspect}
         and (wide.flow is None or wide.flow == narrow.flow)
         and (wide.risk is None or wide.risk == narrow.risk)
         and (not wide.only_args or (narrow.only_args and wide.args.keys() == narrow.args.keys()))

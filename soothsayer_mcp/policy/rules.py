@@ -61,8 +61,19 @@ from soothsayer_mcp.policy.match import (
 )
 from soothsayer_mcp.policy.paths import Place, component
 from soothsayer_mcp.policy.redact import Part, Redact, Redactor, read_redact
-from soothsayer_mcp.policy.sight import TAINT, RiskBounds, Sight, Weight, counters_of, risk_test, taint_test, when_test
-from soothsayer_mcp.policy.wording import hides, instructs, texts_of
+from soothsayer_mcp.policy.sight import (
+    SUSPECT,
+    TAINT,
+    RiskBounds,
+    Sight,
+    Weight,
+    counters_of,
+    risk_test,
+    suspect_test,
+    taint_test,
+    when_test,
+)
+from soothsayer_mcp.policy.wording import hides, instructs, suspicious, texts_of
 
 UNLABELLED = "unlabelled"
 ALSO = "also"
@@ -226,6 +237,8 @@ class Rule:
     """What an ask demands of its answer, where it says anything of that."""
     tainted: bool | None = None
     """Whether the run must have, or must not have, been given an untrusted result; `None` wants neither."""
+    suspect: bool | None = None
+    """The same of an untrusted result that hides characters or reads like an instruction to a model."""
     flow: Flow | None = None
     redact: tuple[Redact, ...] = ()
     on_failure: Mapping[str, OnFailure] = field(default_factory=dict[str, OnFailure])
@@ -518,8 +531,7 @@ def _rule_tests(
     if rule.causes:
         causes = rule.causes
         yield "cause", lambda scene: scene.cause in causes
-    if rule.tainted is not None:
-        yield "tainted", taint_test(wanted=rule.tainted)
+    yield from _run_tests(rule)
     if rule.who is not None:
         yield "who", rule.who.answer
     if rule.expires_us is not None:
@@ -535,6 +547,14 @@ def _rule_tests(
         yield "risk", risk_test(rule.risk, sight)
     if condition is not None:
         yield "when", condition
+
+
+def _run_tests(rule: Rule) -> Iterable[tuple[str, SceneTest]]:
+    """What is asked of what the run was given."""
+    if rule.tainted is not None:
+        yield "tainted", taint_test(wanted=rule.tainted)
+    if rule.suspect is not None:
+        yield "suspect", suspect_test(wanted=rule.suspect)
 
 
 def _before(expires_us: int) -> SceneTest:
@@ -704,6 +724,10 @@ class Policy:
         self._forms = tuple(sorted({Form.TEXT, *(sink.form for sink in sinks)})) if flows else ()
         """The forms in which values are compared; none where no rule compares any."""
         self._seen = any(flow.seen for flow in flows)
+        self._suspects = any(
+            rule.suspect is not None or SUSPECT in rule.when for scope in self.scopes for rule in _matching(scope)
+        )
+        """Whether any rule asks what untrusted results read like."""
         self._redactors: dict[bytes, Redactor] = {}
         self._words = any(
             rule.hidden_text is not None or rule.instructions is not None
@@ -966,11 +990,12 @@ class Policy:
     def _reads(self, trusted: bool, place: Place, flows: Sequence[FlowTest]) -> Reads:
         asking = tuple(flow for flow in flows if flow.asks_approval)
         targets = partial(approved_by, asking) if asking else None
+        signs = suspicious if self._suspects and not trusted else None
         if not self._forms or not (trusted or self._seen):
-            return Reads(trusted=trusted, targets=targets)
+            return Reads(trusted=trusted, targets=targets, signs=signs)
         reader = Reader(to_ascii=self._lab.to_ascii, place=place)
         keep = partial(of_result, trusted=trusted, forms=self._forms, reader=reader)
-        return Reads(trusted=trusted, keep=keep, targets=targets)
+        return Reads(trusted=trusted, keep=keep, targets=targets, signs=signs)
 
     @staticmethod
     def _trust(scopes: Sequence[Scope], server: str, name: str) -> Trust:
@@ -1119,6 +1144,8 @@ class Policy:
 
     def _counters(self, rule: Rule) -> frozenset[str]:
         read = frozenset[str]() if rule.tainted is None else frozenset(TAINT)
+        if rule.suspect is not None:
+            read |= counters_of([SUSPECT])
         if rule.when:
             with suppress(ValueError):  # what does not compile is in doubt whatever the run has counted
                 read |= counters_of(self._lab.names_of(rule.when))

@@ -12,6 +12,9 @@ from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.flow import Sink
 from soothsayer_mcp.policy.match import Scene
 
+SUSPECT = "run.suspect_reads"
+"""Counted only where a rule or a term asks for it."""
+
 RUN_COUNTERS: Mapping[str, tuple[str, ...]] = {
     "run.steps": ("calls", "denials", "asks"),
     "run.calls": ("calls",),
@@ -21,6 +24,7 @@ RUN_COUNTERS: Mapping[str, tuple[str, ...]] = {
     "run.denials": ("denials",),
     "run.asks": ("asks",),
     "run.untrusted_reads": ("untrusted_reads",),
+    SUSPECT: ("suspect_reads",),
     "run.unverified_writes": ("unverified_writes",),
     "run.bytes_returned": ("bytes_returned",),
     "run.calls_since_compact": ("calls_since_compact",),
@@ -53,7 +57,9 @@ NAMES: Names = {
 TERM_NAMES: Names = {name: sort for name, sort in NAMES.items() if name != "risk"}
 """The names in a risk term, which cannot rest on the sum that it is part of."""
 
-NEXT_NAMES: Names = {name: sort for name, sort in NAMES.items() if name == "risk" or name.startswith("run.")}
+NEXT_NAMES: Names = {
+    name: sort for name, sort in NAMES.items() if name == "risk" or (name.startswith("run.") and name != SUSPECT)
+}
 """The names in a condition about what follows a step, which is counted in them."""
 
 MOST_RISK = 100
@@ -163,6 +169,12 @@ def taint_test(*, wanted: bool) -> Callable[[Scene], Answer]:
     """Whether the run has, or has not, been given an untrusted result."""
     unknown = Unsure("it is not known for which run this is")
     return lambda scene: unknown if scene.run is None else (scene.run.counters.untrusted_reads > 0) is wanted
+
+
+def suspect_test(*, wanted: bool) -> Callable[[Scene], Answer]:
+    """Whether the run has, or has not, been given an untrusted result that reads like an instruction."""
+    unknown = Unsure("it is not known for which run this is")
+    return lambda scene: unknown if scene.run is None else (scene.run.counters.suspect_reads > 0) is wanted
 
 
 def when_test(condition: Condition, sight: Sight) -> Callable[[Scene], Answer]:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from soothsayer_mcp.model.json import Json
 
@@ -41,6 +41,53 @@ def hides(text: str) -> bool:
 def instructs(text: str) -> bool:
     """Whether a text reads like an instruction to a model, as poisoned descriptions do."""
     return _INSTRUCTIONS.search(text) is not None
+
+
+MOST_READ = 262_144
+"""Characters of one result that are looked at; an instruction that a model is to follow stands earlier."""
+
+_PARTS = (
+    (("important", "system", "instruction", "secret", "admin"), ("<",)),
+    (("ignore", "disregard", "forget", "override"), ("instruction", "prompt", "rules", "messages", "context")),
+    (("user", "person", "human", "operator", "anyone"), ("not", "n't", "never", "without")),
+    (("using", "calling", "invoking", "running"), ("before", "prior", "instead")),
+    (("you must", "you should always", "always first", "it is critical", "it is essential", "it is mandatory"), ("",)),
+)
+"""What stands in a text that reads like an instruction, of one row: one of the first, and one of the others."""
+
+
+def suspicious(result: Mapping[str, Json]) -> bool:
+    """Whether a result holds characters that nobody sees, or reads like an instruction to a model."""
+    left = MOST_READ
+    for text in _read_by_models(result):
+        part = text[:left]
+        left -= len(part)
+        if hides(part) or (_may_instruct(part.lower()) and instructs(part)):
+            return True
+        if left <= 0:
+            break
+    return False
+
+
+def _may_instruct(lowered: str) -> bool:
+    """Whether it is worth a closer look: finding fixed words costs next to nothing."""
+    return any(
+        any(word in lowered for word in words) and any(word in lowered for word in others) for words, others in _PARTS
+    )
+
+
+def _read_by_models(result: Mapping[str, Json]) -> Iterator[str]:
+    """Every text of a result that a model reads; what is encoded, as pictures are, is none."""
+    stack: list[Json] = [result.get("content"), result.get("structuredContent")]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, Mapping):
+            yield from item
+            stack.extend(held for name, held in item.items() if name not in {"data", "blob"})
+        elif isinstance(item, list):
+            stack.extend(reversed(item))
 
 
 def texts_of(raw: bytes) -> Iterator[str]:

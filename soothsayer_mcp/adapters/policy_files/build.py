@@ -326,6 +326,7 @@ def rule_of(form: Form) -> Rule:
         asks=_asks(form),
         large=_large(_map(form["large_results"])) if "large_results" in form else None,
         tainted=form["tainted"] is True if "tainted" in form else None,
+        suspect=form["suspect"] is True if "suspect" in form else None,
         flow=_flow(_map(form["flow"])) if "flow" in form else None,
         demands=_owes(form),
         on_failure={key: OnFailure(str(word)) for key, word in _map(form.get("on_failure", {})).items()},

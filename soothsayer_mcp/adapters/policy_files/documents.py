@@ -845,6 +845,7 @@ class RuleDocument(Document):
     risk: RiskDocument = Field(default=cast("RiskDocument", None))
     when: Annotated[str, _when(CONDITIONS)] = ""
     tainted: bool = False
+    suspect: bool = False
     flow: FlowDocument = Field(default=cast("FlowDocument", None))
     require: Annotated[list[RequireDocument], _Many, _AtLeastOne] = []
     verify: Annotated[list[VerifyDocument], _Many, _AtLeastOne] = []
@@ -888,6 +889,7 @@ class TermDocument(Document):
     ] = {}
     only_args: Literal[True] = True
     tainted: bool = False
+    suspect: bool = False
     flow: FlowDocument = Field(default=cast("FlowDocument", None))
     when: Annotated[str, _when(TERM_CONDITIONS)] = ""
 
@@ -914,6 +916,7 @@ class TierDocument(Document):
     only_args: Literal[True] = True
     risk: RiskDocument = Field(default=cast("RiskDocument", None))
     tainted: bool = False
+    suspect: bool = False
     flow: FlowDocument = Field(default=cast("FlowDocument", None))
     when: Annotated[str, _when(CONDITIONS)] = ""
 

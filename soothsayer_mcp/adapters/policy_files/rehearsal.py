@@ -124,6 +124,8 @@ class Rehearsal:
         if reads.keep is not None and not (reads.trusted and became is Became.FAILED):
             for value in reads.keep(result, dict(step.proposal.arguments)):
                 self._values[value] = self._values.get(value, frozenset()) | {reads.origin}
+        suspect = reads.signs is not None and reads.signs(result)
+        counters = counters._replace(suspect_reads=counters.suspect_reads + suspect)
         return counters if reads.trusted else counters._replace(untrusted_reads=counters.untrusted_reads + 1)
 
     def _withhold(self, step: ProposedStep, decision: Decision) -> None:

@@ -336,6 +336,7 @@ class OutcomeItem(Item[Closed]):
             self._size = self._given
         self._close = close
         self._values = _values(step) if self._size else None
+        self._suspect = self._size > 0 and _is_suspect(step)
         self._result = "" if result is None else result.field
         self._said = "" if said is None else said.field
         self._kept = "" if kept is None else kept.field
@@ -352,6 +353,7 @@ class OutcomeItem(Item[Closed]):
         _settle(batch, row, step.cause, step.decision.charge, no, ending, size=self._size, owes=_owes(step, ending))
         if self._size and step.cause is Cause.AGENT:
             _has_read(batch, row, step, self._values)
+            row.counters = row.counters._replace(suspect_reads=row.counters.suspect_reads + self._suspect)
         same = 0 if self._same is None else self._count_answer(batch, row, self._same, at, ending)
         run = row.as_run()
         closing = self._close(replace(run, same_answers=same) if same else run, step, ending.failure)
@@ -810,6 +812,12 @@ def _values(step: VerifiedStep) -> set[str] | None:
     if step.decision.reads.trusted and came.is_error:
         return set()
     return keep(came.result, step.proposal.arguments)
+
+
+def _is_suspect(step: VerifiedStep) -> bool:
+    """Whether the agent was given what reads like an instruction, where policy asks for that."""
+    signs, came = step.decision.reads.signs, step.outcome
+    return signs is not None and isinstance(came, Returned) and came.result is not None and signs(came.result)
 
 
 def _has_read(batch: Batch, row: RunRow, step: VerifiedStep, values: set[str] | None) -> None:

@@ -87,7 +87,7 @@ CREATE TABLE runs(
   error_streak INTEGER NOT NULL DEFAULT 0, repeats_refused INTEGER NOT NULL DEFAULT 0,
   changes INTEGER NOT NULL DEFAULT 0, most_same INTEGER NOT NULL DEFAULT 0,
   untrusted_reads INTEGER NOT NULL DEFAULT 0, values_kept INTEGER NOT NULL DEFAULT 0,
-  values_missed INTEGER NOT NULL DEFAULT 0,
+  values_missed INTEGER NOT NULL DEFAULT 0, suspect_reads INTEGER NOT NULL DEFAULT 0,
   open_us INTEGER NOT NULL DEFAULT 0, opened_us INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
 CREATE INDEX runs_attached ON runs(opened_at) WHERE attached = 1;
 CREATE INDEX runs_automatic ON runs(principal, workspace, host, opened_at) WHERE automatic = 1;
