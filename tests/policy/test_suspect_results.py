@@ -53,8 +53,23 @@ def test_what_a_result_reads_like(result: JsonObject, suspect: bool) -> None:
 
 
 PIECES = st.sampled_from(
-    "Ignore|previous|instructions|do not|tell|the user|before|using|this|you must|read|<system>| |.|\n|it is critical to|"
-    "copy|don't|İ|\u200b|without|mentioning".split("|")
+    (
+        *("Ignore", "previous", "instructions", "do not", "tell", "the user", "before", "using", "this", "you must"),
+        *(
+            "read",
+            "<system>",
+            " ",
+            ".",
+            "\n",
+            "it is critical to",
+            "copy",
+            "don't",
+            "İ",
+            "\u200b",
+            "without",
+            "mentioning",
+        ),
+    )
 )
 
 
@@ -105,8 +120,8 @@ def test_a_suite_plays_it(tmp_path: Path) -> None:
     suite.write_text(
         "soothsayer: policy-test/v1\npolicy: p.yaml\ntools: {fs: tools.json}\ntests:\n"
         f"  - {{name: told, given: [{{tool: fs.read, result: {TOLD!r}}}], call: {{tool: fs.read}}, expect: ask}}\n"
-        "  - {name: not told, given: [{tool: fs.read, result: fine}], call: {tool: fs.read}, expect: {effect: allow, rules:"
-        " [default]}}\n"
+        "  - {name: not told, given: [{tool: fs.read, result: fine}], call: {tool: fs.read},"
+        " expect: {effect: allow, rules: [default]}}\n"
         f"  - {{name: ours, given: [{{tool: fs.own, result: {TOLD!r}}}], call: {{tool: fs.read}},"
         " expect: {effect: allow, rules: [default]}}\n",
         encoding="utf-8",
