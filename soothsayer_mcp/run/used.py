@@ -14,7 +14,6 @@ def used(counters: Counters, budgets: Budgets, now_us: int) -> tuple[tuple[str, 
         ("denials", counters.denials, budgets.denials),
         ("asks", counters.asks, budgets.asks),
         ("unverified_writes", counters.unverified_writes, budgets.unverified_writes),
-        ("asks", counters.asks, budgets.asks),
         ("cost_micro", counters.cost_micro, budgets.cost_micro),
         ("error_streak", counters.error_streak, budgets.error_streak),
     )
