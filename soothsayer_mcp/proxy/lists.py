@@ -19,7 +19,7 @@ from soothsayer_mcp.proxy.merge import ListKind, list_answer
 from soothsayer_mcp.proxy.owed import HostRequest
 from soothsayer_mcp.proxy.own import Own
 from soothsayer_mcp.proxy.paging import next_cursor
-from soothsayer_mcp.proxy.pins import Books, Item, ListUnreadableError, ToolBook, items_of
+from soothsayer_mcp.proxy.pins import Books, Item, ListUnreadableError, ToolBook
 from soothsayer_mcp.proxy.unshown import Unshown
 from soothsayer_mcp.wire import replies
 from soothsayer_mcp.wire.codes import Code
@@ -90,7 +90,7 @@ class Lists:
         self, request: HostRequest, server: Downstream, answer: Frame, edition: int, policy: Policy
     ) -> bytes:
         book = self._books.of(server)
-        items = items_of(answer, "tools")
+        items = book.elements(answer)
         if next_cursor(answer) is None and "cursor" not in (request.frame.params or {}):
             await book.learn([item for item in items if item is not None], edition=edition, policy=policy)
         envelope = self._connection.envelope_of(request)

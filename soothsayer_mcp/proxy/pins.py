@@ -12,7 +12,7 @@ import anyio
 
 from soothsayer_mcp.model.call import ArgumentFault, PinState, ToolDefinition
 from soothsayer_mcp.model.failure import Acted, Reason
-from soothsayer_mcp.model.json import Digest, Json, JsonObject, canonical, digest
+from soothsayer_mcp.model.json import Digest, Json, JsonObject, canonical, compact, digest
 from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.ports import Compared, PortError, SeenTool, Store
@@ -103,6 +103,7 @@ class ToolBook:
         self._states = Compared(states={})
         self._items: list[Item] = []
         self._pages: list[Frame] = []
+        self._last: tuple[tuple[bytes, bytes], list[Item | None]] | None = None
         self._compared = False
         self._voided = 0
         self._learned_ns = 0
@@ -144,6 +145,13 @@ class ToolBook:
             seen.definition = self._compiled(seen)
             seen.compiled = True
         return seen.definition
+
+    def elements(self, answer: Frame) -> list[Item | None]:
+        """Read the elements of a list of tools strictly, as `items_of` does; the same list is not read again."""
+        said = _but_for_its_id(answer)
+        if self._last is None or self._last[0] != said:
+            self._last = said, items_of(answer, "tools")
+        return self._last[1]
 
     def listed(self, item: Listed) -> ToolDefinition | None:
         """The compared tool that a list's element shows; `None` when it shows another definition than was compared."""
@@ -201,7 +209,7 @@ class ToolBook:
             first = seen.setdefault(item.name, item)
             if first is not item and digest_of(first) != digest_of(item):
                 doubled.add(item.name)
-        tools = [SeenTool(name=name, digest=digest_of(item), raw=item.raw) for name, item in seen.items()]
+        tools = [SeenTool(name=name, digest=self._digest(item), raw=item.raw) for name, item in seen.items()]
         states = await self._compare(tools, policy)
         if edition != self._voided:
             return False
@@ -248,12 +256,16 @@ class ToolBook:
     async def _fetch(self, envelope: Envelope) -> list[Item]:
         self._pages = await pages_of(self.server, "tools/list", envelope)
         try:
-            return [item for page in self._pages for item in items_of(page, "tools") if item is not None]
+            return [item for page in self._pages for item in self.elements(page) if item is not None]
         except ListUnreadableError as error:
             summary = f"{self.server.name} {error}"
             raise PortError(Reason.SERVER_UNREACHABLE, summary, acted=Acted.NO) from error
 
     # -- making definitions -------------------------------------------------------------------------------------------
+
+    def _digest(self, item: Item) -> Digest:
+        seen = self._tools.get(item.name)
+        return seen.definition.digest if seen is not None and seen.definition.raw == item.raw else digest_of(item)
 
     def _define(self, item: Item, its_digest: Digest, states: Compared, alike: frozenset[str]) -> ToolDefinition:
         annotations = item.value.get("annotations")
@@ -322,6 +334,12 @@ def items_of(answer: Frame, member: str) -> list[Item | None]:
         raise ListUnreadableError(f"sent a list of {member} that reads in more than one way")
     raws = answer.items(("result", member))
     return [_item(raw, value) for raw, value in zip(raws, values, strict=True)]
+
+
+def _but_for_its_id(answer: Frame) -> tuple[bytes, bytes]:
+    """What stands before and after the id, wherever that is: two answers with the same say the same."""
+    before, _, after = answer.raw.partition(compact(answer.id))
+    return before, after
 
 
 def _item(raw: bytes, value: Json) -> Item | None:
