@@ -69,7 +69,9 @@ def make(state: Path, name: str, passphrase: str) -> ApproverKey:
         "sealed": sealed.hex(),
     }
     try:
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Each by itself: of what is made with `parents` only the last is private.
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file.parent.mkdir(mode=0o700, exist_ok=True)
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(json.dumps(document, indent=2).encode() + b"\n")

@@ -19,7 +19,9 @@ class Face:
 
     def beat(self) -> None:
         """Say that somebody looks. Raises `OSError`."""
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Each by itself: of what is made with `parents` only the last is private.
+        self._path.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._path.parent.mkdir(mode=0o700, exist_ok=True)
         self._path.touch(mode=0o600)
 
     def close(self) -> None:

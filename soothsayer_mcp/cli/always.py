@@ -58,14 +58,16 @@ def planned(output: Output, ask: Ask, *, by: str, policy: str, until: str) -> Pl
         raise Problem(f"{short}: {why}", id="not-remembered", exit=Exit.NO, fix="approve it once, or --for run")
     now = datetime.now(UTC)
     rule = rule_of(ask.card, by=by, day=f"{now:%Y-%m-%d}", until=until or f"{now + timedelta(days=DAYS):%Y-%m-%d}")
-    ground = ground_of(output, ())
-    file = _file(ground.names, policy)
+    own = [name for name in ground_of(output, ()).names if PACKAGED_NAME.fullmatch(name) is None]
+    # Without a configuration a proxy is started with `--policy FILE`, and whoever answers names that file.
+    in_force = ground_of(output, (policy,) if policy and not own else ()).names
+    file = _file(in_force, policy)
     try:
         before = file.read_bytes().decode()
         after = with_rule(before, rule, str(file))
     except (OSError, ValueError, AppendError) as error:
         raise Problem(f"no rule can be appended: {error}", id="policy-file", where=str(file)) from error
-    names = tuple(str(file) if Path(name).absolute() == file else name for name in ground.names)
+    names = tuple(str(file) if Path(name).absolute() == file else name for name in in_force)
     effect = _tried(output, ask, names, file, after)
     if effect is not Effect.ALLOW:
         text = f"{short}: with the rule the policy would still {effect} this call; another scope, or another rule, does"
@@ -83,7 +85,7 @@ def _file(names: Sequence[str], chosen: str) -> Path:
         fix = (
             "name one with --policy"
             if own
-            else "write one that says `use: guarded`, and name it in the configuration that -c names"
+            else "name the configuration of the proxy with -c, or its file with --policy"
         )
         raise Problem(text, id="policy-file", fix=fix)
     return own[0]

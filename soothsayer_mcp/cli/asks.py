@@ -252,7 +252,6 @@ def _tell_yes(output: Output, ask: Ask, shape: Mapping[str, Json] | None, change
     """Say how far a yes reaches; from the fifth on, say what would ask less."""
     reach = "once" if shape is None else "for calls of this shape in the run"
     if change is not None:
-        change.show(output)
         reach = "and the rule above is in the policy"
     output.remark(f"{ask.id[:STRONG_CHARS]}: approved, {reach}")
     if number < MANY_YESES or change is not None or ask.strong or ask.needs:

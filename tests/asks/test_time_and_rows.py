@@ -22,6 +22,7 @@ from fidelity.rig import Rig, at, step
 from proxy.stage import ScriptedServer, Stage, call, echo_tool
 from proxy.stage import result as listed
 from soothsayer_mcp.adapters.faces import Face
+from soothsayer_mcp.adapters.store.folder import prepare
 from soothsayer_mcp.console.card import card
 from soothsayer_mcp.model.ask import AskAnswer, AskState
 from soothsayer_mcp.model.call import Principal
@@ -208,3 +209,9 @@ def test_a_card_spells_whatever_could_hide_something() -> None:
     assert "x\\x20{5,000}rm -rf" in text
     assert "hidden characters are shown as escapes" in text
     assert all(char.isprintable() or char == "\n" for char in text)
+
+
+def test_whoever_looks_before_anything_is_recorded_makes_a_private_state_folder(tmp_path: Path) -> None:
+    Face(tmp_path / "deep" / "state", "asks").beat()
+    prepare(tmp_path / "deep" / "state")
+    assert (tmp_path / "deep" / "state").stat().st_mode & 0o777 == 0o700
