@@ -193,3 +193,26 @@ def test_a_server_that_only_the_configuration_changed_is_not_accepted_unseen(
     config.write_text(text, encoding="utf-8")
     assert soothsayer("pins", "accept", "raw", "--yes", *there).code == Exit.DONE
     assert '"read"' in (tmp_path / "soothsayer.lock").read_text(encoding="utf-8")
+
+
+def test_rules_are_compared_with_the_schemas_that_a_server_has_now(tmp_path: Path, soothsayer: Soothsayer) -> None:
+    schema: JsonObject = {"type": "object", "properties": {"n": {"type": "integer"}, "env": {"enum": ["prod"]}}}
+    config = configured(tmp_path, Script(tools=[tool("read", inputSchema=schema)]))
+    rules = (
+        "  - {deny: One., id: one, tools: raw.read, args: {env: prdo}}\n"
+        "  - {deny: Two., id: two, tools: raw.read, args: {'n': {under: /w}}}\n"
+        "  - {deny: Three., id: three, tools: raw.read, when: 'args.env == 5'}\n"
+        "  - {also: Four., id: four, tools: raw.read, verify: [{command: {name: tests}}]}\n"
+    )
+    (tmp_path / "policy.yaml").write_text(POLICY + rules, encoding="utf-8")
+    there = ("-c", str(config), "--state", str(tmp_path / "state"))
+    ended = soothsayer("policy", "check", "--live", *there)
+    assert ended.code == Exit.USAGE
+    assert '"prdo" is none of the values in the schema: prod; did you mean "prod"?' in ended.err
+    assert "`under` reads text, and by its schema this is a number" in ended.err
+    assert "a call may leave env out: write has(args.env) && ..." in ended.err
+    # Without the servers or a lock nothing is known of schemas; of checks the configuration says what it opens.
+    ended = soothsayer("policy", "check", *there)
+    assert ended.code == Exit.DONE
+    assert "warning: locked/four: the configuration defines no command tests" in ended.err
+    assert "user scope locked: 5 rules; where none applies: read ask, other ask, checked allow" in ended.out
