@@ -118,3 +118,41 @@ def test_a_failed_run_of_fifty_steps_is_put_back_and_a_foreign_edit_stops_it(tmp
 def test_the_policy_of_what_is_restored_passes_its_tests(capsys: pytest.CaptureFixture[str]) -> None:
     folder = EXAMPLES / "failed-run-restored"
     assert main(["policy", "test", str(folder / "policy.test.yaml")]) == 0, capsys.readouterr().out
+
+
+def test_a_deployment_needs_a_build_that_passed_and_is_done_when_it_is_seen_running(tmp_path: Path) -> None:
+    builds = program("py1", "mcp-server-sqlite")
+    need("servers", found=Path(builds).exists(), remedy="make servers")
+    script = EXAMPLES / "deploy-with-readback" / "agent.py"
+    words = ["--builds", builds, "--state", tmp_path / "state"]
+    ended = subprocess.run([sys.executable, script, *words], capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 0, ended.stderr
+    for told, said in zip(
+        ended.stdout.split("\n> ")[1:],
+        (
+            r"what builds\.read_query says: .* Nothing was sent\. \[verification_failed/contradicted, step ",
+            r"^  ok: shop 1\.1 is being deployed$",
+            r"\[verification_failed/check_broken, step .*\n  The effect may be in place; its answer is withheld\.",
+            r"Not completed: .*\n.*\n  - step [0-9a-f]{4}\.\d+: its check readback is broken",
+        ),
+        strict=True,
+    ):
+        assert re.search(said, told, re.MULTILINE), told
+    assert "ok: shop 1.3" not in ended.stdout
+    with Reader(tmp_path / "state") as reader:
+        deployed = next(reader.steps(parse("tool:cluster.deploy outcome:succeeded"), reader.now(), limit=1))
+        looks = [*reader.steps(parse("tool:cluster.running"), reader.now(), limit=20)]
+        cited = views.cited(reader.story(deployed))
+    assert [look.cause for look in looks] == ["probe"] * len(looks)
+    assert any(look.no == deployed.no + 1 for look in looks)
+    assert any(one.startswith("readback ") and "builds.read_query" in one for one in cited)
+
+
+def test_the_policy_of_the_deployment_passes_its_tests_and_its_configuration_loads(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = EXAMPLES / "deploy-with-readback"
+    assert main(["policy", "test", str(folder / "policy.test.yaml")]) == 0, capsys.readouterr().out
+    config = load_config(folder / "soothsayer.yaml", environ={})
+    assert [server.name for server in config.servers] == ["builds", "cluster"]
+    assert config.control_tools
