@@ -100,7 +100,8 @@ class Asking:
         given = params.get("inputResponses")
         if retry.responses is not None:
             edits.append(Insert(("params",), "inputResponses", compact(retry.responses)))
-        elif isinstance(given, Mapping) and OURS in given:
+        elif retry.kind == "ask" and isinstance(given, Mapping) and OURS in given:
+            # After a yes nobody is asked by us again: an answer under our name is for a proxy behind us.
             whole = len(given) == 1
             edits.append(Remove(("params", "inputResponses") if whole else ("params", "inputResponses", OURS)))
         return edits

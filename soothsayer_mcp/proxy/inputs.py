@@ -58,8 +58,10 @@ class Inputs:
         if refusal is not None and (seals is None or len(filled) == 0):
             return refusal
         edits = self._named(server, requests, filled)
-        if filled and seals is not None:
-            state = result.get("requestState")
+        state = result.get("requestState")
+        # A state of a proxy behind us begins like ours and is sealed with another key: it travels within ours.
+        is_anothers = isinstance(state, str) and state.startswith(f"{OURS}.")
+        if (filled or is_anothers) and seals is not None:
             claims: JsonObject = {
                 "k": FILLED,
                 "b": self._bound(request, server),
@@ -105,6 +107,8 @@ class Inputs:
             raise InvalidStateError
         at = ("params", "requestState")
         edits: list[Edit] = [Replace(at, compact(own)) if isinstance(own, str) else Remove(at)]
+        if not filled:
+            return frame.edited(*edits), step if isinstance(step, str) else ""
         if isinstance(params.get("inputResponses"), Mapping):
             edits += [Insert(("params", "inputResponses"), name, compact(value)) for name, value in filled.items()]
         else:
