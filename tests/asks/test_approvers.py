@@ -18,6 +18,11 @@ from soothsayer_mcp.adapters.approver_keys import ApproverKey, ApproverKeyError,
 from soothsayer_mcp.adapters.faces import Face
 from soothsayer_mcp.adapters.policy_files.signed import is_signed
 from soothsayer_mcp.adapters.system import account
+from soothsayer_mcp.cli.options import Given, settings
+from soothsayer_mcp.cli.output import Output
+from soothsayer_mcp.cli.watch_desk import StateDesk
+from soothsayer_mcp.console.tui.desk import DeskError
+from soothsayer_mcp.model.ask import AskState
 from soothsayer_mcp.model.json import JsonObject
 
 PASSPHRASE = "correct horse"
@@ -145,6 +150,22 @@ def test_an_answer_outlives_the_proxy_and_stands_in_the_record_of_the_step(tmp_p
         assert approval["approval"] == ask["id"] == intent["approval"]  # type: ignore[index]  # a mapping
         assert (approval["by"], approval["channel"]) == ("raj", "terminal")  # type: ignore[index]  # as above
         assert approval["call"] == question["call"]  # type: ignore[index]  # as above
+
+
+def test_watch_shows_that_there_is_a_question_and_neither_what_it_is_about_nor_answers_it(team: Team) -> None:
+    send(team.rig, to="ann")
+    asked(team.rig)
+    desk = StateDesk(Output(settings(Given(values={"state": [str(team.rig.state)]}), {})))
+    (ask,) = desk.open_asks()
+    seen = desk.card(ask.id)
+    assert seen is not None
+    assert "args" not in ask.card
+    assert "args" not in seen.ask.card
+    # This test is the host, and whoever is not could not answer either.
+    with pytest.raises(DeskError, match="--as NAME"):
+        desk.answer(replace(ask, host_pid=0), AskState.YES, "", None)
+    desk.leave()
+    assert team.rig.entries("approval.answered") == []
 
 
 def test_one_signed_no_ends_it(team: Team) -> None:
