@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import decide
 from benchmarks.connection import BenchError, Connection
 from benchmarks.contestants import DIRECT, LEVELS, NAMES, PUMP, Stage
 from benchmarks.figures import Figures, document, quantile, short, table, targets_table
@@ -212,6 +213,7 @@ def main() -> int:
         about = machine(stage, "quick" if options.quick else "full")
         print(" ".join(f"{name}={value}" for name, value in about.items()))
         measure_starts(stage, figures, scale.starts)
+        decide.measure(folder, figures, 5)
         live = {name: opened(stage, stage.argv(name)) for name in NAMES}
         for name, connection in live.items():
             connection.in_flight(100, 500, 16)

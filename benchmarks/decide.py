@@ -1,6 +1,6 @@
 """What a decision costs with 1,000 rules of which 10 concern the tool, and a start with a checked and a kept policy.
 
-python benchmarks/decide.py
+python -m benchmarks.decide
 """
 
 import json
@@ -13,11 +13,15 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from benchmarks.figures import Figures
 from soothsayer_mcp.adapters.policy_files.load import load
 from soothsayer_mcp.model.call import ToolDefinition
 from soothsayer_mcp.model.facts import NO_FACTS
 from soothsayer_mcp.model.json import digest
+from soothsayer_mcp.model.run import Run
+from soothsayer_mcp.model.step import ProposedStep
 from soothsayer_mcp.policy.decide import decide
+from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.testing.factories import make_step
 from soothsayer_mcp.testing.world import World
 
@@ -57,6 +61,52 @@ def percentiles(work: Callable[[], object], rounds: int) -> tuple[float, float]:
     return ordered[49] / 1000, ordered[98] / 1000
 
 
+def measure(folder: Path, figures: Figures, rounds: int) -> None:
+    """A decision by 10 rules of 1,000 and of 10, and what 1,000 rules add to a start; in turn: noise is shared."""
+    ready = {count: _loaded(folder, count) for count in (10, 1_000)}
+    for _ in range(rounds):
+        few, many = (percentiles(partial(decide, *made, NO_FACTS), ROUNDS // 10)[0] for made in ready.values())
+        figures.add("decide/rules_1000_us", many)
+        figures.add("decide/rules_1000", many / few)
+        took: list[float] = []
+        for count in ready:
+            began = time.perf_counter()
+            _policy_of(folder, count)
+            took.append(time.perf_counter() - began)
+        figures.add("start/rules_1000_ms", (took[1] - took[0]) * 1e3)
+
+
+def _policy_of(folder: Path, count: int) -> Policy:
+    file = folder / f"p{count}.yaml"
+    return load([str(file)], workspace="/w", home="/home/u", state=folder / "state")
+
+
+def _loaded(folder: Path, count: int) -> tuple[Policy, Run, ProposedStep]:
+    (folder / f"p{count}.yaml").write_text(policy_text(count, for_the_tool=10))
+    _policy_of(folder, count)
+    policy = _policy_of(folder, count)
+    step = _step()
+    assert step.tool is not None
+    policy.candidates(step.tool)
+    return policy, World().run, step
+
+
+def _step() -> ProposedStep:
+    raw = b'{"name":"write_file"}'
+    names = frozenset({"path", "mode", "size", "url", "command"})
+    tool = ToolDefinition(server="fs", name="write_file", raw=raw, digest=digest(raw), properties=names)
+    return make_step(
+        tool,
+        arguments={
+            "path": "/srv/app0/src/../main.py",
+            "mode": "b",
+            "size": 3,
+            "url": "https://api.corp3.test/v1/x?y=z",
+            "command": "git status 4",
+        },
+    )
+
+
 def decisions(folder: Path) -> None:
     for count in (10, 100, 1_000, 5_000):
         file = folder / f"p{count}.yaml"
@@ -67,22 +117,10 @@ def decisions(folder: Path) -> None:
         began = time.perf_counter()
         policy = load([str(file)], workspace="/w", home="/home/u", state=folder / "state")
         warm = time.perf_counter() - began
-        raw = b'{"name":"write_file"}'
-        names = frozenset({"path", "mode", "size", "url", "command"})
-        tool = ToolDefinition(server="fs", name="write_file", raw=raw, digest=digest(raw), properties=names)
-        step = make_step(
-            tool,
-            arguments={
-                "path": "/srv/app0/src/../main.py",
-                "mode": "b",
-                "size": 3,
-                "url": "https://api.corp3.test/v1/x?y=z",
-                "command": "git status 4",
-            },
-        )
-        run = World().run
+        step, run = _step(), World().run
+        assert step.tool is not None
         began = time.perf_counter()
-        policy.candidates(tool)
+        policy.candidates(step.tool)
         indexed = time.perf_counter() - began
         p50, p99 = percentiles(partial(decide, policy, run, step, NO_FACTS), ROUNDS)
         asked, _ = percentiles(partial(policy.questions, step), ROUNDS)
@@ -118,6 +156,10 @@ def starts(folder: Path) -> None:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
+        figures = Figures()
+        measure(Path(folder), figures, 5)
+        for name in ("decide/rules_1000_us", "decide/rules_1000", "start/rules_1000_ms"):
+            print(f"{name}: {figures.median(name):.2f}")
         decisions(Path(folder))
         starts(Path(folder))
 
