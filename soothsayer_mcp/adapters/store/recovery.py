@@ -2,8 +2,8 @@
 
 import json
 import os
-import platform
 import sqlite3
+import sys
 from collections.abc import Collection
 from pathlib import Path
 
@@ -37,7 +37,7 @@ class OpenWriterItem(Item[None]):
             "store": str(meta["store"]),
             "segment": int(meta["segment"]),
             "version": soothsayer_mcp.__version__,
-            "python": platform.python_version(),
+            "python": sys.version.split()[0],  # as `platform` says it, which takes milliseconds to import
             "sqlite": sqlite3.sqlite_version,
             "pid": os.getpid(),
             "durability": self._durability,
