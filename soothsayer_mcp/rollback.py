@@ -178,9 +178,10 @@ class Rollback:
         settle = Acted.YES if past.unsettled else None
         done = Done(no=past.no, state=UndoState.FAILED)
         if past.kept.terms.tool:
-            other = await self._changed_since(past.kept, acts[0])
-            if other:
-                return Done(no=past.no, state=UndoState.CONFLICT, why=other, **states), None
+            stands = await self._as_it_stands(past.kept, acts[0])
+            if stands is not None:
+                state, why = stands
+                return Done(no=past.no, state=state, why=why, **states), None
         for number in range(len(past.tries), max(len(past.tries) + 1, TRIES)):
             closed = await self._governed(past, past.kept, acts, number)
             done = _judged(past, closed, states)
@@ -188,15 +189,17 @@ class Rollback:
                 break
         return done, settle
 
-    async def _changed_since(self, kept: Kept, move: Move) -> str:
-        """What stands against an inverse call since its plan was made; empty when nothing does."""
+    async def _as_it_stands(self, kept: Kept, move: Move) -> tuple[UndoState, str] | None:
+        """What stands against an inverse call when its turn comes, or makes it unnecessary; `None` if nothing does."""
         if not move.now or kept.terms.look is None or self._servers is None:
-            return ""
+            return None
         try:
             found = await self._servers.read(self._run, kept.terms.look.tool, dict(kept.before.look_args))
         except PortError as error:
-            return error.summary
-        return "" if state_digest(found) == move.now else "changed by something else since"
+            return UndoState.CONFLICT, error.summary
+        if state_digest(found) == move.before:
+            return UndoState.NOT_NEEDED, "it is as it was"
+        return None if state_digest(found) == move.now else (UndoState.CONFLICT, "changed by something else since")
 
     async def _called(self, past: Past, kept: Kept, number: int) -> "ClosedStep | Unrecorded":
         """One try of an inverse call, with arguments of the record alone."""

@@ -38,13 +38,10 @@ ABOUT = "soothsayer rollback"
 @click.argument("run", shell_complete=complete_run)
 @click.option("--to", metavar="STEP", default="", help="The step that stays as the last one; all without it.")
 @click.option("--skip", metavar="STEP", multiple=True, help="Leave a step, and what lies under it; may be repeated.")
-@click.option(
-    "-c", "--config", metavar="FILE", default="", help="Reach the servers by this configuration, not the recorded one."
-)
 @click.option("--dry-run", is_flag=True, help="Show the plan and change nothing.")
 @click.option("--yes", is_flag=True, help="Do it without asking.")
 def rollback(  # noqa: D103 - the table says what it does
-    output: Output, run: str, to: str, skip: tuple[str, ...], config: str, *, dry_run: bool, yes: bool
+    output: Output, run: str, to: str, skip: tuple[str, ...], *, dry_run: bool, yes: bool
 ) -> int:
     with open_reader(output.settings) as reader:
         run_id = RunId(reader.find_run(run))
@@ -57,6 +54,7 @@ def rollback(  # noqa: D103 - the table says what it does
             return _of_plan(made)
     store = SqliteStore.open(state_dir(output.settings), about=ABOUT)
     try:
+        config = output.settings.config
         wish = undoing.Wish(run=run_id, to=last, left=left, config=Path(config) if config else None)
         return _looked_at(output, store, wish) if dry_run else _carried_out(output, store, wish, yes=yes)
     finally:

@@ -6,6 +6,7 @@ from dataclasses import field
 from enum import StrEnum
 
 from soothsayer_mcp.model.json import Json, JsonObject, canonical
+from soothsayer_mcp.model.subject import overlap
 from soothsayer_mcp.model.undo import ABSENT, UndoClass, UndoState
 from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.undo.kept import Kept
@@ -149,6 +150,8 @@ class _World:
         self._files = dict(present.files)
         self._seen = dict(present.seen)
         self._left: set[str] = set()
+        self._calls: list[tuple[str, tuple[str, ...]]] = []
+        """The look, and the subjects, of each inverse call that is made before."""
 
     def undo(self, past: Past, *, skipped: bool) -> list[Move]:
         kept = past.kept
@@ -166,7 +169,10 @@ class _World:
             why = "left as asked" if skipped else "it lies under a step that stays"
             return [Move(no=past.no, kind=MoveKind.LEFT, about=one, why=why) for one in shown]
         if kept.terms.tool:
-            return [self._by_call(past, kept)]
+            move = self._by_call(past, kept)
+            if move.kind is MoveKind.CALL:
+                self._calls.append((self._present.looks.get(past.no, ""), kept.opens))
+            return [move]
         return [self._by_file(past, kept, one.path, one.state) for one in kept.before.files]
 
     def _by_file(self, past: Past, kept: Kept, path: str, before: str) -> Move:
@@ -222,6 +228,10 @@ class _World:
             return move(MoveKind.CONFLICT, self._present.doubts.get(look, "the state could not be seen"))
         after = "" if kept.after is None or not kept.after.has_seen else state_digest(kept.after.seen)
         now, before = state_digest(self._seen[look]), state_digest(kept.before.seen)
+        if after and not past.unsettled and self._changes(look, kept):
+            now = (
+                after  # What is called before this one changes what is seen here: it is looked at when its turn comes.
+            )
         kind, why = _compared(past, now=now, after=after, before=before)
         if kind is not None:
             if kind in BLOCKS:
@@ -231,6 +241,13 @@ class _World:
             return move(MoveKind.UNSETTLED, "whether its undo happened is not known, and it may still")
         self._seen[look] = kept.before.seen
         return move(MoveKind.CALL, now=now, after=after)
+
+    def _changes(self, look: str, kept: Kept) -> bool:
+        """Whether an inverse call that comes before may change what a look finds, and that is not known from it."""
+        return any(
+            other != look and any(overlap(one, mine) for one in opens for mine in kept.opens)
+            for other, opens in self._calls
+        )
 
 
 def _after_of(kept: Kept, path: str) -> str:

@@ -214,7 +214,10 @@ def killed_in_between(top: Path, chance: random.Random) -> None:
             call(host, "set", "a", f"a{turn}")
             call(host, "set", "b", f"b{turn}")
     process = subprocess.Popen(argv_of(top, "--yes"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    time.sleep(chance.uniform(0.7, 1.6))  # the moment of the kill is the input
+    wanted, limit = chance.randrange(6), time.monotonic() + 60
+    while len(called(top, "put_back")) < wanted and process.poll() is None and time.monotonic() < limit:
+        time.sleep(0.002)
+    time.sleep(chance.uniform(0, 0.05))  # the moment of the kill, after so many inverse calls, is the input
     process.send_signal(signal.SIGKILL)
     process.wait()
     done = rollback(top, "--yes")
