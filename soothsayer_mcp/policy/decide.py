@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from operator import attrgetter
 
 from soothsayer_mcp.model.ask import AskTerms, Remember
 from soothsayer_mcp.model.call import CONTROL, Cause, Client, Does, PinState, Principal, ToolDefinition
@@ -385,7 +386,11 @@ def _conclude_probe(
 ) -> Decision:
     """Answer a call that a check makes: it needs no allow but the label `read`, and what would ask denies it."""
     objecting = {Effect.DENY, Effect.ASK}
-    against = [match.shown for matches in found for match in matches if match.prepared.rule.effect in objecting]
+    against = [
+        rule
+        for matches in found
+        for rule in _shown(match for match in matches if match.prepared.rule.effect in objecting)
+    ]
     against += [objection.match for objection in objections]
     if candidates.does != (Does.READ.value,):
         text = "checks call tools that are labelled read, and no others"
@@ -401,8 +406,11 @@ def _conclude_probe(
 
 def _conclude_undo(policy: Policy, found: Sequence[Sequence[Match]], objections: Sequence[Objection]) -> Decision:
     """Answer a call that undoes another, as that one declared it: no allow is needed, nobody is asked, a deny holds."""
-    denying = [match for matches in found for match in matches if match.prepared.rule.effect is Effect.DENY]
-    against = [match.shown for match in denying]
+    against = [
+        rule
+        for matches in found
+        for rule in _shown(match for match in matches if match.prepared.rule.effect is Effect.DENY)
+    ]
     against += [one.match for one in objections if one.match.effect is Effect.DENY]
     return Decision(
         effect=Effect.DENY if against else Effect.ALLOW,
@@ -471,8 +479,11 @@ def _charge(candidates: Candidates, scene: Scene, found: Sequence[Sequence[Match
     sizes = [rule.limit.result_bytes for rule in limited if rule.limit and rule.limit.result_bytes is not None]
     return replace(
         candidates.charge,
-        marks=tuple(mark for mark in marks if mark is not None),
-        caps=tuple(caps),
+        # Order in a file means nothing: these are on record, and the first cap is what an agent reads.
+        marks=tuple(
+            sorted((mark for mark in marks if mark is not None), key=attrgetter("mark", "holder", "key", "sure"))
+        ),
+        caps=tuple(sorted(caps, key=attrgetter("words"))),
         bytes_most=min(sizes, default=None),
         cost_micro=_cost_micro(candidates, scene) if candidates.costs else candidates.charge.cost_micro,
     )
