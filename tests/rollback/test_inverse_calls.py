@@ -207,6 +207,24 @@ def test_a_denied_inverse_keeps_the_call_from_being_sent(tmp_path: Path) -> None
     assert orders(top)["a"] == "old a"
 
 
+@pytest.mark.pitfall("P-EVID-08")
+def test_two_rollbacks_at_once_make_each_inverse_call_once(tmp_path: Path) -> None:
+    top = laid(tmp_path)
+    with connect(top) as host:
+        for turn in range(3):
+            call(host, "set", "a", f"a{turn}")
+            call(host, "add", f"new{turn}")
+    argv = argv_of(top, "--yes")
+    both = [subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(2)]
+    for process in both:
+        process.wait(90)
+    assert rollback(top, "--yes").returncode == 0
+    assert orders(top) == {"a": "old a", "b": "old b"}
+    sent = [json.dumps(one) for tool in ("put_back", "drop") for one in called(top, tool)]
+    assert sorted(sent) == sorted(set(sent))
+    assert len(sent) == 6
+
+
 def killed_in_between(top: Path, chance: random.Random) -> None:
     """Kill a rollback at a random moment, then let another one finish: each inverse call has its effect once."""
     with connect(top) as host:
