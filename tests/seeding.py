@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from soothsayer_mcp.adapters.store.schema import APPLICATION_ID, FORMAT, LIVE, READ_FROM, TABLES
+from soothsayer_mcp.adapters.store.schema import APPLICATION_ID, FORMAT, LIVE, READ_FROM, SHAPE, TABLES
 from soothsayer_mcp.model.json import Json
 
 WRITER = "a1f0c2d97be34c55"
@@ -197,7 +197,7 @@ def seed(state_dir: Path) -> Seed:
     db.executescript(TABLES)
     db.executemany(
         "INSERT INTO meta VALUES(?, ?)",
-        [("store", "7d" * 16), ("first_pos", "0"), ("read_from", str(READ_FROM)), ("segment", "1")],
+        [("store", "7d" * 16), ("first_pos", "0"), ("read_from", str(READ_FROM)), ("segment", "1"), ("shape", SHAPE)],
     )
     made = Seed(db=db)
     made.entry("writer.opened", {"store": "7d" * 16, "segment": 1})

@@ -43,7 +43,7 @@ def test_a_real_process_ends_with_the_code_of_the_table(process: Process, argv: 
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("damage", ["noise", "newer", "foreign", "folder"])
+@pytest.mark.parametrize("damage", ["noise", "newer", "foreign", "folder", "other tables"])
 def test_a_trace_that_cannot_be_read_is_one_line_and_exit_7(process: Process, tmp_path: Path, damage: str) -> None:
     folder = tmp_path / "state"
     made = seed(folder)
@@ -52,6 +52,9 @@ def test_a_trace_that_cannot_be_read_is_one_line_and_exit_7(process: Process, tm
         case "newer":
             made.db.execute("PRAGMA user_version = 99")
             made.db.execute("UPDATE meta SET value = '99' WHERE key = 'read_from'")
+            made.db.commit()
+        case "other tables":
+            made.db.execute("DELETE FROM meta WHERE key = 'shape'")
             made.db.commit()
         case "foreign":
             made.db.execute("PRAGMA application_id = 1")

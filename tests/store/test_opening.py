@@ -78,6 +78,15 @@ def test_a_newer_format_asks_for_an_update(tmp_path: Path) -> None:
     assert "update soothsayer-mcp" in refusal(tmp_path)
 
 
+def test_the_tables_of_another_build_are_not_written_into(tmp_path: Path) -> None:
+    with opened(tmp_path):
+        pass
+    with closing(sqlite3.connect(tmp_path / SEGMENT)) as db:
+        db.execute("UPDATE meta SET value = 'older' WHERE key = 'shape'")
+        db.commit()
+    assert "begun by another build" in refusal(tmp_path)
+
+
 def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     unpack(tmp_path, lambda db: db.execute("CREATE TABLE theirs(a)"))

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from soothsayer_mcp.adapters.store.asks import BY_PREFIX, GRANTS, OPEN_ASKS, ask_of, grant_of
 from soothsayer_mcp.adapters.store.batch import load_run
-from soothsayer_mcp.adapters.store.schema import APPLICATION_ID, FORMAT, SEGMENT_NAME
+from soothsayer_mcp.adapters.store.schema import APPLICATION_ID, FORMAT, SEGMENT_NAME, SHAPE
 from soothsayer_mcp.adapters.store.undoing import load_pasts
 from soothsayer_mcp.model.ask import Ask, Grant
 from soothsayer_mcp.model.budget import Budgets
@@ -819,10 +819,12 @@ def _prepared(uri: str) -> sqlite3.Connection:
         newest = db.execute("PRAGMA user_version").fetchone()[0]
         blank = not ours and db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
         read_from = db.execute("SELECT value FROM meta WHERE key = 'read_from'").fetchone() if ours else None
+        shape = db.execute("SELECT value FROM meta WHERE key = 'shape'").fetchone() if ours else None
     except sqlite3.DatabaseError:
         db.close()
         raise
-    if read_from is not None and (newest <= FORMAT or int(read_from[0]) <= FORMAT):
+    same = newest != FORMAT or shape == (SHAPE,)
+    if read_from is not None and same and (newest <= FORMAT or int(read_from[0]) <= FORMAT):
         return db
     db.close()
     if blank:
@@ -833,6 +835,9 @@ def _prepared(uri: str) -> sqlite3.Connection:
         raise sqlite3.DatabaseError(text)
     if not ours:
         text = "it is not a trace of Soothsayer's"
+        raise sqlite3.DatabaseError(text)
+    if not same:
+        text = "it was begun by another build, with other tables: read it with that one, or name another --state DIR"
         raise sqlite3.DatabaseError(text)
     text = f"its format {newest} is newer than this version reads ({FORMAT}); update soothsayer-mcp"
     raise sqlite3.DatabaseError(text)

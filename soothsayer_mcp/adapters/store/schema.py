@@ -3,6 +3,7 @@
 The views are public and stable, the tables are not. State tables may gain columns; entries never change.
 """
 
+import hashlib
 import re
 
 APPLICATION_ID = 1398036569
@@ -23,7 +24,7 @@ LIVE = "trace-{:06d}.db"
 SEGMENT_NAME = re.compile(r"trace-(\d{6})\.db")
 
 TABLES = """
--- store, origin, segment, first_pos, frontier, heads, closed, read_from
+-- store, origin, segment, first_pos, frontier, heads, closed, read_from, shape
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 -- 1. the record: append-only, hashed
 CREATE TABLE entries(
@@ -226,3 +227,6 @@ CREATE VIEW v_runs AS SELECT r.id AS run, r.state, r.why, r.principal, r.host, r
     r.last_at AS last_us, r.closed_at AS closed_us
   FROM runs r LEFT JOIN policies p ON p.n = r.policy;
 """
+
+SHAPE = hashlib.sha256(TABLES.encode("ascii", "replace")).hexdigest()
+"""Which tables these are: before the first release they change under one format, and no build writes into another's."""

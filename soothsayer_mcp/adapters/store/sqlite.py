@@ -931,7 +931,13 @@ def _create(db: sqlite3.Connection, folder: Path) -> None:
         f"BEGIN IMMEDIATE; PRAGMA application_id={schema.APPLICATION_ID}; PRAGMA user_version={schema.FORMAT};"
         f"{schema.TABLES}"
     )
-    meta = {"store": os.urandom(16).hex(), "segment": 1, "first_pos": 0, "read_from": schema.READ_FROM}
+    meta = {
+        "store": os.urandom(16).hex(),
+        "segment": 1,
+        "first_pos": 0,
+        "read_from": schema.READ_FROM,
+        "shape": schema.SHAPE,
+    }
     db.executemany("INSERT INTO meta(key, value) VALUES(?, ?)", [(key, str(value)) for key, value in meta.items()])
     db.execute("COMMIT")
     sync_folder(folder)
@@ -946,6 +952,10 @@ def _check(db: sqlite3.Connection, path: Path) -> None:
     found = db.execute("PRAGMA user_version").fetchone()[0]
     if found > schema.FORMAT:
         msg = f"{path}: the trace has format {found} and this version writes {schema.FORMAT}; update soothsayer-mcp"
+        raise StoreError(msg)
+    shape = db.execute("SELECT value FROM meta WHERE key = 'shape'").fetchone()
+    if found == schema.FORMAT and shape != (schema.SHAPE,):
+        msg = f"{path}: the trace was begun by another build, with other tables; name a fresh folder with --state DIR"
         raise StoreError(msg)
     sql = "SELECT pos, writer, seq, leaf, body FROM entries ORDER BY pos DESC LIMIT ?"
     rows = db.execute(sql, (_TAIL,)).fetchall()
