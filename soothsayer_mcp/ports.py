@@ -250,6 +250,10 @@ class Desk(Shelf, Protocol):
         """Tell the run."""
         ...
 
+    def recall(self, questions: Questions) -> Facts:
+        """Answer questions about earlier steps; what cannot be answered is absent. Never raises."""
+        ...
+
     async def debts_of(self, run_id: RunId) -> Debts:
         """Tell what its steps still owe."""
         ...

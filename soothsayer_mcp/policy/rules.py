@@ -602,6 +602,11 @@ class ToolBudget:
         """The tools as the policy names them."""
         return f"{self.tools.server}.{self.tools.tool}"
 
+    @property
+    def mark(self) -> str:
+        """Under which its calls are counted."""
+        return mark_id("budget", self.name)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidates:
@@ -909,7 +914,7 @@ class Policy:
                 for way in dict.fromkeys(way for label in self._labelling(server, name) for way in label.cost_args)
             ),
             budgeted=tuple(
-                (Counted(mark=mark_id("budget", one.name)), one)
+                (Counted(mark=one.mark), one)
                 for one in self.tool_budgets
                 if tool is not None and one.tools.fits(server, name)
             ),

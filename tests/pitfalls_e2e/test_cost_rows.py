@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fidelity.rig import Rig, call, step
+from fidelity.rig import Rig, at, call, step
 from soothsayer_mcp.__main__ import run
 from soothsayer_mcp.model.json import JsonObject
 from soothsayer_mcp.testing.hosts import RawHost
@@ -82,6 +82,18 @@ def test_tools_that_are_counted_together_are_refused_and_others_go_on(tmp_path: 
         assert "the budget tools for raw.f* (2 of 2) is used up" in json.dumps(third)
         assert "Stop:" not in json.dumps(third)
         assert is_done(said(rig, "pay", 103, '{"n":1}'))
+
+
+def test_the_model_is_told_what_is_left_of_the_budgets_of_its_tools(tmp_path: Path) -> None:
+    script = Script(tools=(tool("flat"), tool("fine")))
+    with Rig(tmp_path, script, policy=POLICY, words=["--control-tools"]) as rig:
+        rig.host.initialize()
+        assert "calls of raw.f* 2 of 2" in json.dumps(said(rig, "soothsayer_run", 100))
+        assert is_done(said(rig, "flat", 101))
+        told = said(rig, "soothsayer_run", 102)
+        assert "calls of raw.f* 1 of 2" in json.dumps(told)
+        budgets = at(told, "result", "structuredContent", "budgets")
+        assert at(budgets, "calls of raw.f*") == {"used": 1, "most": 2}
 
 
 def test_run_show_tells_what_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
