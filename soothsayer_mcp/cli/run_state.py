@@ -12,7 +12,7 @@ from soothsayer_mcp.adapters.lazy import resolve
 from soothsayer_mcp.adapters.policy_files.positions import Pairs, Scalar, examine
 from soothsayer_mcp.adapters.store.sqlite import SqliteStore
 from soothsayer_mcp.adapters.system import account
-from soothsayer_mcp.cli.budgets import Limit, limits_on_record, read_amounts
+from soothsayer_mcp.cli.budgets import raise_budgets, read_amounts
 from soothsayer_mcp.cli.command import command
 from soothsayer_mcp.cli.exits import Exit
 from soothsayer_mcp.cli.output import Output
@@ -20,7 +20,7 @@ from soothsayer_mcp.cli.problems import Problem
 from soothsayer_mcp.cli.state import complete_run, open_reader, state_dir
 from soothsayer_mcp.console import documents
 from soothsayer_mcp.console.text import escape
-from soothsayer_mcp.model.budget import RAISED, Allowance
+from soothsayer_mcp.model.budget import RAISED
 from soothsayer_mcp.model.call import Client, RunId
 from soothsayer_mcp.model.failure import Reason
 from soothsayer_mcp.model.run import DeclaredBy, Intent, RunBinding, RunScope, RunState
@@ -110,37 +110,15 @@ def run_resume(output: Output, run: str, reason: str, add: tuple[str, ...]) -> i
     if not add:
         return _change(output, run, RunState.OPEN, reason)
     added = read_amounts("--add", add, RAISED)
-    with open_reader(output.settings) as reader:
-        name = reader.find_run(run)
-        limits = limits_on_record(reader.policy_sources(reader.run(name).run.policy), RAISED)
-    who = account().id
     store = SqliteStore.open(state_dir(output.settings), about=ABOUT)
     try:
-        _check_ceilings(store.run_now(RunId(name)).allowance, added, limits)
-        store.add_budget(RunId(name), added, by=who, reason=" ".join(reason.split()) or f"by {who}")
-    except PortError as error:
-        if error.reason is not Reason.RUN_CLOSED:
-            raise
-        raise Problem(f"run {error.summary}", id="run-state", exit=Exit.NO) from error
+        with open_reader(output.settings) as reader:
+            name = reader.find_run(run)
+            raise_budgets(reader, store, RunId(name), added, by=account().id, reason=reason)
     finally:
         store.close()
     _tell(output, name, f"run {name[:4]} is open, with {_spelled(added)} more")
     return Exit.DONE
-
-
-def _check_ceilings(said: Allowance | None, added: Mapping[str, int], limits: Mapping[str, Limit]) -> None:
-    """Refuse what would have no effect, because the policy lets the budget be raised no further."""
-    for name, more in added.items():
-        limit = limits.get(name)
-        figures = [] if limit is None else [limit.figure]
-        figures += [] if said is None or name not in said.own else [said.own[name]]
-        if not figures:
-            raise Problem(f"the run has no budget {name}", id="run-budget", exit=Exit.NO)
-        total = min(figures) + more + (0 if said is None else said.added.get(name, 0))
-        if limit is None or total <= limit.top:
-            continue
-        fix = "ceiling: {" + name + ": N} beside the budget in the policy sets how far a person may raise it"
-        raise Problem(f"the budget {name} may become {limit.top:,} at most", id="run-budget", exit=Exit.NO, fix=fix)
 
 
 def _spelled(budgets: Mapping[str, int]) -> str:

@@ -1,8 +1,11 @@
 """One state folder as the screens of `watch` ask about it."""
 
+import json
+import os
 import time
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from rich.text import Text
@@ -14,15 +17,18 @@ from soothsayer_mcp.adapters.store.reader import NoTraceError, Reader
 from soothsayer_mcp.adapters.store.sqlite import SqliteStore
 from soothsayer_mcp.adapters.store.watcher import START, Watcher
 from soothsayer_mcp.adapters.system import account
+from soothsayer_mcp.cli.budgets import raise_budgets, read_amounts
 from soothsayer_mcp.cli.look import without_selftests
 from soothsayer_mcp.cli.output import Output
 from soothsayer_mcp.cli.problems import Problem, as_problem
 from soothsayer_mcp.cli.state import state_dir
+from soothsayer_mcp.console import documents
 from soothsayer_mcp.console.card import roles_of
 from soothsayer_mcp.console.tui.desk import Card, DeskError, Key, News, RunPage, StepName
 from soothsayer_mcp.evidence.approvers import held_back
 from soothsayer_mcp.evidence.grants import shape_of, why_not_remembered
 from soothsayer_mcp.model.ask import Ask, AskAnswer, AskState, Channel
+from soothsayer_mcp.model.budget import RAISED
 from soothsayer_mcp.model.call import Principal, RunId
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.model.run import RunState
@@ -186,6 +192,25 @@ class StateDesk:
         who = account().id
         with self._writing() as store:
             store.change_run(RunId(run), to, by=who, reason=f"by {who}")
+
+    def raise_budgets(self, run: str, typed: str) -> None:
+        """Raise budgets of a run by what was typed, such as `calls=50`, and open it where it is paused."""
+        with self._writing() as store, Reader(self._folder) as reader:
+            added = read_amounts("the budget", typed.split(), RAISED)
+            raise_budgets(reader, store, RunId(run), added, by=account().id)
+
+    def write_step(self, step: StepName, path: str) -> str:
+        """Write all that is on record of a step to a file that is not there yet; where that is."""
+        told = self.story(step)
+        target = Path(path).expanduser().absolute()
+        try:
+            with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+                json.dump({"schema": documents.SCHEMA, **documents.story(told, payloads=True)}, file, indent=2)
+                file.write("\n")
+        except OSError as error:
+            text = f"not written, {error.strerror}: {target}"
+            raise DeskError(text) from error
+        return str(target)
 
     def plan(self, run: str, to: int, left: Collection[int]) -> Plan:
         """How a run would come back to the state after step `to`, as things stand now; steps in `left` stay."""

@@ -305,3 +305,24 @@ def test_without_a_terminal_it_says_what_to_use_instead(state: Path, capsys: pyt
     assert "soothsayer log -f" in capsys.readouterr().err
     assert soothsayer(["watch", "--state", str(state), "--json"]) == 2
     assert "log -f --jsonl" in capsys.readouterr().err
+
+
+def test_a_step_is_written_to_a_file_that_is_not_there_yet(state: Path, tmp_path: Path) -> None:
+    target = tmp_path / "step.json"
+
+    async def scene() -> None:
+        async with watching(state) as it:
+            await it.press("home", "enter")
+            await it.until("w write")
+            await it.press("w")
+            await it.until("Write this step to")
+            await it.press(*(["backspace"] * len("step-d3a0.1.json")), *str(target), "enter")
+            await it.until("wrote ")
+            written = target.read_bytes()
+            assert json.loads(written)["step"]["step"] == f"{D3A0}.1"
+            assert target.stat().st_mode & 0o077 == 0
+            await it.press("w", *(["backspace"] * len("step-d3a0.1.json")), *str(target), "enter")
+            await it.until("not written, File exists")
+            assert target.read_bytes() == written
+
+    asyncio.run(scene())

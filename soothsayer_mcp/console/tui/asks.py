@@ -64,6 +64,8 @@ class AsksScreen(View):
     def __init__(self) -> None:
         """No question yet."""
         super().__init__()
+        self._list = Lines(self._row, empty="No question is open. Calls wait for you while this is open.", id="asks")
+        self._sheet = Sheet(id="card")
         self.asks: list[Ask] = []
         self.card: Card | None = None
         self.ended: Ask | None = None
@@ -76,8 +78,8 @@ class AsksScreen(View):
 
     def body(self) -> ComposeResult:
         """The list, and below it the card."""
-        yield Lines(self._row, empty="No question is open. Calls wait for you while this is open.", id="asks")
-        yield Sheet(id="card")
+        yield self._list
+        yield self._sheet
 
     def place(self) -> str:
         """How many wait."""
@@ -90,7 +92,7 @@ class AsksScreen(View):
     def on_mount(self) -> None:
         """The list has the keys."""
         super().on_mount()
-        self.query_one(Lines).focus()
+        self._list.focus()
 
     async def load(self) -> None:
         """Show what waits now, with the card of the chosen one; one that ended stays until a person moves on."""
@@ -114,7 +116,7 @@ class AsksScreen(View):
             if self.desk.now_us() > self.card.ask.expires_at_us:
                 self.reload()
             self._draw_card(from_top=False)
-        self.query_one(Lines).refresh()
+        self._list.refresh()
 
     async def _see(self, ask_id: str) -> None:
         found = await self.read(self.desk.card, ask_id) if ask_id else None
@@ -153,14 +155,14 @@ class AsksScreen(View):
         self.call_after_refresh(self._look_whether_whole)
 
     def _look_whether_whole(self) -> None:
-        if self.card is not None and self.query_one("#card", Sheet).is_seen_whole():
+        if self.card is not None and self._sheet.is_seen_whole():
             self._seen_whole.add(self.card.ask.id)
         self.refresh_bindings()
 
     # What is seen.
 
     def _draw(self) -> None:
-        lines = self.query_one(Lines)
+        lines = self._list
         chosen = self.card.ask.id if self.card is not None else ""
         cursor = next((n for n, ask in enumerate(self.asks) if ask.id == chosen), lines.cursor)
         lines.styles.height = max(1, min(MOST_ROWS, len(self.asks)))
@@ -183,7 +185,7 @@ class AsksScreen(View):
         return [(fit("  ".join(parts), width), "")]
 
     def _draw_card(self, *, from_top: bool) -> None:
-        self.query_one("#card", Sheet).show(self._card_lines, from_top=from_top)
+        self._sheet.show(self._card_lines, from_top=from_top)
         self.call_after_refresh(self._look_whether_whole)
 
     def _card_lines(self, _width: int) -> list[Text]:
@@ -239,7 +241,7 @@ class AsksScreen(View):
             self.card, self.ended = None, None
             self.reload()
         else:
-            self.query_one("#card", Sheet).action_pages(1)
+            self._sheet.action_pages(1)
 
     def action_allow(self) -> None:
         """A yes to this one call; a strong question wants six characters typed."""

@@ -123,6 +123,14 @@ class Desk(Protocol):
         """Move a run to another state, as the person at this terminal."""
         ...
 
+    def raise_budgets(self, run: str, typed: str) -> None:
+        """Raise budgets of a run by what was typed, such as `calls=50`, and open it where it is paused."""
+        ...
+
+    def write_step(self, step: StepName, path: str) -> str:
+        """Write all that is on record of a step to a file that is not there yet; where that is."""
+        ...
+
     def plan(self, run: str, to: int, left: Collection[int]) -> Plan:
         """How a run would come back to the state after step `to`, as things stand now; steps in `left` stay."""
         ...

@@ -95,6 +95,7 @@ class LiveScreen(View):
     def __init__(self) -> None:
         """Follow what happens, until a person looks at something."""
         super().__init__()
+        self._list = Lines(self._row, empty="No step yet: calls are shown here as they happen.", id="steps")
         self.window = Window()
         self.following = True
         self._filter: Filter | None = None
@@ -107,7 +108,7 @@ class LiveScreen(View):
     def body(self) -> ComposeResult:
         """Titles and rows."""
         yield Static(classes="line", id="titles")
-        yield Lines(self._row, empty="No step yet: calls are shown here as they happen.", id="steps")
+        yield self._list
 
     def place(self) -> str:
         """How many steps there are, and which."""
@@ -147,12 +148,12 @@ class LiveScreen(View):
         super().on_mount()
         self._filter = self.watch_app.wanted
         self._typed = self.watch_app.wanted.source
-        self.query_one(Lines).focus()
+        self._list.focus()
 
     def on_resize(self) -> None:
         """New columns for the width."""
         super().on_resize()
-        lines = self.query_one(Lines)
+        lines = self._list
         self._lines = StepLines(lines.room - len(CURSOR))
         self._show_line("#titles", Text(" " * len(CURSOR)).append_text(self._lines.titles()))
 
@@ -184,7 +185,7 @@ class LiveScreen(View):
         return lines.row(row, f"{self.shorts.get(row.run, row.run[:4])}.{row.no}", self._now_us)
 
     def _under_cursor(self) -> StepRow | None:
-        lines = self.query_one(Lines)
+        lines = self._list
         return self.window.rows[lines.cursor] if lines.cursor < len(self.window.rows) else None
 
     def _show(self, chosen: StepRow | None) -> None:
@@ -195,7 +196,7 @@ class LiveScreen(View):
             cursor = next((n for n, row in enumerate(self.window.rows) if key_of(row) >= key_of(chosen)), None)
         if (self.following and self.window.at_end) or cursor is None:
             cursor = len(self.window.rows) - 1
-        self.query_one(Lines).show(len(self.window.rows), cursor)
+        self._list.show(len(self.window.rows), cursor)
         self.draw_head()
         self.refresh_bindings()
 
@@ -215,7 +216,7 @@ class LiveScreen(View):
         self._show(rows[0] if rows else None)
 
     def _fetch_if_near(self) -> None:
-        lines = self.query_one(Lines)
+        lines = self._list
         if self._fetching or not self.window.rows:
             return
         if lines.cursor < MARGIN and not self.window.at_start:
@@ -263,7 +264,7 @@ class LiveScreen(View):
 
     def action_follow(self) -> None:
         """Go to the newest step, and stay with the newest."""
-        self.query_one(Lines).action_edge(1)
+        self._list.action_edge(1)
 
     def action_filter(self) -> None:
         """Type a filter."""

@@ -55,6 +55,7 @@ class Ruled(View):
         Binding("p", "pause", "pause"),
         Binding("r", "resume", "resume"),
         Binding("S", "stop", "stop"),
+        Binding("plus", "raise", "budget"),
         Binding("u", "undo", "undo"),
     ]
 
@@ -68,10 +69,34 @@ class Ruled(View):
         if target is not None:
             run = self.run_here()
             return run is not None and run.state in set(RunState) and target in TRANSITIONS[RunState(run.state)]
+        if action == "raise":
+            run = self.run_here()
+            return run is not None and run.state in {RunState.OPEN, RunState.PAUSED}
         if action == "undo":
             run = self.run_here()
             return run is not None and run.steps > 0
         return super().check_action(action, parameters)
+
+    def action_raise(self) -> None:
+        """Raise a budget, and let the run go on."""
+        run = self.run_here()
+        if run is None:
+            return
+        name = self.shorts.get(run.run, run.run[:4])
+
+        def typed(text: str | None) -> None:
+            if text and text.strip():
+                self.start(self._raised(run.run, text.strip()))
+
+        lines = [
+            Text("NAME=N, such as calls=50 or bytes_returned=2MB, as far as the policy's ceiling; a pause is over.")
+        ]
+        self.watch_app.push_screen(Prompt(f"Raise a budget of run {name}", lines=lines, most=200), typed)
+
+    async def _raised(self, run: str, typed: str) -> None:
+        await self.write(self.desk.raise_budgets, run, typed)
+        self.say(f"run {self.shorts.get(run, run[:4])} is open, with {typed} more")
+        self.reload()
 
     def action_undo(self) -> None:
         """What undoing it would do; nothing is done before that was seen."""
@@ -132,6 +157,8 @@ class RunsScreen(Ruled):
     def __init__(self) -> None:
         """No run yet."""
         super().__init__()
+        self._list = Lines(self._row, empty="No run.", id="runs")
+        self._sheet = Sheet(id="run")
         self.rows: Sequence[RunRow] = ()
         self._page: RunPage | None = None
         self._filter = Filter()
@@ -139,8 +166,8 @@ class RunsScreen(Ruled):
     def body(self) -> ComposeResult:
         """Titles, rows, and the chosen run."""
         yield Static(classes="line", id="titles")
-        yield Lines(self._row, empty="No run.", id="runs")
-        yield Sheet(id="run")
+        yield self._list
+        yield self._sheet
 
     def place(self) -> str:
         """How many runs there are, and which."""
@@ -156,7 +183,7 @@ class RunsScreen(Ruled):
 
     def run_here(self) -> RunRow | None:
         """The run under the cursor."""
-        cursor = self.query_one(Lines).cursor
+        cursor = self._list.cursor
         return self.rows[cursor] if cursor < len(self.rows) else None
 
     async def load(self) -> None:
@@ -165,7 +192,7 @@ class RunsScreen(Ruled):
         await self.look({row.run for row in rows})
         chosen = self.run_here()
         self.rows = rows
-        lines = self.query_one(Lines)
+        lines = self._list
         names = [row.run for row in rows]
         cursor = names.index(chosen.run) if chosen is not None and chosen.run in names else lines.cursor
         lines.show(len(rows), cursor)
@@ -174,7 +201,7 @@ class RunsScreen(Ruled):
     def on_mount(self) -> None:
         """The rows have the keys."""
         super().on_mount()
-        self.query_one(Lines).focus()
+        self._list.focus()
         line = Text(" " * len(CURSOR))
         for name, width in _COLUMNS:
             line.append(f"{name:<{width}} " if name in {"RUN", "STATE"} else f"{name:>{width}} ", style=BOLD)
@@ -192,7 +219,7 @@ class RunsScreen(Ruled):
         def made(width: int) -> list[Text]:
             return [] if page is None else run_lines(page, self.look_for(width))
 
-        self.query_one(Sheet).show(made, from_top=True)
+        self._sheet.show(made, from_top=True)
         self.refresh_bindings()
 
     def _row(self, number: int, width: int) -> list[Piece]:
@@ -264,15 +291,17 @@ class RunScreen(Ruled):
     def __init__(self, run: str) -> None:
         """Show this run."""
         super().__init__()
+        self._sheet = Sheet(id="run")
+        self._list = Lines(self._row, empty="No step yet.", id="steps")
         self._run = run
         self._page: RunPage | None = None
         self._lines: StepLines | None = None
 
     def body(self) -> ComposeResult:
         """The run, and its steps."""
-        yield Sheet(id="run")
+        yield self._sheet
         yield Static(classes="line", id="titles")
-        yield Lines(self._row, empty="No step yet.", id="steps")
+        yield self._list
 
     def place(self) -> str:
         """Which run."""
@@ -289,23 +318,23 @@ class RunScreen(Ruled):
     def on_mount(self) -> None:
         """The steps have the keys."""
         super().on_mount()
-        self.query_one(Lines).focus()
+        self._list.focus()
 
     def on_resize(self) -> None:
         """New columns for the width."""
         super().on_resize()
-        self._lines = StepLines(self.query_one(Lines).room - len(CURSOR))
+        self._lines = StepLines(self._list.room - len(CURSOR))
         self._show_line("#titles", Text(" " * len(CURSOR)).append_text(self._lines.titles()))
 
     async def load(self) -> None:
         """Read the run as it stands now."""
         page = await self.read(self.desk.run_page, self._run, MOST_STEPS)
         await self.look({self._run})
-        lines = self.query_one(Lines)
+        lines = self._list
         at_last = lines.cursor >= lines.count - 1
         first = self._page is None
         self._page = page
-        sheet = self.query_one(Sheet)
+        sheet = self._sheet
         sheet.show(lambda width: run_lines(page, self.look_for(width)), from_top=first)
         sheet.styles.height = len(run_lines(page, self.look_for(sheet.room))) + 1
         lines.show(len(page.steps), len(page.steps) - 1 if at_last else lines.cursor)
@@ -326,5 +355,5 @@ class RunScreen(Ruled):
     def action_open(self) -> None:
         """All about the step under the cursor."""
         if self._page is not None and self._page.steps:
-            row = self._page.steps[self.query_one(Lines).cursor]
+            row = self._page.steps[self._list.cursor]
             self.watch_app.push_screen(StepScreen((row.run, row.no)))

@@ -10,6 +10,7 @@ from textual.binding import Binding, BindingType
 from soothsayer_mcp.console import render
 from soothsayer_mcp.console.layout import BOLD
 from soothsayer_mcp.console.tui.desk import StepName
+from soothsayer_mcp.console.tui.dialogs import Prompt
 from soothsayer_mcp.console.tui.sheet import Sheet
 from soothsayer_mcp.console.tui.view import View
 from soothsayer_mcp.trace.rows import Story
@@ -21,11 +22,13 @@ class StepScreen(View):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("m", "more", "what was said"),
         Binding("e", "explain", "every rule"),
+        Binding("w", "write", "write"),
     ]
 
     def __init__(self, step: StepName) -> None:
         """Show this step."""
         super().__init__()
+        self._sheet = Sheet(id="story")
         self._step = step
         self._told: Story | None = None
         self._more = False
@@ -34,7 +37,7 @@ class StepScreen(View):
 
     def body(self) -> ComposeResult:
         """One page."""
-        yield Sheet(id="story")
+        yield self._sheet
 
     def place(self) -> str:
         """Which step."""
@@ -47,7 +50,7 @@ class StepScreen(View):
     def on_mount(self) -> None:
         """The page has the keys."""
         super().on_mount()
-        self.query_one(Sheet).focus()
+        self._sheet.focus()
 
     async def load(self) -> None:
         """Read the step as it stands now."""
@@ -72,7 +75,7 @@ class StepScreen(View):
         self._drawn = told
 
     def _put(self, made: Callable[[int], Sequence[Text]], *, from_top: bool) -> None:
-        self.query_one(Sheet).show(made, from_top=from_top)
+        self._sheet.show(made, from_top=from_top)
         self.refresh_bindings()
 
     # Keys.
@@ -90,8 +93,22 @@ class StepScreen(View):
         else:
             self.start(self._explain())
 
+    def action_write(self) -> None:
+        """Write it to a file, as `soothsayer show --json` tells it."""
+        name = f"step-{self.shorts.get(self._step[0], self._step[0][:4])}.{self._step[1]}.json"
+
+        def typed(text: str | None) -> None:
+            if text and text.strip():
+                self.start(self._write(text.strip()))
+
+        lines = [Text("All that is on record of it, with what was said. Nothing is written over.")]
+        self.watch_app.push_screen(Prompt("Write this step to", value=name, lines=lines), typed)
+
+    async def _write(self, path: str) -> None:
+        self.say(f"wrote {await self.read(self.desk.write_step, self._step, path)}")
+
     async def _explain(self) -> None:
-        lines = await self.read(self.desk.explain, self._step, self.query_one(Sheet).room)
+        lines = await self.read(self.desk.explain, self._step, self._sheet.room)
         self._explained = True
         head = Text("Decided again by the policy of that time; e: back", style=BOLD)
         self._put(lambda _width: [head, Text(), *lines], from_top=True)

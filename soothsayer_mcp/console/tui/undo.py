@@ -47,6 +47,8 @@ class UndoScreen(View):
     def __init__(self, run: str) -> None:
         """Plan for the whole of this run."""
         super().__init__()
+        self._list = Lines(self._row, empty="There is nothing to undo.", id="moves")
+        self._sheet = Sheet(id="move")
         self._run = run
         self._to = 0
         self._left: frozenset[int] = frozenset()
@@ -57,8 +59,8 @@ class UndoScreen(View):
     def body(self) -> ComposeResult:
         """Titles and lines, and all about the line under the cursor."""
         yield Static(classes="line", id="titles")
-        yield Lines(self._row, empty="There is nothing to undo.", id="moves")
-        yield Sheet(id="move")
+        yield self._list
+        yield self._sheet
 
     def place(self) -> str:
         """Which run, and how many steps."""
@@ -87,7 +89,7 @@ class UndoScreen(View):
     def on_mount(self) -> None:
         """The lines have the keys."""
         super().on_mount()
-        self.query_one("#moves", Lines).focus()
+        self._list.focus()
         titles = f"{' ' * len(CURSOR)}{fit('WHAT', _WHAT)} {fit('STEP', _STEP)} ABOUT"
         self._show_line("#titles", Text(titles, style=BOLD))
 
@@ -112,7 +114,7 @@ class UndoScreen(View):
     def _no(self) -> int:
         """The step of the line under the cursor; 0 where there is none."""
         rows = self._done or self._moves
-        cursor = self.query_one("#moves", Lines).cursor
+        cursor = self._list.cursor
         return rows[cursor].no if cursor < len(rows) else 0
 
     async def _look_around(self) -> None:
@@ -123,9 +125,9 @@ class UndoScreen(View):
 
     def _draw(self) -> None:
         rows = self._done or self._moves
-        lines = self.query_one("#moves", Lines)
+        lines = self._list
         lines.show(len(rows), lines.cursor)
-        self.query_one("#move", Sheet).show(self._about, from_top=True)
+        self._sheet.show(self._about, from_top=True)
         self.draw_head()
         self.refresh_bindings()
 
@@ -143,7 +145,7 @@ class UndoScreen(View):
     def _about(self, width: int) -> list[Text]:
         """What the line under the cursor is about in full, and what comes next."""
         page = Page(width)
-        cursor = self.query_one("#moves", Lines).cursor
+        cursor = self._list.cursor
         if self._plan is None:
             return []
         if self._done:

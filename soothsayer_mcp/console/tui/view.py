@@ -14,7 +14,7 @@ from textual.widgets import Static
 
 from soothsayer_mcp.console.layout import BOLD, DIM
 from soothsayer_mcp.console.render import Look
-from soothsayer_mcp.console.text import cut, escape
+from soothsayer_mcp.console.text import cut
 from soothsayer_mcp.console.tui.desk import Desk, DeskError
 from soothsayer_mcp.console.tui.dialogs import KeyList
 from soothsayer_mcp.trace.query import Filter
@@ -32,6 +32,7 @@ _NAMES = {
     "escape": "Esc",
     "slash": "/",
     "question_mark": "?",
+    "plus": "+",
     "pageup": "PgUp",
     "pagedown": "PgDn",
     "up": "Up",
@@ -55,6 +56,10 @@ class Program(App[int]):
         self.open_asks = 0
         self.reading = ThreadPoolExecutor(1, thread_name_prefix="reading")
         self.writing = ThreadPoolExecutor(1, thread_name_prefix="writing")
+
+
+class _GoneError(Exception):
+    """The screen was taken down while something was read for it: there is nowhere to show the answer."""
 
 
 class View(Screen[None], inherit_bindings=False):
@@ -127,11 +132,18 @@ class View(Screen[None], inherit_bindings=False):
 
     async def read(self, ask: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Ask the desk something beside the screen's thread."""
-        return await _beside(self.watch_app.reading, ask, *args, **kwargs)
+        return await self._beside(self.watch_app.reading, ask, *args, **kwargs)
 
     async def write(self, tell: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Have the desk change something; it waits for no question."""
-        return await _beside(self.watch_app.writing, tell, *args, **kwargs)
+        return await self._beside(self.watch_app.writing, tell, *args, **kwargs)
+
+    async def _beside(self, executor: Executor, ask: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        if self.children:
+            answer = await asyncio.get_running_loop().run_in_executor(executor, lambda: ask(*args, **kwargs))
+            if self.children:
+                return answer
+        raise _GoneError
 
     async def look(self, runs: Mapping[str, object] | set[str]) -> None:
         """Know the short ids of these runs."""
@@ -145,7 +157,7 @@ class View(Screen[None], inherit_bindings=False):
 
     def say(self, text: str) -> None:
         """Say something in the line above the keys, until the next key."""
-        self._said = Text(escape(text))
+        self._said = Text(cut(text, self.size.width))
         self._show_line("#said", self._said)
 
     def start(self, doing: Coroutine[Any, Any, None]) -> None:
@@ -177,6 +189,8 @@ class View(Screen[None], inherit_bindings=False):
             await doing
         except DeskError as error:
             self.say(str(error))
+        except _GoneError:
+            return
 
     # Head and foot.
 
@@ -288,8 +302,3 @@ class View(Screen[None], inherit_bindings=False):
     def action_keys(self) -> None:
         """List the keys that work now."""
         self.watch_app.push_screen(KeyList(self._keys(shown_only=False)))
-
-
-async def _beside(executor: Executor, ask: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(executor, lambda: ask(*args, **kwargs))
