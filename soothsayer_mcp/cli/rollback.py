@@ -49,7 +49,7 @@ def rollback(  # noqa: D103 - the table says what it does
         left = frozenset(_number(run_id, one) for one in skip)
         pasts = reader.pasts(run_id)
         if dry_run and not undoing.calls(pasts):
-            made = undoing.planned(reader, run_id, to=last, left=left).plan
+            made = undoing.planned(reader, run_id, to=last, left=left)
             _tell(output, run_id, made, ())
             return _of_plan(made)
     store = SqliteStore.open(state_dir(output.settings), about=ABOUT)

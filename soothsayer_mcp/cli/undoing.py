@@ -41,6 +41,8 @@ from soothsayer_mcp.rollback import CLIENT, Restorer, Rollback, look_around, loo
 from soothsayer_mcp.trace.query import Filter, term
 from soothsayer_mcp.undo.plan import Past, Plan, Present, plan
 
+ABOUT = "soothsayer rollback"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
@@ -53,25 +55,15 @@ class Wish:
     """By which configuration servers are reached, where not by the recorded one."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Planned:
-    """A plan, and the record that it was made from."""
-
-    wish: Wish
-    pasts: Sequence[Past]
-    plan: Plan
-
-
 def calls(pasts: Sequence[Past]) -> bool:
     """Whether servers are called to undo these steps, so that their plan is only made with them."""
     return any(one.kept is not None and one.kept.terms.tool and one.has_effect for one in pasts)
 
 
-def planned(reader: Reader, run: RunId, *, to: int = 0, left: Collection[int] = ()) -> Planned:
+def planned(reader: Reader, run: RunId, *, to: int = 0, left: Collection[int] = ()) -> Plan:
     """Work out how a run comes back to the state after step `to`, as its files stand now. Changes and calls nothing."""
     pasts = reader.pasts(run)
-    made = plan(pasts, anyio.run(_present, pasts, run), to=to, skip=left)
-    return Planned(wish=Wish(run=run, to=to, left=left), pasts=pasts, plan=made)
+    return plan(pasts, anyio.run(_present, pasts, run), to=to, skip=left)
 
 
 def held(reader: Reader, store: SqliteStore, run: RunId, *, by: str) -> bool:
@@ -82,18 +74,35 @@ def held(reader: Reader, store: SqliteStore, run: RunId, *, by: str) -> bool:
     return was_open
 
 
-def carried_out(settings: Settings, store: SqliteStore, made: Planned, *, by: str) -> list[Done]:
-    """Do what a plan says, a governed step for each. Raises `Problem` where it is not the plan any more."""
+def seen(settings: Settings, reader: Reader, wish: Wish) -> Plan:
+    """The plan as things stand now; where servers are called for it, they are read, which is on record."""
+    if not calls(reader.pasts(wish.run)):
+        return planned(reader, wish.run, to=wish.to, left=wish.left)
+    store = SqliteStore.open(state_dir(settings), about=ABOUT)
+    try:
+        session = Session.of(settings, store, reader, wish, _say_nothing)
+        made, _ = anyio.run(session.go, _never, account().id)
+    finally:
+        store.close()
+    return made
+
+
+def carried_out(settings: Settings, store: SqliteStore, wish: Wish, confirmed: str, *, by: str) -> list[Done] | None:
+    """Carry out the plan of this digest, a governed step for each; `None`, and nothing done, where it is another."""
     with open_reader(settings) as reader:
-        session = Session.of(settings, store, reader, made.wish, _say_nothing)
+        held(reader, store, wish.run, by=by)
+        session = Session.of(settings, store, reader, wish, _say_nothing)
 
     def is_same(again: Plan) -> bool:
-        return again.digest == made.plan.digest
+        return again.digest == confirmed
 
     _, done = anyio.run(session.go, is_same, by)
-    if done is None:
-        raise Problem("nothing was undone: things changed meanwhile", id="not-confirmed", exit=Exit.NO)
     return done
+
+
+def _never(made: Plan) -> bool:
+    del made
+    return False
 
 
 def _say_nothing(text: str) -> None:

@@ -38,7 +38,8 @@ from soothsayer_mcp.trace.rows import RunRow, StepRow, Story
 from soothsayer_mcp.undo.plan import Plan
 
 if TYPE_CHECKING:
-    from soothsayer_mcp.cli.undoing import Planned
+    from soothsayer_mcp.cli.options import Settings
+    from soothsayer_mcp.cli.undoing import Wish
     from soothsayer_mcp.console.explanation import Explained
 
 
@@ -214,22 +215,21 @@ class StateDesk:
 
     def plan(self, run: str, to: int, left: Collection[int]) -> Plan:
         """How a run would come back to the state after step `to`, as things stand now; steps in `left` stay."""
-        planned = cast("Callable[..., Planned]", resolve("soothsayer_mcp.cli.undoing:planned"))
-        return self._must(lambda watcher: planned(watcher, RunId(run), to=to, left=left).plan)
+        wish = cast("Callable[..., Wish]", resolve("soothsayer_mcp.cli.undoing:Wish"))(run=RunId(run), to=to, left=left)
+        seen = cast("Callable[[Settings, Reader, Wish], Plan]", resolve("soothsayer_mcp.cli.undoing:seen"))
+        with _told(), Reader(self._folder) as reader:
+            return seen(self._output.settings, reader, wish)
 
     def roll_back(self, run: str, to: int, left: Collection[int], confirmed: str) -> list[Done]:
         """Pause a run and carry out the plan whose digest was confirmed; nothing, where that is the plan no more."""
-        held = cast("Callable[..., bool]", resolve("soothsayer_mcp.cli.undoing:held"))
-        planned = cast("Callable[..., Planned]", resolve("soothsayer_mcp.cli.undoing:planned"))
-        carried_out = cast("Callable[..., list[Done]]", resolve("soothsayer_mcp.cli.undoing:carried_out"))
-        by = account().id
-        with self._writing() as store, Reader(self._folder) as reader:
-            held(reader, store, RunId(run), by=by)
-            made = planned(reader, RunId(run), to=to, left=left)
-            if made.plan.digest != confirmed:
-                text = "something changed since the plan was shown; nothing was undone"
-                raise DeskError(text)
-            return carried_out(self._output.settings, store, made, by=by)
+        wish = cast("Callable[..., Wish]", resolve("soothsayer_mcp.cli.undoing:Wish"))(run=RunId(run), to=to, left=left)
+        carried_out = cast("Callable[..., list[Done] | None]", resolve("soothsayer_mcp.cli.undoing:carried_out"))
+        with self._writing() as store:
+            done = carried_out(self._output.settings, store, wish, confirmed, by=account().id)
+        if done is None:
+            text = "something changed since the plan was shown; nothing was undone"
+            raise DeskError(text)
+        return done
 
     def beat(self) -> None:
         """Say that somebody looks, so that calls wait for an answer."""
