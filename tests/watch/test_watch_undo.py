@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from rollback.test_inverse_calls import call as call_order
+from rollback.test_inverse_calls import connect as connect_orders
+from rollback.test_inverse_calls import laid as laid_orders
+from rollback.test_inverse_calls import orders
 from rollback.test_rollback_live import call, connect, laid, run_of, tree
 from soothsayer_mcp.adapters.store.reader import Reader
 from soothsayer_mcp.adapters.verifier import verify
@@ -101,3 +105,24 @@ def test_what_a_person_confirmed_is_put_back_and_on_record(folder: Path) -> None
     assert states == [UndoState.UNDONE, UndoState.OPEN, UndoState.UNDONE, UndoState.IRREVERSIBLE]
     report = verify([state])
     assert report.holds, report.problems
+
+
+def test_what_servers_have_to_be_called_for_is_undone_too(tmp_path: Path) -> None:
+    laid_orders(tmp_path)
+    with connect_orders(tmp_path) as host:
+        call_order(host, "set", "a", "one")
+        call_order(host, "add", "new")
+    assert orders(tmp_path) == {"a": "one", "b": "old b", "new": "made"}
+
+    async def scene() -> None:
+        async with watching(tmp_path / "state", "runs", size=(110, 35)) as it:
+            await it.until("u undo")
+            await it.press("u")
+            await it.until("2 steps")
+            assert "call " in it.chosen
+            await it.until("u undo")
+            await it.press("u", *digest(it), "enter")
+            await it.until("2 of 2 steps put back")
+
+    asyncio.run(scene())
+    assert orders(tmp_path) == {"a": "old a", "b": "old b"}
