@@ -53,13 +53,13 @@ def test_what_is_remembered_of_who_sees_a_tool_has_a_bound(tmp_path: Path) -> No
     assert max(sizes) == 256
 
 
-def test_the_last_tier_of_those_that_fit_is_the_strongest(tmp_path: Path) -> None:
+def test_of_the_tiers_that_fit_the_strongest_is_taken_and_unordered_ones_go_by_name(tmp_path: Path) -> None:
     tiers = (
-        "next:\n  tiers:\n    - {name: small, because: It is enough.}\n"
-        "    - {name: large, because: Much., args: {x: {min: 5}}}\n"
+        "next:\n  tiers:\n    - {name: a-small, because: It is enough.}\n"
+        "    - {name: b-large, because: Much., args: {x: {min: 5}}}\n"
     )
     policy = policy_from(OPEN + tiers, tmp_path)
-    assert [judge(policy, "fs.read", {"x": x}).tier for x in (1, 5, "a")] == ["small", "large", "small"]
+    assert [judge(policy, "fs.read", {"x": x}).tier for x in (1, 5, "a")] == ["a-small", "b-large", "a-small"]
 
 
 def test_a_limit_is_owed_with_every_figure_that_it_has(tmp_path: Path) -> None:
