@@ -648,6 +648,9 @@ class Wire:
         self.end: Callable[[LegEnd], None] | None = None
         self.waiting_bytes = 3
 
+    def unsendable(self, tool: str) -> str:
+        return f"no {tool} here"
+
     def start(self, received: Callable[[Sequence[bytes]], None], ended: Callable[[LegEnd], None]) -> None:
         self.say, self.end = received, ended
 
