@@ -324,8 +324,8 @@ _MOST_CONCLUDED = 256
 
 
 def _certain(tool: ToolDefinition, found: Sequence[Sequence[Match]]) -> tuple[int, ...] | None:
-    """Whether there is a schema, and which rules matched; `None` when one is in doubt."""
-    matched = [int(tool.properties is None)]
+    """Whether there is a schema and the server moved, and which rules matched; `None` when one is in doubt."""
+    matched = [2 * tool.moved + (tool.properties is None)]
     for matches in found:
         for match in matches:
             if match.doubt is not None:

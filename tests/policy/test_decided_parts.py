@@ -7,8 +7,11 @@ from typing import cast
 import pytest
 
 from policy_kit import ADA, NOW_US, judge, policy_from, tool
-from soothsayer_mcp.model.call import Cause
-from soothsayer_mcp.model.decision import ObligationKind
+from soothsayer_mcp.model.call import Cause, PinState
+from soothsayer_mcp.model.decision import Mode, ObligationKind
+from soothsayer_mcp.model.failure import Reason
+from soothsayer_mcp.model.following import OnFailure
+from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.policy.decide import could_ask, visible
 from soothsayer_mcp.policy.rules import Policy
 
@@ -111,3 +114,71 @@ def test_a_check_may_call_what_only_reads_and_nothing_else(tmp_path: Path) -> No
         decision = judge(policy, name, cause=Cause.PROBE)
         assert decision.effect == effect
         assert [rule.id for rule in decision.rules] == ([] if effect == "allow" else ["probe/reads_only"])
+
+
+DENIED = (
+    "rules:\n"
+    '  - {deny: "B.", id: b, tools: fs.write, args: {x: {min: 1}}}\n'
+    '  - {deny: "A.", id: a, tools: fs.write, args: {x: {max: 9}}}\n'
+    '  - {ask: "C.", id: c, tools: "fs.*"}\n'
+)
+
+
+def test_an_undo_needs_no_yes_and_is_refused_by_every_deny_in_the_order_of_ids(tmp_path: Path) -> None:
+    policy = policy_from(OPEN + DENIED, tmp_path)
+    refused, done = (judge(policy, name, {"x": 5}, cause=Cause.UNDO) for name in ("fs.write", "fs.read"))
+    assert (refused.effect, refused.reason) == ("deny", Reason.RULE_DENIED)
+    assert [rule.id for rule in refused.rules] == ["t/a", "t/b"]
+    assert (done.effect, done.reason, done.rules) == ("allow", None, ())
+
+
+def test_an_undo_is_refused_where_the_definition_changed_and_not_where_it_is_only_new(tmp_path: Path) -> None:
+    policy = policy_from(f"{OPEN}pins: {{new: ask, changed: deny}}\n", tmp_path)
+    effects = {pin: judge(policy, tool("fs.read", pin=pin), cause=Cause.UNDO).effect for pin in PinState}
+    assert effects[PinState.CHANGED] == "deny"
+    assert effects[PinState.NEW] == effects[PinState.PINNED] == "allow"
+
+
+def test_what_moved_is_told_from_what_changed(tmp_path: Path) -> None:
+    policy, changed = policy_from(OPEN, tmp_path), tool("fs.read", pin=PinState.CHANGED)
+    texts = [judge(policy, one).rules[0].text for one in (changed, replace(changed, moved=True))]
+    assert texts == ["the tool's definition changed", "the command or address of the tool's server changed"]
+
+
+@pytest.mark.parametrize(("deep", "effect"), [(3, "allow"), (4, "deny")])
+def test_arguments_may_be_nested_as_deep_as_policy_says_and_no_deeper(deep: int, effect: str, tmp_path: Path) -> None:
+    policy = policy_from(OPEN.replace("{undeclared: allow}", "{undeclared: allow, max_depth: 3}"), tmp_path)
+    value: Json = 1
+    for _ in range(deep - 1):
+        value = [value]
+    assert judge(policy, "fs.read", {"x": value}).effect == effect
+
+
+def test_what_a_failure_means_is_said_by_every_rule_that_matches_and_enforces(tmp_path: Path) -> None:
+    rules = (
+        'rules:\n  - {allow: "It.", id: it, tools: fs.read, on_failure: {tool_error: stop}}\n'
+        '  - {also: "Much.", id: much, tools: fs.read, args: {x: {min: 3}}, on_failure: {tool_error: pause}}\n'
+    )
+    policy = policy_from(OPEN + rules, tmp_path)
+    assert [dict(one) for one in judge(policy, "fs.read", {"x": 1}).on_failure] == [{"tool_error": OnFailure.STOP}]
+    assert len(judge(policy, "fs.read", {"x": 3}).on_failure) == 2
+    assert judge(policy, "fs.write").on_failure == ()
+    assert judge(policy_from(OPEN + rules, tmp_path, mode=Mode.OBSERVE), "fs.read").on_failure == ()
+
+
+def test_a_cap_is_told_with_its_figure_and_the_call_is_counted_under_it(tmp_path: Path) -> None:
+    text = (
+        f'{OPEN}budgets: {{tools: {{"fs.w*": {{calls: 2}}}}}}\nrules:\n'
+        '  - {allow: "It.", id: it, tools: "fs.*", limit: {calls: 3}}\n'
+    )
+    policy = policy_from(text, tmp_path)
+    both, one = judge(policy, "fs.write").charge, judge(policy, "fs.read").charge
+    assert [(cap.most, cap.words) for cap in both.caps] == [
+        (2, "the budget tools for fs.w*"),
+        (3, "the limit of rule t/it"),
+    ]
+    assert [cap.most for cap in one.caps] == [3]
+    assert {(cap.question.mark, cap.question.holder) for cap in both.caps} == {
+        (mark.mark, mark.holder) for mark in both.marks
+    }
+    assert judge(policy, "db.read").charge.caps == ()
