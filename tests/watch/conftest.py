@@ -7,7 +7,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from rich.segment import Segment
+from textual.color import Color
 from textual.pilot import Pilot
+from textual.strip import Strip
 
 from recording import PRINCIPAL, bind, opened, run
 from soothsayer_mcp.adapters.store.reader import Reader
@@ -38,6 +41,18 @@ class Shown:
     def text(self) -> str:
         """What the upmost screen shows, line by line."""
         return "\n".join(strip.text.rstrip() for strip in self.app.screen._compositor.render_strips())
+
+    @property
+    def segments(self) -> list[Segment]:
+        """What the upmost screen shows, with its styles, as the terminal gets it."""
+        strips = self.app.screen._compositor.render_strips()
+        return [segment for strip in strips for segment in self._filtered(strip)]
+
+    def _filtered(self, strip: Strip) -> Strip:
+        for one in self.app._filters:
+            if one.enabled:
+                strip = strip.apply_filter(one, Color.parse("black"))
+        return strip
 
     @property
     def footer(self) -> str:

@@ -230,6 +230,29 @@ def test_a_run_tells_what_it_came_to(state: Path) -> None:
     asyncio.run(scene())
 
 
+def test_without_colours_every_screen_is_drawn(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    async def scene() -> None:
+        async with watching(state) as it:
+            await it.until("9 steps, following")
+            await it.press("home", "enter")
+            await it.until("step d3a0.1")
+            await it.press("2")
+            await it.until("No question is open")
+            await it.press("3")
+            await it.until("workspace")
+            assert "q quit" in it.footer
+            await it.press("question_mark")
+            await it.until("Keys that work now")
+            colours = [
+                each.style.color for each in it.segments if each.style is not None and each.style.color is not None
+            ]
+            assert all(colour.triplet is None or len(set(colour.triplet)) == 1 for colour in colours)
+
+    asyncio.run(scene())
+
+
 def test_each_screen_is_as_it_was_left(state: Path) -> None:
     async def scene() -> None:
         async with watching(state) as it:
@@ -307,8 +330,11 @@ def test_without_a_terminal_it_says_what_to_use_instead(state: Path, capsys: pyt
     assert "log -f --jsonl" in capsys.readouterr().err
 
 
-def test_a_step_is_written_to_a_file_that_is_not_there_yet(state: Path, tmp_path: Path) -> None:
-    target = tmp_path / "step.json"
+def test_a_step_is_written_to_a_file_that_is_not_there_yet(
+    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    target = tmp_path / "step-d3a0.1.json"
 
     async def scene() -> None:
         async with watching(state) as it:
@@ -316,12 +342,12 @@ def test_a_step_is_written_to_a_file_that_is_not_there_yet(state: Path, tmp_path
             await it.until("w write")
             await it.press("w")
             await it.until("Write this step to")
-            await it.press(*(["backspace"] * len("step-d3a0.1.json")), *str(target), "enter")
+            await it.press("enter")
             await it.until("wrote ")
             written = target.read_bytes()
             assert json.loads(written)["step"]["step"] == f"{D3A0}.1"
             assert target.stat().st_mode & 0o077 == 0
-            await it.press("w", *(["backspace"] * len("step-d3a0.1.json")), *str(target), "enter")
+            await it.press("w", "enter")
             await it.until("not written, File exists")
             assert target.read_bytes() == written
 

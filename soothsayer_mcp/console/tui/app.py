@@ -58,6 +58,7 @@ class Watch(Program):
 
     async def on_unmount(self) -> None:
         """Let go of the threads; what they are at ends by itself."""
+        self.leaving = True
         for executor in (self.reading, self.writing, self._beating):
             executor.shutdown(wait=False, cancel_futures=True)
 
@@ -84,7 +85,7 @@ class Watch(Program):
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
-        while True:
+        while not self.leaving:
             try:
                 if await loop.run_in_executor(self.reading, self.desk.has_changed):
                     await self._count_asks()
@@ -95,12 +96,14 @@ class Watch(Program):
             await asyncio.sleep(LOOK_S)
 
     async def _count_asks(self) -> None:
+        if self.leaving:
+            return
         loop = asyncio.get_running_loop()
         self.open_asks = len(await loop.run_in_executor(self.reading, self.desk.open_asks))
 
     async def _beat(self) -> None:
         loop = asyncio.get_running_loop()
-        while True:
+        while not self.leaving:
             try:
                 await loop.run_in_executor(self._beating, self.desk.beat)
             except DeskError as error:

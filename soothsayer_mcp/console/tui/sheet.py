@@ -84,7 +84,9 @@ class Scrolled(ScrollView, can_focus=True, inherit_bindings=False):
         self.post_message(self.Turned())
 
     def _strip(self, line: Text) -> Strip:
-        segments: list[Segment] = list(line.render(self.app.console))  # pyright: ignore[reportUnknownMemberType] - as in view.py
+        # Without colours each segment is looked at for its style, so each has one.
+        rendered = line.render(self.app.console)  # pyright: ignore[reportUnknownMemberType] - as in view.py
+        segments = [Segment(text, style or Style(), control) for text, style, control in rendered]
         return Strip(segments, cell_len(line.plain)).adjust_cell_length(self.size.width, Style())
 
 
@@ -132,7 +134,7 @@ class Sheet(Scrolled):
     def render_line(self, y: int) -> Strip:
         """One line of what is seen."""
         number = y + self.scroll_offset.y
-        return self._strip(self._lines[number]) if number < len(self._lines) else Strip.blank(self.size.width)
+        return self._strip(self._lines[number]) if number < len(self._lines) else Strip.blank(self.size.width, Style())
 
     def action_by(self, lines: int) -> None:
         """Scroll by lines."""
@@ -205,7 +207,7 @@ class Lines(Scrolled):
         if number == 0 and self.count == 0:
             return self._strip(Text(f"  {self._empty}", style="dim"))
         if number >= self.count:
-            return Strip.blank(self.size.width)
+            return Strip.blank(self.size.width, Style())
         chosen = number == self.cursor
         more = " reverse" if chosen else ""
         pieces = [(CURSOR if chosen else " " * len(CURSOR), ""), *self._lay_out(number, self.room - len(CURSOR))]

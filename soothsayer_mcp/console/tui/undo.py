@@ -153,7 +153,7 @@ class UndoScreen(View):
                 page.add("came to", f"{self._done[cursor].state}: {told_done(self._done[cursor])}")
             return page.lines
         if cursor < len(self._moves):
-            page.add(self._moves[cursor].kind.value.replace("_", " ")[:9], told_move(self._moves[cursor]))
+            page.add("line", told_move(self._moves[cursor]))
         if self._plan.of(BLOCKS):
             page.add("blocked", "nothing is undone while a step stands in the way; s leaves it, and what lies under it")
         elif self._can_undo:

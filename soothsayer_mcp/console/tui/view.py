@@ -54,6 +54,8 @@ class Program(App[int]):
         self.wanted = wanted
         self.seen_s = seen_s
         self.open_asks = 0
+        self.leaving = False
+        """Whether it ends, so that nothing more can be asked."""
         self.reading = ThreadPoolExecutor(1, thread_name_prefix="reading")
         self.writing = ThreadPoolExecutor(1, thread_name_prefix="writing")
 
@@ -70,7 +72,7 @@ class View(Screen[None], inherit_bindings=False):
     View .line { height: 1; text-wrap: nowrap; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("y", "copy", "copy id"),
+        Binding("y", "copy", "copy"),
         Binding("question_mark", "keys", "keys"),
         Binding("escape", "back", "back"),
         Binding("1", "app.show('live')", "steps as they happen", show=False),
@@ -139,7 +141,7 @@ class View(Screen[None], inherit_bindings=False):
         return await self._beside(self.watch_app.writing, tell, *args, **kwargs)
 
     async def _beside(self, executor: Executor, ask: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        if self.children:
+        if self.children and not self.watch_app.leaving:
             answer = await asyncio.get_running_loop().run_in_executor(executor, lambda: ask(*args, **kwargs))
             if self.children:
                 return answer
