@@ -16,7 +16,7 @@ from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.finding import Finding
 from soothsayer_mcp.model.json import Digest, Json, JsonObject
 from soothsayer_mcp.model.outcome import Asked, Refused, Returned
-from soothsayer_mcp.model.run import Closing, Completion, Debts, Run, RunBinding
+from soothsayer_mcp.model.run import Closing, Completion, Debts, Run, RunBinding, RunRules
 from soothsayer_mcp.model.settlement import Twin
 from soothsayer_mcp.model.step import (
     AnsweredStep,
@@ -229,6 +229,11 @@ class Shelf(Protocol):
         """Tell what a run has come to."""
         ...
 
+    @property
+    def held(self) -> Held:
+        """What evidence rests on, as of now."""
+        ...
+
     async def stored_result(self, run_id: RunId, no: int, *, principal: str) -> StoredResult | None:
         """A result that was stored and shown in part; `None` for a step, or a run of the principal's, without one."""
         ...
@@ -262,7 +267,7 @@ class Desk(Shelf, Protocol):
         """Keep what the agent says the run is for, as the agent's own words."""
         ...
 
-    async def complete_run(self, run_id: RunId, *, by: str, refuse_unverified: bool) -> Completion:
+    async def complete_run(self, run_id: RunId, *, by: str, rules: RunRules) -> Completion:
         """Complete it if nothing stands against that."""
         ...
 

@@ -10,18 +10,20 @@ from typing import cast
 
 from soothsayer_mcp.adapters import schemas
 from soothsayer_mcp.adapters.policy_files.load import load
+from soothsayer_mcp.adapters.policy_files.positions import Pairs, Scalar, examine
 from soothsayer_mcp.adapters.policy_files.problems import LoadErrors
 from soothsayer_mcp.adapters.store.reader import Reader
 from soothsayer_mcp.cli.exits import Exit
 from soothsayer_mcp.cli.problems import Problem
-from soothsayer_mcp.model.call import Client, PinState, Principal, RunId, ToolDefinition
+from soothsayer_mcp.model.call import Cause, Client, PinState, Principal, RunId, ToolDefinition
 from soothsayer_mcp.model.decision import Mode
 from soothsayer_mcp.model.facts import Facts, Origin, Questions, Seen, Tally, TallyQuestion
 from soothsayer_mcp.model.failure import Failure, Reason
 from soothsayer_mcp.model.json import Digest, Json, JsonObject, canonical, digest
-from soothsayer_mcp.model.run import NOTHING_COUNTED, Counters, DeclaredBy, Intent, Run, RunScope, RunState
+from soothsayer_mcp.model.run import NOTHING_COUNTED, Counters, DeclaredBy, Intent, Run, RunRules, RunScope, RunState
 from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.trace.query import Filter, term
 from soothsayer_mcp.trace.rows import RunStory, StepRow, Story
 
 
@@ -103,32 +105,89 @@ class Recall:
 
         The files are laid out in a temporary folder as they lay, so that what they use is found; the digest decides.
         """
-        if not self.sources:
-            return None
-        with tempfile.TemporaryDirectory(prefix="soothsayer-") as folder:
-            laid = {path: _lay(Path(folder), path, text) for path, text in self.sources.items()}
-            above = {
-                scope: tuple(laid[path] for path in self.named.get(scope, ()) if path in laid)
-                for scope in ("org", "project", "user")
-            }
-            for names in [above["user"]] if above["user"] else _selections([*laid.values()]):
-                try:
-                    policy = load(
-                        names,
-                        organisation=above["org"],
-                        project=above["project"],
-                        mode_override=mode or (Mode.OBSERVE if self.observing else None),
-                        workspace=self.workspace or None,
-                        home=self.home or None,
-                        state=state,
-                        known_tools={},
-                    )
-                except LoadErrors:
-                    continue
-                if policy.digest == self.policy_digest:
-                    return policy
-        return None
+        return _loaded(
+            self.sources,
+            self.named,
+            Digest(self.policy_digest),
+            state,
+            mode=mode or (Mode.OBSERVE if self.observing else None),
+            workspace=self.workspace,
+            home=self.home,
+        )
 
+
+def run_rules(reader: Reader, run: str, state: Path) -> RunRules:
+    """What the policy of the run's newest step, as it is on record, says of its end. Raises `Problem`."""
+    row = reader.run(run).run
+    digest, workspace, home, mode = Digest(row.policy), row.workspace, "", None
+    steps = reader.steps(Filter(terms=(term("run", run),)), reader.now(), limit=MOST_STEPS)
+    step = next((one for one in steps if one.cause == Cause.AGENT), None)
+    if step is not None:
+        story = reader.story(step)
+        entry, context = story.entry("step.intent", "step.refused", "step.asked"), _parsed(story, "context")
+        digest, home = Digest(step.policy), _text(context.get("home"))
+        workspace = _text(context.get("workspace")) or workspace
+        mode = Mode.OBSERVE if entry is not None and entry.fields.get("mode") == Mode.OBSERVE else None
+    sources = reader.policy_sources(digest)
+    said = [_complete_of(path, text) for path, text in sources.items()]
+    if all("require" not in one for one in said):
+        return RunRules(refuse_unverified=any(one.get("unverified") == "refuse" for one in said))
+    named = reader.policy_files(digest)
+    policy = _loaded(sources, named, digest, state, mode=mode, workspace=workspace, home=home)
+    if policy is None:
+        text = "the policy of the run requires something to complete it, and cannot be loaded from the record"
+        raise Problem(text, id="not-kept", exit=Exit.NO, fix="end it with --failed")
+    return policy.run_rules
+
+
+def _complete_of(path: str, text: str) -> Mapping[str, object]:
+    """What a file says below `complete`: its plain values; of a list only that it is there."""
+    tree, _ = examine(text.encode(), path)
+    stated = None if tree is None else tree.get("complete")
+    if not isinstance(stated, Pairs):
+        return {}
+    return {pair.key: pair.value.value if isinstance(pair.value, Scalar) else None for pair in stated.pairs}
+
+
+def _loaded(
+    sources: Mapping[str, str],
+    named: Mapping[str, Sequence[str]],
+    digest: Digest,
+    state: Path,
+    *,
+    mode: Mode | None,
+    workspace: str,
+    home: str,
+) -> Policy | None:
+    if not sources:
+        return None
+    with tempfile.TemporaryDirectory(prefix="soothsayer-") as folder:
+        laid = {path: _lay(Path(folder), path, text) for path, text in sources.items()}
+        above = {
+            scope: tuple(laid[path] for path in named.get(scope, ()) if path in laid)
+            for scope in ("org", "project", "user")
+        }
+        for names in [above["user"]] if above["user"] else _selections([*laid.values()]):
+            try:
+                policy = load(
+                    names,
+                    organisation=above["org"],
+                    project=above["project"],
+                    mode_override=mode,
+                    workspace=workspace or None,
+                    home=home or None,
+                    state=state,
+                    known_tools={},
+                )
+            except LoadErrors:
+                continue
+            if policy.digest == digest:
+                return policy
+    return None
+
+
+MOST_STEPS = 200
+"""Of a run's newest steps, how many are looked through for one of the agent's."""
 
 FIELDS = frozenset(Counters._fields)
 

@@ -9,7 +9,6 @@ from typing import Protocol, TypeAlias, cast
 import click
 
 from soothsayer_mcp.adapters.lazy import resolve
-from soothsayer_mcp.adapters.policy_files.positions import Pairs, Scalar, examine
 from soothsayer_mcp.adapters.store.sqlite import SqliteStore
 from soothsayer_mcp.adapters.system import account
 from soothsayer_mcp.cli.budgets import raise_budgets, read_amounts
@@ -17,6 +16,7 @@ from soothsayer_mcp.cli.command import command
 from soothsayer_mcp.cli.exits import Exit
 from soothsayer_mcp.cli.output import Output
 from soothsayer_mcp.cli.problems import Problem
+from soothsayer_mcp.cli.recorded import run_rules
 from soothsayer_mcp.cli.state import complete_run, open_reader, state_dir
 from soothsayer_mcp.console import documents
 from soothsayer_mcp.console.text import escape
@@ -136,8 +136,9 @@ def run_stop(output: Output, run: str, reason: str, *, now: bool) -> int:  # noq
 @command(
     "run complete",
     more=(
-        "It is refused, with a list of what is missing, while calls are in flight or unsettled, questions are open, or"
-        " checks that are owed are not kept. --failed ends the run as failed whatever is missing."
+        "It is refused, with a list of what is missing, while calls are in flight or unsettled, questions are open,"
+        " checks that are owed are not kept, or what `complete: {require: ...}` of its policy asks for is not shown."
+        " --failed ends the run as failed whatever is missing."
     ),
 )
 @by_id
@@ -148,10 +149,10 @@ def run_complete(output: Output, run: str, reason: str, *, failed: bool) -> int:
         return _change(output, run, RunState.FAILED, reason)
     with open_reader(output.settings) as reader:
         name = reader.find_run(run)
-        refuse = _refuses_unverified(reader.policy_sources(reader.run(name).run.policy))
+        rules = run_rules(reader, name, state_dir(output.settings))
     store = SqliteStore.open(state_dir(output.settings), about=ABOUT)
     try:
-        done = store.complete_now(RunId(name), by=account().id, refuse_unverified=refuse)
+        done = store.complete_now(RunId(name), by=account().id, rules=rules)
     except PortError as error:
         if error.reason is not Reason.RUN_CLOSED:
             raise
@@ -171,17 +172,6 @@ def run_complete(output: Output, run: str, reason: str, *, failed: bool) -> int:
         if unverified:
             output.remark(f"nothing checked these steps, which did more than read: {', '.join(unverified)}")
     return Exit.NO if done.missing else Exit.DONE
-
-
-def _refuses_unverified(sources: Mapping[str, str]) -> bool:
-    """Whether the policy of the run, as it is on record, wants every write to be checked."""
-    for path, text in sources.items():
-        tree, _ = examine(text.encode(), path)
-        complete = None if tree is None else tree.get("complete")
-        stated = complete.get("unverified") if isinstance(complete, Pairs) else None
-        if isinstance(stated, Scalar) and stated.value == "refuse":
-            return True
-    return False
 
 
 class _Configured(Protocol):

@@ -5,6 +5,7 @@ from typing import Final, NamedTuple
 
 from soothsayer_mcp.model.budget import Allowance
 from soothsayer_mcp.model.call import Client, Principal, RunId
+from soothsayer_mcp.model.dues import Item
 from soothsayer_mcp.model.value import dataclass
 
 
@@ -83,6 +84,8 @@ class RunRules:
     """After how long a paused run fails; `None`: never."""
     refuse_unverified: bool = False
     """Whether a run is not completed while something was changed that nothing checked."""
+    required: tuple[Item, ...] = ()
+    """What has to hold when a run is completed: earlier steps, all of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -955,6 +955,11 @@ class Policy:
             for spec in step_specs(rule.demands)
             if _is_named(spec, server, name)
         ]
+        watches += [
+            prepare_watch(item.spec, bench, executes=Does.EXEC.value in does or UNLABELLED in does)
+            for item in self.run_rules.required
+            if _is_named(item.spec, server, name)
+        ]
         return plan_dues(
             place=place,
             workspace=self._place.root,

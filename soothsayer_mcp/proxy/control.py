@@ -8,6 +8,7 @@ from dataclasses import field
 from functools import cached_property
 from typing import Final
 
+from soothsayer_mcp.evidence.completion import unmet
 from soothsayer_mcp.model.call import CONTROL, ArgumentFault, PinState, ToolDefinition
 from soothsayer_mcp.model.facts import Questions, TallyQuestion, holder_of_run
 from soothsayer_mcp.model.failure import REASONS, Acted, Reason
@@ -286,9 +287,8 @@ class ControlTools:
         if run.state is not RunState.OPEN:
             line = f"Run {run.id[:4]} is {run.state}; only a person can change that."
             return Said(lines=(line,), fields=_of_run(run), is_error=True)
-        rules = self._policy().run_rules
         done = await self._desk.complete_run(
-            step.run_id, by=f"agent for {run.principal.id}", refuse_unverified=rules.refuse_unverified
+            step.run_id, by=f"agent for {run.principal.id}", rules=self._policy().run_rules
         )
         fields: JsonObject = {**_of_run(run), "state": done.state.value, "missing": [*done.missing]}
         if done.missing:
@@ -316,7 +316,9 @@ class ControlTools:
 
     async def _missing(self, run: Run) -> tuple[str, ...]:
         debts = await self._desk.debts_of(run.id)
-        return missing(run.id[:4], debts, refuse_unverified=self._policy().run_rules.refuse_unverified)
+        rules = self._policy().run_rules
+        found = unmet(rules.required, run.id, self._desk.held, self._clock.now_us()) if rules.required else ()
+        return missing(run.id[:4], debts, refuse_unverified=rules.refuse_unverified, unmet=found)
 
 
 def _named_step(step: RecordedStep) -> tuple[str, int]:

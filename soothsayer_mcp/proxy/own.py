@@ -4,6 +4,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
+from soothsayer_mcp.evidence.completion import unmet
 from soothsayer_mcp.model.call import CONTROL, RunId
 from soothsayer_mcp.model.decision import Effect, Mode
 from soothsayer_mcp.model.entry import Kind
@@ -72,7 +73,9 @@ class Own:
         """The run in short. Raises `PortError`."""
         policy, now_us = self._connection.policies.current(), self._connection.clock.now_us()
         summary = await self._shelf.summarize(run, now_us)
-        return digest_of(summary, policy.budgets, now_us, refuse_unverified=policy.run_rules.refuse_unverified)
+        rules = policy.run_rules
+        found = unmet(rules.required, run, self._shelf.held, now_us) if rules.required else ()
+        return digest_of(summary, policy.budgets, now_us, refuse_unverified=rules.refuse_unverified, unmet=found)
 
     @staticmethod
     def serves(request: HostRequest) -> bool:

@@ -1,6 +1,6 @@
 """A run in short, for a context that begins anew: what it is for, what is left, what was done, what is owed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from soothsayer_mcp.model.budget import Budgets
 from soothsayer_mcp.model.summary import Summary
@@ -14,7 +14,7 @@ SHOWN_CHARS = 120
 MOST_LISTED = 20
 
 
-def digest_of(summary: Summary, budgets: Budgets, now_us: int, *, refuse_unverified: bool) -> str:
+def digest_of(summary: Summary, budgets: Budgets, now_us: int, *, refuse_unverified: bool, unmet: Iterable[str]) -> str:
     """Tell it in lines. Names from outside are quoted; nothing that a tool returned is in it."""
     run, short = summary.run, summary.run.id[:4]
     state = f"{run.state} ({_cut(run.why)})" if run.why else run.state
@@ -52,7 +52,7 @@ def digest_of(summary: Summary, budgets: Budgets, now_us: int, *, refuse_unverif
         "Stored results",
         [f"step {short}.{one.no}, {_cut(one.call)}, {one.size_bytes:,} bytes" for one in summary.stored],
     )
-    lacks = missing(short, summary.debts, refuse_unverified=refuse_unverified)
+    lacks = missing(short, summary.debts, refuse_unverified=refuse_unverified, unmet=unmet)
     lines += _listed("Missing before it can be completed", lacks) or ["Nothing stands against completing it."]
     return "\n".join(lines)
 

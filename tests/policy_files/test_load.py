@@ -477,7 +477,6 @@ def test_what_a_policy_says_of_runs_loads_and_nothing_else_does(tmp_path: Path) 
     assert said == RunRules(idle_s=300.0, abandon_s=7 * 86_400.0, refuse_unverified=True)
     for wrong, told in (
         ("run: {idel: 5m}", 'unknown key "idel"; did you mean "idle"'),
-        ("complete: {require: []}", '"require" is not supported yet'),
         ("run: {}", "at least one key is due"),
     ):
         with pytest.raises(LoadErrors) as errors:

@@ -86,7 +86,7 @@ def test_a_run_that_owes_something_is_not_completed_and_what_is_missing_is_told_
         await play(store, run_id)
         if scene == OPEN_QUESTION:
             ask_about(tmp_path, run_id)
-        return run_id, await store.complete_run(run_id, by="os:ada", refuse_unverified=False)
+        return run_id, await store.complete_run(run_id, by="os:ada", rules=RunRules())
 
     with opened(tmp_path) as store:
         run_id, done = run(lambda: body(store))
@@ -106,7 +106,7 @@ def test_a_check_that_is_kept_later_or_waived_or_undone_counts_no_more(tmp_path:
         with closing(sqlite3.connect(tmp_path / "trace-000001.db")) as db:
             db.execute("INSERT INTO undo VALUES(?, 2, 'restore', 'undone', NULL, '3')", (run_id,))
             db.commit()
-        return await store.complete_run(run_id, by="os:ada", refuse_unverified=True)
+        return await store.complete_run(run_id, by="os:ada", rules=RunRules(refuse_unverified=True))
 
     with opened(tmp_path) as store:
         assert run(lambda: body(store)) == Completion(state=RunState.COMPLETED, missing=())
@@ -117,12 +117,12 @@ def test_writes_that_nothing_checked_are_listed_or_refused_as_policy_says(tmp_pa
         run_id = await bind(store)
         await whole_step(store, run_id, does=("read",))
         await whole_step(store, run_id)
-        refused = await store.complete_run(run_id, by="os:ada", refuse_unverified=True)
+        refused = await store.complete_run(run_id, by="os:ada", rules=RunRules(refuse_unverified=True))
         assert refused.missing == (f"step {run_id[:4]}.2 changed something and nothing checked it",)
-        done = await store.complete_run(run_id, by="os:ada", refuse_unverified=False)
+        done = await store.complete_run(run_id, by="os:ada", rules=RunRules())
         assert done == Completion(state=RunState.COMPLETED, missing=(), unverified=(2,))
         with pytest.raises(PortError) as ended:
-            await store.complete_run(run_id, by="os:ada", refuse_unverified=False)
+            await store.complete_run(run_id, by="os:ada", rules=RunRules())
         assert ended.value.reason is Reason.RUN_CLOSED
 
     with opened(tmp_path) as store:

@@ -15,12 +15,14 @@ from soothsayer_mcp.model.ask import AskTerms, Need, Remember
 from soothsayer_mcp.model.budget import NO_BUDGETS, RAISED, Budgets
 from soothsayer_mcp.model.call import Cause, PinState
 from soothsayer_mcp.model.decision import Effect, LargeResults, Mode
+from soothsayer_mcp.model.dues import Item
 from soothsayer_mcp.model.entry import PayloadMode
 from soothsayer_mcp.model.facts import Origin
 from soothsayer_mcp.model.following import NO_NEXT_RULES, NextRules, OnFailure
 from soothsayer_mcp.model.json import Digest, Json, JsonObject, canonical
 from soothsayer_mcp.model.run import RunRules
 from soothsayer_mcp.model.value import dataclass
+from soothsayer_mcp.policy.completion import plan_completion
 from soothsayer_mcp.policy.dues import LabelOwes, Owes
 from soothsayer_mcp.policy.flow import Flow, Sink
 from soothsayer_mcp.policy.flow import Form as SinkForm
@@ -139,6 +141,7 @@ def build(
         if made.mode is not Mode.OBSERVE
     ]
     servers = {name: entry for scope in filled for name, entry in _map(scope.get("servers", {})).items()}
+    places = {name: _place(_map(entry), machine, folders) for name, entry in servers.items()}
     return Policy(
         name=_text(form, "name"),
         about=_text(form, "about"),
@@ -146,7 +149,7 @@ def build(
         digest=Digest(_text(form, "digest")),
         lab=LAB,
         place=place,
-        places={name: _place(_map(entry), machine, folders) for name, entry in servers.items()},
+        places=places,
         pins=_pins([said for scope in filled for said in _maps(scope, "pins")]),
         arguments=_arguments([said for scope in filled for said in _maps(scope, "arguments")]),
         methods=_methods(
@@ -175,6 +178,17 @@ def build(
         run_rules=_run_rules(
             [said for scope in filled for said in _maps(scope, "run")],
             [said for scope in filled for said in _maps(scope, "complete")],
+            required=plan_completion(
+                [
+                    _map(one["step"])
+                    for scope, made in zip(filled, scopes, strict=True)
+                    for said in _maps(scope, "complete")
+                    for one in _maps(said, "require")
+                    if made.mode is not Mode.OBSERVE
+                ],
+                place,
+                places.values(),
+            ),
         ),
     )
 
@@ -247,7 +261,7 @@ def _next_rules(said: Sequence[tuple[Form, Form]]) -> NextRules:
     )
 
 
-def _run_rules(said: Sequence[Form], complete: Sequence[Form]) -> RunRules:
+def _run_rules(said: Sequence[Form], complete: Sequence[Form], *, required: tuple[Item, ...]) -> RunRules:
     """What the highest scope says of idleness holds; the shortest time after which a paused run is given up holds."""
     idle = next((value for form in said if isinstance(value := form.get("idle"), int)), None)
     abandoned = [value for form in said if isinstance(value := form.get("abandon_after"), int)]
@@ -255,6 +269,7 @@ def _run_rules(said: Sequence[Form], complete: Sequence[Form]) -> RunRules:
         idle_s=RunRules().idle_s if idle is None else idle / 1000,
         abandon_s=min(abandoned) / 1000 if abandoned else None,
         refuse_unverified=any(form.get("unverified") == "refuse" for form in complete),
+        required=required,
     )
 
 

@@ -1086,12 +1086,31 @@ class RunDocument(Document):
     unsettled: Literal["continue", "pause"] = "continue"
 
 
+class CompletionDocument(_OneKind):
+    """What has to be shown before a run is completed."""
+
+    later: ClassVar[frozenset[str]] = frozenset(
+        {"artifact", "readback", "command", "http", "human", "attestation", "any"}
+    )
+
+    step: StepItem = Field(default=cast("StepItem", None))
+
+    @model_validator(mode="after")
+    def _needs_no_call(self) -> Self:
+        for key in ("when", "match", "unchanged", "single_use"):
+            if key in self.step.model_fields_set:
+                raise _bad("key", f"`{key}` is about a call, so it does not stand in `complete`")
+        for text in self.step.not_before:
+            if any(key.startswith("args.") for key in last_write(text).keys):
+                raise _bad("value", f"there are no arguments when a run is completed: {_cut(text)}")
+        return self
+
+
 class CompleteDocument(Document):
     """What has to hold before a run is completed, beside its own checks."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"require"})
-
     unverified: Literal["list", "refuse"] = "list"
+    require: Annotated[list[CompletionDocument], _Many, _AtLeastOne] = []
 
 
 class UseDocument(Document):

@@ -350,6 +350,8 @@ class _Gatherer:
                         self._check_tool(file, (section, number, key), text)
                 for way, pattern in _earlier(entry):
                     self._check_pattern(file, (section, number, *way), pattern)
+        for number, item in enumerate(_list(_held(file.form.get("complete")), "require")):
+            self._check_pattern(file, ("complete", "require", number, "step", "tools"), _held(item.get("step")))
         for form, _, number in file.rules:
             self._check_arguments(file, form, ("rules", number))
         for number, form in enumerate(file.terms):

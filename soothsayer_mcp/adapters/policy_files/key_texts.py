@@ -73,7 +73,9 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "CompleteDocument": {
         "unverified": "list: what was changed and not checked is listed; refuse: the run is not completed for it.",
+        "require": "What the run has to show beside; all of it, at the moment when it is completed.",
     },
+    "CompletionDocument": {"step": "The latest step of the run that fits has succeeded, after the last write named."},
     "ToolBudgetDocument": {"calls": "Calls of these tools that are sent."},
     "BudgetsDocument": {
         "calls": "Calls that are sent. Failed ones count, refused ones do not. Used up: the run is paused.",

@@ -17,6 +17,7 @@ from soothsayer_mcp.adapters.store.payloads import Payload, Payloads
 from soothsayer_mcp.adapters.store.repeats import FORGET, KEY_BYTES, count_repeat, find_repeat
 from soothsayer_mcp.adapters.store.twins import find_twin, told_of
 from soothsayer_mcp.adapters.store.undoing import end_undo, undone_by
+from soothsayer_mcp.evidence.completion import unmet
 from soothsayer_mcp.model.budget import Allowance
 from soothsayer_mcp.model.call import Cause, RunId
 from soothsayer_mcp.model.decision import Effect
@@ -26,7 +27,18 @@ from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.finding import Answer
 from soothsayer_mcp.model.json import Digest, Json, compact
 from soothsayer_mcp.model.outcome import Aside, Asked, Refused, Returned
-from soothsayer_mcp.model.run import TRANSITIONS, Closing, Counters, NextStep, Run, RunBinding, RunScope, RunState
+from soothsayer_mcp.model.run import (
+    TRANSITIONS,
+    Closing,
+    Counters,
+    Debts,
+    NextStep,
+    Run,
+    RunBinding,
+    RunRules,
+    RunScope,
+    RunState,
+)
 from soothsayer_mcp.model.step import SupportedStep, VerifiedStep
 from soothsayer_mcp.ports import Admit, Close, Note, PortError, Standing
 from soothsayer_mcp.run import count
@@ -568,7 +580,7 @@ class BindItem(Item[Bound]):
         row = None if found is None else batch.run(RunId(found[0]))
         if row is None:
             return None
-        at, refuse = batch.now(), binding.rules.refuse_unverified
+        at = batch.now()
         match row.state:
             case RunState.COMPLETED:
                 return None
@@ -580,7 +592,7 @@ class BindItem(Item[Bound]):
             case RunState.OPEN:
                 if at - row.last_at < self._idle_us:
                     return row
-                lacks = missing(row.id[:4], load_debts(batch.db, row.id), refuse_unverified=refuse)
+                lacks = lacking(batch, row.id, load_debts(batch.db, row.id), binding.rules, at)
                 if lacks:
                     # Idleness sheds no debts: a person has to look.
                     change_state(batch, row, RunState.PAUSED, reason=f"idle, and {lacks[0]}", by=PROXY, at=at)
@@ -588,6 +600,12 @@ class BindItem(Item[Bound]):
                     change_state(batch, row, RunState.COMPLETED, reason="idle", by=PROXY, at=at)
                 batch.changed(row)
                 return row if lacks else None
+
+
+def lacking(batch: Batch, run: RunId, debts: Debts, rules: RunRules, at: int) -> tuple[str, ...]:
+    """What stands against completing a run, on the record as it is within the transaction."""
+    found = unmet(rules.required, run, HeldRows(batch.db, batch.flush), at)
+    return missing(run[:4], debts, refuse_unverified=rules.refuse_unverified, unmet=found)
 
 
 def open_run(

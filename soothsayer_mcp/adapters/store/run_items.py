@@ -4,16 +4,25 @@ from collections.abc import Mapping
 
 from soothsayer_mcp.adapters.store.batch import Batch
 from soothsayer_mcp.adapters.store.debts import load_debts
-from soothsayer_mcp.adapters.store.items import Item, change_state, known, open_run
+from soothsayer_mcp.adapters.store.items import Item, change_state, known, lacking, open_run
 from soothsayer_mcp.adapters.store.payloads import Payload
 from soothsayer_mcp.model.budget import Allowance
 from soothsayer_mcp.model.call import RunId
 from soothsayer_mcp.model.entry import Kind
 from soothsayer_mcp.model.failure import Acted, Reason
 from soothsayer_mcp.model.json import Json
-from soothsayer_mcp.model.run import TRANSITIONS, Completion, DeclaredBy, Intent, Run, RunBinding, RunScope, RunState
+from soothsayer_mcp.model.run import (
+    TRANSITIONS,
+    Completion,
+    DeclaredBy,
+    Intent,
+    Run,
+    RunBinding,
+    RunRules,
+    RunScope,
+    RunState,
+)
 from soothsayer_mcp.ports import PortError
-from soothsayer_mcp.run.gate import missing
 from soothsayer_mcp.trace import entries
 
 
@@ -88,11 +97,11 @@ class CompleteItem(Item[Completion]):
 
     reads = True
 
-    def __init__(self, run: RunId, *, by: str, refuse_unverified: bool) -> None:
+    def __init__(self, run: RunId, *, by: str, rules: RunRules) -> None:
         super().__init__()
         self._run = run
         self._by = by
-        self._refuse_unverified = refuse_unverified
+        self._rules = rules
 
     def apply(self, batch: Batch) -> Completion:
         """Look at what the run owes, and complete it or write down what is missing."""
@@ -100,8 +109,8 @@ class CompleteItem(Item[Completion]):
         if RunState.COMPLETED not in TRANSITIONS[row.state]:
             raise PortError(Reason.RUN_CLOSED, f"{row.id[:4]} is {row.state}", acted=Acted.NO)
         debts = load_debts(batch.db, row.id)
-        lacks = missing(row.id[:4], debts, refuse_unverified=self._refuse_unverified)
         at = batch.now()
+        lacks = lacking(batch, row.id, debts, self._rules, at)
         if lacks:
             fields: dict[str, Json] = {"what": "completion", "by": self._by, "missing": list(lacks)}
             batch.append(Kind.RUN_CHANGED, entries.note(Kind.RUN_CHANGED, fields, {}), at, run=row.id)

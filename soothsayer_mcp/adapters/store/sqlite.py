@@ -59,7 +59,17 @@ from soothsayer_mcp.model.facts import NO_FACTS, Facts, Questions
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.json import Digest, canonical, compact
 from soothsayer_mcp.model.outcome import Aside, Returned
-from soothsayer_mcp.model.run import IDLE_S, Completion, Counters, Debts, Run, RunBinding, RunScope, RunState
+from soothsayer_mcp.model.run import (
+    IDLE_S,
+    Completion,
+    Counters,
+    Debts,
+    Run,
+    RunBinding,
+    RunRules,
+    RunScope,
+    RunState,
+)
 from soothsayer_mcp.model.settlement import How, Settlement
 from soothsayer_mcp.model.step import ClosedStep, RecordedStep, SupportedStep, VerifiedStep, WithheldStep
 from soothsayer_mcp.model.summary import Summary
@@ -467,15 +477,15 @@ class SqliteStore:
         fresh = (RunId(os.urandom(16).hex()), os.urandom(32))
         return self._wait(OpenRunItem(binding, fresh=fresh, intent=intent, scope=scope, budgets=budgets or {}))
 
-    async def complete_run(self, run_id: RunId, *, by: str, refuse_unverified: bool) -> Completion:
+    async def complete_run(self, run_id: RunId, *, by: str, rules: RunRules) -> Completion:
         """Complete a run if nothing stands against it. Raises `PortError` when it has ended already."""
-        done = await self._submit(CompleteItem(run_id, by=by, refuse_unverified=refuse_unverified), self._timeout_s)
+        done = await self._submit(CompleteItem(run_id, by=by, rules=rules), self._timeout_s)
         self._looked_at = 0.0  # the next look sees what was changed here
         return done
 
-    def complete_now(self, run_id: RunId, *, by: str, refuse_unverified: bool) -> Completion:
+    def complete_now(self, run_id: RunId, *, by: str, rules: RunRules) -> Completion:
         """The same, for threads without an event loop. Blocks."""
-        return self._wait(CompleteItem(run_id, by=by, refuse_unverified=refuse_unverified))
+        return self._wait(CompleteItem(run_id, by=by, rules=rules))
 
     async def declare_intent(self, run_id: RunId, text: str) -> Run:
         """Keep what the agent says its run is for, as the agent's own words. Raises `PortError`."""
