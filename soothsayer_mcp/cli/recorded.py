@@ -130,6 +130,12 @@ def run_rules(reader: Reader, run: str, state: Path) -> RunRules:
         mode = Mode.OBSERVE if entry is not None and entry.fields.get("mode") == Mode.OBSERVE else None
     sources = reader.policy_sources(digest)
     said = [_complete_of(path, text) for path, text in sources.items()]
+    if step is not None and not sources:
+        # What it required cannot be told, and nothing may pass for everything.
+        text = (
+            f"the policy of step {step.run[:4]}.{step.no} is not on record, so what it requires of the run is not known"
+        )
+        raise Problem(text, id="not-kept", exit=Exit.NO, fix="end it with --failed")
     if all("require" not in one for one in said):
         return RunRules(refuse_unverified=any(one.get("unverified") == "refuse" for one in said))
     named = reader.policy_files(digest)

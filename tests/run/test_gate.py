@@ -38,3 +38,4 @@ def test_a_run_is_completed_only_when_no_debt_is_left_but_unchecked_writes_where
     owing = any(getattr(debts, each.name) for each in fields(Debts) if each.name != "unverified")
     assert bool(missing("4bf9", debts, refuse_unverified=False, unmet=())) is owing
     assert bool(missing("4bf9", debts, refuse_unverified=True, unmet=())) is (owing or bool(debts.unverified))
+    assert missing("4bf9", debts, refuse_unverified=False, unmet=("the tests",))[-1] == "the tests"

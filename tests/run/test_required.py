@@ -96,6 +96,22 @@ def test_idleness_pauses_a_run_that_does_not_show_what_is_required_and_completes
     assert verify([tmp_path]).holds
 
 
+def test_a_person_completes_no_run_whose_policy_is_not_on_record(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def body(store: SqliteStore) -> RunId:
+        run_id = await bind(store)
+        await end(store, await intend(store, make_step(run_id)))
+        return run_id
+
+    with opened(tmp_path) as store:
+        name = play(lambda: body(store))
+    assert run(["run", "complete", name, "--state", str(tmp_path)]) == 1
+    assert f"the policy of step {name[:4]}.1 is not on record" in capsys.readouterr().err
+    with Reader(tmp_path) as reader:
+        assert reader.run(name).run.state == RunState.OPEN
+
+
 @pytest.fixture
 def rig(tmp_path: Path) -> Generator[Rig]:
     # Capitals: servers whose system is not known name their files without them.
