@@ -13,10 +13,10 @@ from soothsayer_mcp.model.json import Json, JsonObject, compact, digest
 from soothsayer_mcp.model.outcome import Returned
 from soothsayer_mcp.model.step import ClosedStep, ProposedStep, RecordedStep
 from soothsayer_mcp.model.subject import FILE, subject
-from soothsayer_mcp.model.undo import RESTORE, Done, FileBefore, UndoState
+from soothsayer_mcp.model.undo import ABSENT, RESTORE, Done, FileBefore, UndoState
 from soothsayer_mcp.ports import Call, Clock, Ids, PortError, Tools
 from soothsayer_mcp.undo.kept import Kept
-from soothsayer_mcp.undo.plan import ACTS, TRIES, Move, MoveKind, Past, Plan, Present, state_digest
+from soothsayer_mcp.undo.plan import ACTS, TRIES, Move, MoveKind, Past, Plan, Present, after_of, state_digest
 from soothsayer_mcp.wire import replies
 
 RESTORE_TOOL = ToolDefinition(
@@ -24,6 +24,8 @@ RESTORE_TOOL = ToolDefinition(
 )
 """What puts files back: a tool of ours, so that it is decided and recorded as every other."""
 CLIENT = Client(name="soothsayer-rollback")
+BY_POLICY = "policy"
+"""Who confirmed a plan that policy demands."""
 
 
 class Restoring(Protocol):
@@ -159,6 +161,28 @@ class Rollback:
                 break
         return found
 
+    async def at_once(self, closed: ClosedStep) -> Done:
+        """Put back the files of a step that has just ended; one try. Raises `PortError` when it is not recorded."""
+        terms, before = closed.decision.dues.undo, closed.support.captured
+        assert terms is not None
+        assert before is not None
+        kept = Kept(terms=terms, before=before, args={}, expected={}, after=closed.after)
+        past = _ended(closed, kept)
+        moves: list[Move] = []
+        for one in before.files:
+            kind = MoveKind.DELETE if one.state == ABSENT else MoveKind.RESTORE
+            left = after_of(kept, one.path)
+            moves.append(Move(no=past.no, kind=kind, about=one.path, now=left, after=left, before=one.state))
+        made = Plan(moves=tuple(moves))
+        states = {"before": moves[0].before, "after": moves[0].now} if len(moves) == 1 else {}
+        await self._book.record_plan(self._run, made.digest, undo=[past.no], left=[], by=BY_POLICY)
+        if all(move.now == move.before for move in moves):
+            done = Done(no=past.no, state=UndoState.NOT_NEEDED, why="it is as it was", **states)
+        else:
+            done = _judged(past, await self._governed(past, kept, moves, 0), states)
+        await self._book.record_undo(self._run, past.no, done, plan=made.digest, settle=None)
+        return done
+
     async def _one(self, past: Past, moves: Sequence[Move]) -> tuple[Done, Acted | None]:
         acts = [move for move in moves if move.kind in ACTS]
         states = {"before": moves[0].before, "after": moves[0].now} if len(moves) == 1 else {}
@@ -275,6 +299,23 @@ class Rollback:
             owes=dues,
         )
         return await self._governor.govern(step, Call())
+
+
+def _ended(closed: ClosedStep, kept: Kept) -> Past:
+    """A step that has just ended, as the record tells it."""
+    return Past(
+        no=closed.intent.no,
+        server=closed.proposal.server,
+        tool=closed.proposal.tool,
+        reads=False,
+        outcome="failed",
+        acted=closed.acted,
+        kind=kept.terms.kind,
+        state=UndoState.OPEN,
+        ended=closed.closing.seq,
+        gone=False,
+        kept=kept,
+    )
 
 
 def inverse_arguments(kept: Kept) -> JsonObject:

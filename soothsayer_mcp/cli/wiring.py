@@ -4,7 +4,7 @@ import dataclasses
 import gc
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import cast
 
 import anyio
@@ -43,6 +43,8 @@ from soothsayer_mcp.governor import Governor
 from soothsayer_mcp.model.decision import Mode
 from soothsayer_mcp.model.entry import Durability, Kind
 from soothsayer_mcp.model.json import Json, canonical
+from soothsayer_mcp.model.step import ClosedStep
+from soothsayer_mcp.model.undo import Done
 from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.ports import Connect, Note, ServerIdentity
 from soothsayer_mcp.proxy.connection import Surroundings
@@ -187,6 +189,7 @@ async def _relay(
         tiers={tier.name: tier for tier in config.tiers},
         seals=Seals(seal=sealer.seal, unseal=sealer.unseal),
         asks=None if prepared.no_input else _asks(prepared, store, sealer),
+        undo=_undoing(policies.current, store, inspection, config.workspace),
     )
     made = Schemas(arguments=schemas.compile_input, result=schemas.compile_output)
     relay = Relay(host, fleet, governor, schemas=made, around=around)
@@ -214,6 +217,18 @@ async def _relay(
         await relay.run()
     finally:
         restore()
+
+
+def _undoing(
+    policy: Callable[[], Policy], store: SqliteStore, inspection: Inspection, workspace: str
+) -> Callable[[ClosedStep], Awaitable[Done]]:
+    """Undoes a step that has just ended; what that takes is loaded with the first one."""
+
+    async def undo(closed: ClosedStep) -> Done:
+        undo = cast("Callable[..., Awaitable[Done]]", resolve("soothsayer_mcp.cli.at_once:undo"))
+        return await undo(closed, policy=policy, store=store, inspector=inspection, workspace=workspace)
+
+    return undo
 
 
 def _asks(prepared: Plan, store: SqliteStore, sealer: Sealer) -> AskSettings:

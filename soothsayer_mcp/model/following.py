@@ -11,6 +11,8 @@ class OnFailure(StrEnum):
     """What becomes of a run when a step fails, from the mildest to the strictest."""
 
     CONTINUE = "continue"
+    UNDO = "undo"
+    """The step is undone at once; the run goes on if that succeeds."""
     PAUSE = "pause"
     STOP = "stop"
     FAIL = "fail"

@@ -175,6 +175,10 @@ class ClosedStep(VerifiedStep):
     stored: Aside | None = None
     """Its result as it is stored; `None` where the agent is given all of it, or none of it."""
 
+    def undone(self, next_step: NextStep, why: str) -> "ClosedStep":
+        """Learn what follows now that it was tried to undo it."""
+        return _learn(ClosedStep, self, next_step=next_step, why=why)
+
 
 def _learn(later: type[_Later], step: ProposedStep, **learned: object) -> _Later:
     """Make the later step out of the earlier one and what was learned.

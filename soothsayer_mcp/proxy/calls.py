@@ -13,6 +13,7 @@ from soothsayer_mcp.model.json import JsonObject, compact
 from soothsayer_mcp.model.outcome import Returned
 from soothsayer_mcp.model.run import DeclaredBy, Intent, NextStep, RunBinding
 from soothsayer_mcp.model.step import ClosedStep, ProposedStep, RecordedStep
+from soothsayer_mcp.model.undo import UndoState
 from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.ports import Call, PortError
 from soothsayer_mcp.proxy import answers
@@ -28,6 +29,7 @@ from soothsayer_mcp.proxy.owed import HostRequest
 from soothsayer_mcp.proxy.own import Own
 from soothsayer_mcp.proxy.pins import Books
 from soothsayer_mcp.proxy.probing import Probing
+from soothsayer_mcp.run.close import undoes
 from soothsayer_mcp.wire import replies
 from soothsayer_mcp.wire.codes import Code
 from soothsayer_mcp.wire.eras import LINKS_SINCE
@@ -211,6 +213,8 @@ class Calls:
         try:
             proposed.step = await self._propose(request, proposed)
             closed = await self._governor.govern(proposed.step, call)
+            if isinstance(closed, ClosedStep) and closed.decision.on_failure and undoes(closed):
+                closed = await self._undone(closed)
         except PortError as error:
             closed = Unrecorded(failure=error.failure)
         except InvalidStateError:
@@ -222,6 +226,25 @@ class Calls:
             # No step tells of this refusal; a message does, as soon as anything can be recorded.
             self._refused_unrecorded(request, closed.failure.reason)
         return closed
+
+    async def _undone(self, closed: ClosedStep) -> ClosedStep:
+        """Undo a step as policy says; where that does not succeed, the agent is told to stop."""
+        if self._connection.undo is None:
+            return closed.undone(NextStep.STOP, _joined(closed.why, "nothing here can undo it"))
+        try:
+            done = await self._connection.undo(closed)
+        except PortError as error:
+            why = f"the undo could not be put on record: {error.summary}"
+            return closed.undone(NextStep.STOP, _joined(closed.why, why))
+        except Exception:  # noqa: BLE001 - the step is on record as ended, and so must stay: only its undo failed
+            self._connection.fault()
+            return closed.undone(NextStep.STOP, _joined(closed.why, "the undo failed inside Soothsayer"))
+        if done.state is UndoState.UNDONE:
+            return closed.undone(closed.next_step, _joined(closed.why, "its files are as they were before the call"))
+        if done.state is UndoState.NOT_NEEDED:
+            return closed.undone(closed.next_step, _joined(closed.why, "it had changed no file"))
+        told = f"{done.state}, {done.why}" if done.why else done.state.value
+        return closed.undone(NextStep.STOP, _joined(closed.why, f"that did not succeed: {told}"))
 
     async def _abandoned(self, call: Call, step: ProposedStep | None) -> ClosedStep | Unrecorded:
         if step is not None:
@@ -423,6 +446,10 @@ class _Proposed:
         self.server: Downstream | None = None
         """The server that this call counts for."""
         self.step: ProposedStep | None = None
+
+
+def _joined(first: str, then: str) -> str:
+    return f"{first}; {then}" if first else then
 
 
 def unknown_tool(shown: str) -> Failure:

@@ -2,7 +2,7 @@
 
 import sys
 import traceback
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from dataclasses import field
 from typing import Any, Final, Protocol, TypeVar
 
@@ -16,7 +16,9 @@ from soothsayer_mcp.model.entry import Kind
 from soothsayer_mcp.model.failure import REASONS, Reason
 from soothsayer_mcp.model.json import Json, JsonObject, compact
 from soothsayer_mcp.model.run import Intent
+from soothsayer_mcp.model.step import ClosedStep
 from soothsayer_mcp.model.tier import Tier
+from soothsayer_mcp.model.undo import Done
 from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.decide import could_ask
 from soothsayer_mcp.policy.rules import Policy
@@ -89,6 +91,8 @@ class Surroundings:
     """How what a host carries for us is sealed; without it, what is refused within a result refuses the whole."""
     asks: AskSettings | None = None
     """How people are asked about calls; `None` where nobody ever is."""
+    undo: Callable[[ClosedStep], Awaitable[Done]] | None = None
+    """Undoes a step that has just ended; raises `PortError`. `None` where nothing can be."""
 
 
 class HostConnection:
@@ -107,6 +111,7 @@ class HostConnection:
         self.log = around.log
         self.cleaned = around.cleaned
         self.seals = around.seals
+        self.undo = around.undo
         self.named_run = around.named_run
         self.control_tools = around.control_tools
         self.explicit_run = around.explicit_run

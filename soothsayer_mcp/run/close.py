@@ -6,6 +6,7 @@ from soothsayer_mcp.model.budget import NO_BUDGETS, Budgets
 from soothsayer_mcp.model.call import Cause
 from soothsayer_mcp.model.failure import Acted, Failure
 from soothsayer_mcp.model.following import NO_NEXT_RULES, NextRules, OnFailure
+from soothsayer_mcp.model.outcome import Returned, Unknown
 from soothsayer_mcp.model.run import Closing, NextStep, Run, RunState
 from soothsayer_mcp.model.step import SupportedStep, VerifiedStep
 from soothsayer_mcp.run.budget import why_pause
@@ -28,22 +29,43 @@ def close(
     """
     if run.state is not RunState.OPEN:
         return Closing(next_step=NextStep.STOP, run_state=run.state, why=f"run is {run.state}")
+    if step.cause is Cause.UNDO and failure is not None:
+        why = f"the undo of a step did not succeed: {failure.reason}"
+        return Closing(next_step=NextStep.STOP, run_state=RunState.PAUSED, why=why)
     if step.cause is not Cause.AGENT:
         return Closing(next_step=NextStep.CONTINUE, run_state=run.state)
-    if failure is not None:
-        said = on_failure(step.decision.on_failure, failure)
-        if said is not OnFailure.CONTINUE:
-            why = f"policy says {said} on {failure.failure}/{failure.reason}"
-            return Closing(next_step=NextStep.STOP, run_state=_STATES[said], why=why)
-        why = _why_unsettled(step, failure) if rules.pause_unsettled else ""
-        why = why or why_pause(run.counters, failure, budgets)
-        if why:
-            return Closing(next_step=NextStep.STOP, run_state=RunState.PAUSED, why=why)
+    stopped = None if failure is None else _after_failure(run, step, failure, budgets, rules)
+    if stopped is not None:
+        return stopped
     why = "" if rules is NO_NEXT_RULES else _why_compact(run, step, rules)
     if why:
         return Closing(next_step=NextStep.COMPACT, run_state=run.state, why=why)
+    if step.decision.on_failure and isinstance(step, VerifiedStep) and undoes(step):
+        return Closing(next_step=NextStep.CONTINUE, run_state=run.state, why=_says_undo(step.failure))
     note = why_note(run.same_answers, step.decision.charge.repeats_most) if run.same_answers else ""
     return Closing(next_step=NextStep.CONTINUE, run_state=run.state, why=note)
+
+
+def _after_failure(
+    run: Run, step: SupportedStep, failure: Failure, budgets: Budgets, rules: NextRules
+) -> Closing | None:
+    """What a failure makes of an open run; `None` where it stays as it is."""
+    said = on_failure(step.decision.on_failure, failure)
+    if said is OnFailure.UNDO:
+        why = _why_not_undone(step)
+        if why:
+            why = f"{_says_undo(failure)}, and {why}"
+            return Closing(next_step=NextStep.STOP, run_state=RunState.PAUSED, why=why)
+    elif said is not OnFailure.CONTINUE:
+        why = f"policy says {said} on {failure.failure}/{failure.reason}"
+        return Closing(next_step=NextStep.STOP, run_state=_STATES[said], why=why)
+    why = _why_unsettled(step, failure) if rules.pause_unsettled else ""
+    why = why or why_pause(run.counters, failure, budgets)
+    return Closing(next_step=NextStep.STOP, run_state=RunState.PAUSED, why=why) if why else None
+
+
+def _says_undo(failure: Failure | None) -> str:
+    return "" if failure is None else f"policy says undo on {failure.failure}/{failure.reason}"
 
 
 def on_failure(tables: Iterable[Mapping[str, OnFailure]], failure: Failure) -> OnFailure:
@@ -51,6 +73,29 @@ def on_failure(tables: Iterable[Mapping[str, OnFailure]], failure: Failure) -> O
     name = f"{failure.failure}/{failure.reason}"
     said = [table.get(name, table.get(failure.failure, OnFailure.CONTINUE)) for table in tables]
     return max(said, key=_STRICTNESS.index, default=OnFailure.CONTINUE)
+
+
+def undoes(step: VerifiedStep) -> bool:
+    """Tell whether policy has a step undone as soon as it has ended, and what that takes is kept."""
+    failure = step.failure
+    if failure is None or step.cause is not Cause.AGENT or not isinstance(step.outcome, Returned):
+        return False
+    said = (on_failure((table,), failure) for table in step.decision.on_failure)
+    return OnFailure.UNDO in said and _has_files(step)
+
+
+def _why_not_undone(step: SupportedStep) -> str:
+    """Why a step cannot be undone at once; empty where it can be, or had no effect."""
+    if not isinstance(step, VerifiedStep):
+        return ""
+    if isinstance(step.outcome, Unknown):
+        return "it is not known whether it happened"
+    return "" if not isinstance(step.outcome, Returned) or _has_files(step) else "nothing that is put back was kept"
+
+
+def _has_files(step: SupportedStep) -> bool:
+    terms, captured = step.decision.dues.undo, step.support.captured
+    return terms is not None and not terms.tool and captured is not None and bool(captured.files)
 
 
 def _why_unsettled(step: SupportedStep, failure: Failure) -> str:

@@ -176,7 +176,7 @@ class _World:
         return [self._by_file(past, kept, one.path, one.state) for one in kept.before.files]
 
     def _by_file(self, past: Past, kept: Kept, path: str, before: str) -> Move:
-        after = _after_of(kept, path)
+        after = after_of(kept, path)
         now = self._files.get(path)
         if now is None:
             why = self._present.doubts.get(path, "it was not seen")
@@ -250,7 +250,7 @@ class _World:
         )
 
 
-def _after_of(kept: Kept, path: str) -> str:
+def after_of(kept: Kept, path: str) -> str:
     """The state that a step left, or was to leave where nobody saw it."""
     seen = () if kept.after is None else kept.after.files
     return next((one.state for one in seen if one.path == path), kept.expected.get(path, ""))

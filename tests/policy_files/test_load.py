@@ -62,7 +62,10 @@ ERRORS: list[tuple[str, str]] = [
     ),
     (
         "rules: [{also: x, tools: a.b, on_failure: {tool_error: undo}}]",
-        '3:56: "undo" is not supported yet: this version does not have it [policy-key]',
+        (
+            "3:9: `on_failure` says undo only in a rule that puts files back, `undo: {restore: file(...)}`;"
+            " a call that takes another back is made by soothsayer rollback [policy-key]"
+        ),
     ),
     (
         "rules: [{also: x, tools: a.b, on_failure: {tool_eror: stop}}]",

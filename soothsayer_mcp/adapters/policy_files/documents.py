@@ -715,7 +715,7 @@ class VerifyDocument(_OneKind):
     any: Annotated[list["VerifyDocument"], _AtLeastOne] = []
 
 
-_OnFailure: TypeAlias = Literal["continue", "pause", "stop", "fail"]
+_OnFailure: TypeAlias = Literal["continue", "undo", "pause", "stop", "fail"]
 
 
 def _failure_name(text: str) -> str:
@@ -726,12 +726,6 @@ def _failure_name(text: str) -> str:
         meant = f"; did you mean {_cut(near)}?" if near else ""
         raise _bad("key", f"{_cut(text)} is no failure class, and no class/reason{meant}")
     return text
-
-
-def _on_failure(value: object) -> object:
-    if value == "undo":
-        raise _bad("key", '"undo" is not supported yet: this version does not have it')
-    return value
 
 
 class CaptureDocument(Document):
@@ -815,6 +809,17 @@ class RuleDocument(Document):
             raise _bad("key", "an undo by a call needs a `capture` that tells the state, or, to compensate, a `check`")
         return self
 
+    @model_validator(mode="after")
+    def _puts_files_back_at_once(self) -> Self:
+        by_files = isinstance(self.undo, UndoDocument) and bool(self.undo.restore)
+        if not by_files and "undo" in self.on_failure.values():
+            raise _bad(
+                "key",
+                "`on_failure` says undo only in a rule that puts files back, `undo: {restore: file(...)}`;"
+                " a call that takes another back is made by soothsayer rollback",
+            )
+        return self
+
     deny: Annotated[str, AfterValidator(_reason)] = ""
     ask: Annotated[str, AfterValidator(_reason)] = ""
     allow: Annotated[str, AfterValidator(_reason)] = ""
@@ -857,7 +862,7 @@ class RuleDocument(Document):
     limit: LimitDocument = Field(default=cast("LimitDocument", None))
     redact: Annotated[list[RedactDocument], _Many, _AtLeastOne] = []
     on_failure: Annotated[
-        dict[Annotated[str, AfterValidator(_failure_name)], Annotated[_OnFailure, BeforeValidator(_on_failure)]],
+        dict[Annotated[str, AfterValidator(_failure_name)], _OnFailure],
         _AtLeastOne,
     ] = {}
     large_results: LargeResultsDocument = Field(default=cast("LargeResultsDocument", None))
