@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from soothsayer_mcp.model.call import Does
 from soothsayer_mcp.model.decision import Effect
-from soothsayer_mcp.policy.dues import step_specs
+from soothsayer_mcp.policy.dues import Form, step_specs
 from soothsayer_mcp.policy.lint import Flaw
 from soothsayer_mcp.policy.rules import Label, Policy, Rule
 
@@ -15,26 +15,25 @@ def about_evidence(policy: Policy, tools: Iterable[tuple[str, str]]) -> tuple[Fl
     """What to look at in the evidence that a policy demands; `tools` are those that are known, by server and name."""
     labels = [label for scope in policy.scopes for label in scope.labels]
     rules = [rule for scope in policy.scopes for rule in scope.rules]
-    found = [*_open_tests(rules, labels)]
+    specs = [(rule.id, spec) for rule in rules if rule.demands is not None for spec in step_specs(rule.demands)]
+    specs += [(item.rule, item.spec) for item in policy.run_rules.required]
+    found = [*_open_tests(specs, labels)]
     if policy.budgets.unverified_writes is not None:
         found += _unchecked(rules, labels, [*tools, *_spelled_out(rules)])
     return tuple(found)
 
 
-def _open_tests(rules: Sequence[Rule], labels: Sequence[Label]) -> Iterable[Flaw]:
-    """Steps of an exec tool that serve whatever they ran."""
-    for rule in rules:
-        for spec in () if rule.demands is None else step_specs(rule.demands):
-            named = spec.get("tools")
-            if spec.get("args") or not isinstance(named, list):
-                continue
-            for name in named:
-                server, _, tool = str(name).partition(".")
-                if Does.EXEC.value in _does(labels, server, tool):
-                    text = (
-                        f"any call of {name} serves as this step: say in `args` which, or the agent picks what passes"
-                    )
-                    yield Flaw(rule=rule.id, id="policy-exec-args", text=text, path=("require",))
+def _open_tests(specs: Iterable[tuple[str, Form]], labels: Sequence[Label]) -> Iterable[Flaw]:
+    """Steps of an exec tool that serve whatever they ran, by who asks for them."""
+    for asking, spec in specs:
+        named = spec.get("tools")
+        if spec.get("args") or not isinstance(named, list):
+            continue
+        for name in named:
+            server, _, tool = str(name).partition(".")
+            if Does.EXEC.value in _does(labels, server, tool):
+                text = f"any call of {name} serves as this step: say in `args` which, or the agent picks what passes"
+                yield Flaw(rule=asking, id="policy-exec-args", text=text, path=("require",))
 
 
 def _unchecked(rules: Sequence[Rule], labels: Sequence[Label], tools: Iterable[tuple[str, str]]) -> Iterable[Flaw]:

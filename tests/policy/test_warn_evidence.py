@@ -39,3 +39,10 @@ def test_what_should_be_looked_at_again_is_named(
     text = POLICY.replace("ARGS", args).replace("LABEL", label).replace("BUDGETS\n", f"{budgets}\n" if budgets else "")
     flaws = about_evidence(policy_from(text, tmp_path), [("git", "log"), ("git", "push")])
     assert [(flaw.rule, flaw.id) for flaw in flaws] == found
+
+
+@pytest.mark.parametrize(("args", "found"), [(NAMED, []), ("ok: true", [("complete", "policy-exec-args")])])
+def test_what_completes_a_run_is_looked_at_too(args: str, found: list[tuple[str, str]], tmp_path: Path) -> None:
+    label = "labels: [{tools: sh.run, does: exec}]\n"
+    policy = policy_from(f'{label}complete: {{require: {{step: {{tools: "sh.run", {args}}}}}}}\n', tmp_path)
+    assert [(flaw.rule, flaw.id) for flaw in about_evidence(policy, [])] == found
