@@ -24,13 +24,23 @@ from soothsayer_mcp.cli.output import Output
 from soothsayer_mcp.cli.problems import Problem
 from soothsayer_mcp.cli.state import empty_state, open_reader, state_dir
 from soothsayer_mcp.console.against import against_last
-from soothsayer_mcp.console.card import card, grant_lines, roles_of, shape_lines, still_due, vote_names
+from soothsayer_mcp.console.card import (
+    Part,
+    card,
+    card_of_several,
+    grant_lines,
+    roles_of,
+    shape_lines,
+    still_due,
+    vote_names,
+)
 from soothsayer_mcp.console.documents import ask as document_of
 from soothsayer_mcp.console.documents import grant as document_of_grant
 from soothsayer_mcp.console.render import card_page
 from soothsayer_mcp.console.text import escape
 from soothsayer_mcp.evidence.approvers import about, held_back, may_answer, statement
 from soothsayer_mcp.evidence.grants import rule_of, shape_of, why_no_rule, why_not_remembered
+from soothsayer_mcp.evidence.together import sets_of, shown_together, why_not_together
 from soothsayer_mcp.model.ask import Ask, AskAnswer, AskState, Channel, Vote
 from soothsayer_mcp.model.call import Principal
 from soothsayer_mcp.model.json import Json
@@ -57,41 +67,55 @@ AS = click.option(
 
 @command(
     "asks",
-    more="A question names the call that waits for it. With --follow new ones are shown as they come, and calls wait"
-    " for you while it runs.",
+    more="A question names the call that waits for it; those that differ in their arguments alone are one card. With"
+    " an ID, or several, only those. With --follow new ones are shown as they come, and calls wait for you while it"
+    " runs.",
 )
+@click.argument("ask_ids", nargs=-1, metavar="[ID]...")
 @click.option("-f", "--follow", is_flag=True, help="Wait for further questions; Ctrl-C ends it.")
 @AS
-def asks(output: Output, approver: str, *, follow: bool) -> int:  # noqa: D103 - the table says what it does
+def asks(  # noqa: D103 - the table says what it does
+    output: Output, ask_ids: tuple[str, ...], approver: str, *, follow: bool
+) -> int:
     key = key_of(output, approver) if approver else None
     if follow:
+        if ask_ids:
+            raise Problem("--follow shows what comes, whatever its id", id="usage")
         return _follow(output, key)
     try:
         with open_reader(output.settings) as reader:
-            found = _open(reader, key)
-            against = [_against(reader, ask) for ask in found]
+            wanted = {_find(reader, ask_id, key).id for ask_id in ask_ids}
+            found = [ask for ask in _open(reader, key) if not ask_ids or ask.id in wanted]
+            against = {ask.id: _against(reader, ask) for ask in found}
     except NoTraceError as error:
-        empty_state(output, error, {"asks": []})
+        empty_state(output, error, {"asks": [], "together": []})
         return Exit.DONE
+    sets = sets_of(found)
     if output.as_json:
-        output.document({"asks": [document_of(ask) for ask in found]})
+        many: list[Json] = [
+            {"asks": [ask.id for ask in held], "digest": shown_together(held)[:DIGEST_CHARS]}
+            for held in sets
+            if len(held) > 1
+        ]
+        output.document({"asks": [document_of(ask) for ask in found], "together": many})
     elif found:
-        for ask, lines in zip(found, against, strict=True):
-            _show(output, ask, lines)
-        output.remark("answer with: soothsayer approve ID, or soothsayer deny ID")
+        for held in sets:
+            _show_set(output, held, against)
+        output.remark("answer with: soothsayer approve ID..., or soothsayer deny ID...")
     else:
-        output.remark("no question is open")
+        output.remark("none of these is open" if ask_ids else "no question is open")
     return Exit.DONE
 
 
 ANSWERING = (
-    "ID is a question's id, or the beginning of one. The card is shown first; a script repeats the first eight digits"
-    " of what was shown with --digest."
+    "ID is a question's id, or the beginning of one; several are answered together where they differ in their"
+    " arguments alone. The card is shown first; a script repeats the first eight digits of what was shown with"
+    " --digest."
 )
 
 
 @command("approve", more=ANSWERING)
-@click.argument("ask_id", metavar="ID")
+@click.argument("ask_ids", nargs=-1, required=True, metavar="ID...")
 @click.option("--digest", default="", help="The first eight digits of the shown card: it was read.")
 @click.option("--comment", default="", help="A word for the record.")
 @AS
@@ -108,7 +132,7 @@ ANSWERING = (
 @click.option("--policy", default="", help="With --for always: the file, where several are in force.")
 def approve(  # noqa: D103 - see asks
     output: Output,
-    ask_id: str,
+    ask_ids: tuple[str, ...],
     digest: str,
     comment: str,
     reach: str,
@@ -122,20 +146,25 @@ def approve(  # noqa: D103 - see asks
         raise Problem(f'"{escape(until)}" is no day', id="usage", fix="write 2027-01-31")
     if (until or policy) and reach != "always":
         raise Problem("--until and --policy belong to --for always", id="usage")
-    return _answer(output, ask_id, said, reach=reach, until=until, policy=policy)
+    first, *others = ask_ids
+    if others:
+        if reach != "once":
+            raise Problem(f"--for {reach} answers one question at a time", id="usage")
+        return _answer_several(output, ask_ids, said)
+    return _answer(output, first, said, reach=reach, until=until, policy=policy)
 
 
 @command("deny", more=ANSWERING)
-@click.argument("ask_id", metavar="ID")
+@click.argument("ask_ids", nargs=-1, required=True, metavar="ID...")
 @click.option("--digest", default="", help="The first eight digits of the shown card: it was read.")
 @click.option("--comment", default="", help="Why; the agent reads it.")
 @AS
 @PASSPHRASE_FILE
 def deny(  # noqa: D103 - see asks
-    output: Output, ask_id: str, digest: str, comment: str, approver: str, passphrase_file: Path | None
+    output: Output, ask_ids: tuple[str, ...], digest: str, comment: str, approver: str, passphrase_file: Path | None
 ) -> int:
     said = Said(state=AskState.NO, digest=digest, comment=comment, approver=approver, passphrase_file=passphrase_file)
-    return _answer(output, ask_id, said)
+    return _answer(output, ask_ids[0], said) if len(ask_ids) == 1 else _answer_several(output, ask_ids, said)
 
 
 @command("grants", more="An answer for a run covers calls of one shape until it, or what it hangs on, changes.")
@@ -248,13 +277,95 @@ def _answer(output: Output, ask_id: str, said: Said, *, reach: str = "once", unt
     return Exit.NOBODY_ANSWERED if stands.state is AskState.EXPIRED else Exit.NO
 
 
+def _answer_several(output: Output, ask_ids: Sequence[str], said: Said) -> int:
+    """Answer questions of one shape, each for itself; those that ended meanwhile are told and stay as they are."""
+    if said.approver:
+        raise Problem("signed answers are given to one question at a time", id="usage")
+    with open_reader(output.settings) as reader:
+        asks = tuple({ask.id: ask for ask in (_find(reader, ask_id, None) for ask_id in ask_ids)}.values())
+        still_open = [ask for ask in asks if ask.state is AskState.OPEN]
+        against = {ask.id: _against(reader, ask) for ask in still_open}
+        first = (still_open or asks)[0]
+        yeses = reader.yeses(first.rule, str(first.card.get("server", "")), str(first.card.get("tool", "")))
+    if len(asks) == 1:
+        return _answer(output, asks[0].id, said)
+    for ask in asks:
+        _refuse_kin(ask)
+    why = why_not_together(still_open)
+    if why:
+        raise Problem(why, id="not-together", exit=Exit.NO, fix="answer each by itself")
+    if still_open:
+        _confirm_several(output, asks, still_open, said, against)
+    by = Principal(id=account().id, how="terminal")
+    told: list[tuple[Ask, bool]] = []
+    store = SqliteStore.open(state_dir(output.settings), about="answer")
+    try:
+        for ask in asks:
+            answer = AskAnswer(ask=ask.id, state=said.state, by=by, channel=Channel.TERMINAL, comment=said.comment)
+            told.append(store.answer_ask(answer))
+    finally:
+        store.close()
+    if output.as_json:
+        output.document({"answers": [{"ask": document_of(ask), "counted": counted} for ask, counted in told]})
+    else:
+        _tell_several(output, told, first, yeses)
+    if all(counted for _, counted in told):
+        return Exit.DONE
+    missed = [ask for ask, counted in told if not counted]
+    return Exit.NOBODY_ANSWERED if all(ask.state is AskState.EXPIRED for ask in missed) else Exit.NO
+
+
+def _tell_several(output: Output, told: Sequence[tuple[Ask, bool]], first: Ask, yeses: int) -> None:
+    """Say what became of each."""
+    for ask, counted in told:
+        reach = "denied" if ask.state is AskState.NO else "approved, once"
+        output.remark(f"{ask.id[:STRONG_CHARS]}: {reach}" if counted else _decided(ask))
+    allowed = sum(counted and ask.state is AskState.YES for ask, counted in told)
+    if allowed:
+        _tell_less(output, first, yeses + allowed)
+
+
+def _confirm_several(
+    output: Output, asks: Sequence[Ask], still_open: Sequence[Ask], said: Said, against: Mapping[str, Sequence[str]]
+) -> None:
+    """Nothing is answered unseen. Raises `Problem`."""
+    if said.digest:
+        if said.digest != shown_together(asks)[:DIGEST_CHARS]:
+            raise Problem(
+                f"--digest {escape(said.digest)} is not that of a card of these {len(asks)} questions",
+                id="changed-meanwhile",
+                exit=Exit.NO,
+                fix=f"read it again with soothsayer asks {_shorts(asks)}",
+            )
+        return
+    if output.settings.no_input or not (sys.stdin.isatty() and output.is_terminal):
+        fix = f"read them with soothsayer asks {_shorts(asks)}, then --digest and the digits that stand below"
+        raise Problem("answering needs a person", id="needs-person", fix=fix)
+    _show_set(output, still_open, against)
+    if said.state is AskState.NO:
+        return
+    question = "Allow this once?" if len(still_open) == 1 else f"Allow each of these {len(still_open)} once?"
+    if not click.confirm(question, default=False, err=True):
+        raise Problem("nothing was answered; the questions stay open", id="not-confirmed", exit=Exit.NO)
+
+
+def _shorts(asks: Sequence[Ask]) -> str:
+    return " ".join(ask.id[:STRONG_CHARS] for ask in asks)
+
+
 def _tell_yes(output: Output, ask: Ask, shape: Mapping[str, Json] | None, change: Change | None, number: int) -> None:
-    """Say how far a yes reaches; from the fifth on, say what would ask less."""
+    """Say how far a yes reaches."""
     reach = "once" if shape is None else "for calls of this shape in the run"
     if change is not None:
         reach = "and the rule above is in the policy"
     output.remark(f"{ask.id[:STRONG_CHARS]}: approved, {reach}")
-    if number < MANY_YESES or change is not None or ask.strong or ask.needs:
+    if change is None:
+        _tell_less(output, ask, number)
+
+
+def _tell_less(output: Output, ask: Ask, number: int) -> None:
+    """From the fifth yes on, say what would ask less."""
+    if number < MANY_YESES or ask.strong or ask.needs:
         return
     called = f"{ask.card.get('server')}.{ask.card.get('tool')}"
     output.remark(
@@ -375,9 +486,25 @@ def _repeated(ask: Ask, state: AskState, digest: str, change: Change | None) -> 
         raise Problem(f"{short}: a person looks at what becomes policy", id="needs-person", exit=Exit.NOT_AUTHORISED)
 
 
+def _show_set(output: Output, asks: Sequence[Ask], against: Mapping[str, Sequence[str]]) -> None:
+    """Show questions of one shape, with the digits that stand for all that was shown."""
+    if len(asks) == 1:
+        _show(output, asks[0], against[asks[0].id])
+        return
+    parts = [
+        Part(short_id=ask.id[:STRONG_CHARS], shown=ask.card, left_s=_left_s(ask), beside=against[ask.id])
+        for ask in asks
+    ]
+    ids = f"ids   {_shorts(asks)}; all, or some of them"
+    output.page(card_page([*card_of_several(parts), ids, f"shown {shown_together(asks)[:DIGEST_CHARS]}", ""]))
+
+
+def _left_s(ask: Ask) -> int:
+    return max(0, ask.expires_at_us - time.time_ns() // 1000) // 1_000_000
+
+
 def _show(output: Output, ask: Ask, against: Sequence[str]) -> None:
-    left_s = max(0, ask.expires_at_us - time.time_ns() // 1000) // 1_000_000
-    lines = card(ask.id[:STRONG_CHARS], ask.card, left_s).split("\n")
+    lines = card(ask.id[:STRONG_CHARS], ask.card, _left_s(ask)).split("\n")
     if ask.needs:
         lines.append(f"role  {still_due(ask)}" + (f"; signed by {vote_names(ask)}" if ask.votes else ""))
     output.page(card_page([*lines, *against, f"shown {ask.shown[:DIGEST_CHARS]}", ""]))
@@ -418,9 +545,9 @@ def _follow(output: Output, key: ApproverKey | None) -> int:
             if time.monotonic() - beaten >= BEAT_S:
                 face.beat()
                 beaten = time.monotonic()
-            for ask, against in _now_open(output, known, key):
-                known.add(ask.id)
-                _tell(output, ask, against)
+            found = _now_open(output, known, key)
+            known.update(ask.id for ask, _ in found)
+            _tell(output, found)
             time.sleep(_LOOK_S)
     finally:
         face.close()
@@ -435,9 +562,13 @@ def _now_open(output: Output, known: Collection[str], key: ApproverKey | None) -
         return []
 
 
-def _tell(output: Output, ask: Ask, against: Sequence[str]) -> None:
+def _tell(output: Output, found: Sequence[tuple[Ask, list[str]]]) -> None:
     if output.as_json:
-        output.object_line(document_of(ask))
-    else:
-        _show(output, ask, against)
+        for ask, _ in found:
+            output.object_line(document_of(ask))
+        return
+    against = {ask.id: lines for ask, lines in found}
+    for held in sets_of([ask for ask, _ in found]):
+        _show_set(output, held, against)
+    if found:
         sys.stdout.flush()

@@ -8,6 +8,7 @@ from soothsayer_mcp.console.text import escape
 from soothsayer_mcp.evidence.approvers import missing
 from soothsayer_mcp.model.ask import Ask, AskState, Grant
 from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.model.value import dataclass
 
 _VERBS = {
     "read": "read",
@@ -26,10 +27,46 @@ def card(short_id: str, shown: Mapping[str, Json], left_s: int) -> str:
     """Write a card; one argument a line, its value exact."""
     server, tool = _text(shown.get("server")), _text(shown.get("tool"))
     lines = [f"ASK {short_id}  {server}.{tool}", f"{server} wants to {_does(shown.get('does'))}."]
+    lines += [*_why_lines(shown), *_call_lines(shown)]
+    lines.append(f"{_from(shown)}; the question stays open for {_minutes(left_s)}")
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One question on a card of several of one shape."""
+
+    short_id: str
+    shown: Mapping[str, Json]
+    left_s: int
+    beside: Sequence[str] = ()
+    """Lines about its call that are no part of it."""
+
+
+def card_of_several(parts: Sequence[Part]) -> list[str]:
+    """Write one card of questions that differ in their arguments alone, and in the risk; every call is there whole."""
+    first, many = parts[0].shown, len(parts)
+    server, tool = _text(first.get("server")), _text(first.get("tool"))
+    lines = [f"ASK {many:,} CALLS  {server}.{tool}", f"{server} wants to {_does(first.get('does'))}, {many:,} times."]
+    lines += _why_lines(first)
+    for number, part in enumerate(parts, start=1):
+        lines.append(f"---   {part.short_id}, {number:,} of {many:,}; it stays open for {_minutes(part.left_s)}")
+        lines += [*_call_lines(part.shown), *part.beside]
+    lines += ["---", _from(first)]
+    return lines
+
+
+def _why_lines(shown: Mapping[str, Json]) -> list[str]:
+    lines: list[str] = []
     for why in _maps(shown.get("why")):
         doubt = _text(why.get("unknown"))
         words = _text(why.get("text")) or "policy asks"
         lines.append(f"why   rule {_text(why.get('rule'))}: {words}" + (f" (it is in doubt: {doubt})" if doubt else ""))
+    return lines
+
+
+def _call_lines(shown: Mapping[str, Json]) -> list[str]:
+    lines: list[str] = []
     risk = shown.get("risk")
     if isinstance(risk, Mapping):
         lines.append(f"risk  {_value(risk.get('sum'))} of 100 = {_terms(risk.get('terms'))}")
@@ -44,9 +81,12 @@ def card(short_id: str, shown: Mapping[str, Json], left_s: int) -> str:
         lines.append("args  none")
     else:
         lines.append("args  are shown to those who may answer (--as NAME)")
+    return lines
+
+
+def _from(shown: Mapping[str, Json]) -> str:
     client = _text(shown.get("client")) or "a host without a name"
-    lines.append(f"from  {client}, run {_text(shown.get('run'))[:8]}; the question stays open for {_minutes(left_s)}")
-    return "\n".join(lines)
+    return f"from  {client}, run {_text(shown.get('run'))[:8]}"
 
 
 def roles_of(ask: Ask) -> str:
