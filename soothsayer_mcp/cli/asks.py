@@ -335,11 +335,11 @@ def _confirm_several(
                 f"--digest {escape(said.digest)} is not that of a card of these {len(asks)} questions",
                 id="changed-meanwhile",
                 exit=Exit.NO,
-                fix=f"read it again with soothsayer asks {_shorts(asks)}",
+                fix=f"read what is open with soothsayer asks {_shorts(still_open)}",
             )
         return
     if output.settings.no_input or not (sys.stdin.isatty() and output.is_terminal):
-        fix = f"read them with soothsayer asks {_shorts(asks)}, then --digest and the digits that stand below"
+        fix = f"read what is open with soothsayer asks {_shorts(still_open)}; answer those with --digest and its digits"
         raise Problem("answering needs a person", id="needs-person", fix=fix)
     _show_set(output, still_open, against)
     if said.state is AskState.NO:

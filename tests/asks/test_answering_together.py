@@ -84,6 +84,9 @@ def test_calls_of_one_shape_are_one_card_that_one_command_answers_in_whole_or_in
 
     # A yes serves once: the same call again is another question, which the card of before does not cover.
     (again,) = held(watched, "ann")
+    ended = Ended(watched.folder, "approve", *ids.values())
+    still_open = ids["b\u202eob"][:6]
+    assert f"read what is open with soothsayer asks {still_open};" in ended.out
     ended = Ended(watched.folder, "deny", *ids.values(), "--digest", str(together["digest"]), "--comment", "not now")
     assert (ended.code, ended.out.count("already decided"), ended.out.count("denied")) == (1, 2, 1), ended.out
     said = answer(watched, bob)
