@@ -68,6 +68,7 @@ async def test_a_cut_list_keeps_everything_else_and_is_private_on_every_page() -
             )
 
 
+@pytest.mark.pitfall("P-OPEN-01")
 async def test_a_list_with_members_that_are_no_tools_shows_the_tools() -> None:
     listed = f'{{"tools":[null,{echo_tool("a")},{{"name":7}},{echo_tool("b")},"x"]}}'
     async with Stage(ScriptedServer(tools__list=result(listed)), policy=HIDE_A).playing() as stage:
