@@ -53,6 +53,8 @@ MANY_YESES = 5
 """From how many yeses on a rule is proposed instead."""
 DAY = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])", re.ASCII)
 _LOOK_S = 0.25
+_GOES_S = 2.0
+"""How long the rule of a yes for good is held back for the call that was asked about."""
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -261,6 +263,7 @@ def _answer(output: Output, ask_id: str, said: Said, *, reach: str = "once", unt
     finally:
         store.close()
     if change is not None and counted:
+        _let_it_go(output, ask)
         change.write()
     if output.as_json:
         output.document({"ask": document_of(stands), "counted": counted})
@@ -275,6 +278,14 @@ def _answer(output: Output, ask_id: str, said: Said, *, reach: str = "once", unt
     if counted:
         return Exit.DONE
     return Exit.NOBODY_ANSWERED if stands.state is AskState.EXPIRED else Exit.NO
+
+
+def _let_it_go(output: Output, ask: Ask) -> None:
+    """Give a call that waits the time to rest on its yes: once the policy is another one, that yes is void."""
+    end = time.monotonic() + _GOES_S
+    with open_reader(output.settings) as reader:
+        while not all(one.spent for one in reader.asks_named(ask.id)) and time.monotonic() < end:
+            time.sleep(_GOES_S / 100)
 
 
 def _answer_several(output: Output, ask_ids: Sequence[str], said: Said) -> int:
