@@ -1,15 +1,12 @@
 """What `complete: {require: ...}` asks of a run, ready to be looked up. Arguments of calls have no part in it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from soothsayer_mcp.model.dues import Item
 from soothsayer_mcp.model.json import Json, canonical
-from soothsayer_mcp.policy.dues import Form, pattern_of
+from soothsayer_mcp.policy.dues import NO_ARGUMENTS, Form, pattern_of
 from soothsayer_mcp.policy.paths import Place
 from soothsayer_mcp.policy.subjects import last_write, subjects_of
-
-_NO_ARGUMENTS: Mapping[str, Json] = {}
-_NO_LINKS: Mapping[str, str] = {}
 
 
 def plan_completion(specs: Iterable[Form], place: Place, places: Iterable[Place]) -> tuple[Item, ...]:
@@ -25,7 +22,7 @@ def plan_completion(specs: Iterable[Form], place: Place, places: Iterable[Place]
             subject
             for one in newer
             for where in named
-            for subject in subjects_of(one, _NO_ARGUMENTS, where, _NO_LINKS, place.root)
+            for subject in subjects_of(one, NO_ARGUMENTS, where, where.links, place.root)
         ]
         item = Item(
             kind="step",

@@ -1,6 +1,7 @@
 """What a call will owe, worked out from labels, rules and arguments alone. No evidence is read here."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 
@@ -12,7 +13,7 @@ from soothsayer_mcp.model.undo import Look, UndoClass, UndoTerms
 from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.answers import every
 from soothsayer_mcp.policy.match import ArgumentTest, Bench, Scene, prepare_argument
-from soothsayer_mcp.policy.paths import Place
+from soothsayer_mcp.policy.paths import Case, Place
 from soothsayer_mcp.policy.subjects import Template, last_write, subject_questions, subjects_of, template
 
 Form = Mapping[str, Json]
@@ -66,6 +67,13 @@ class _Prepared:
     pattern: str
     one_of: tuple["_Prepared", ...]
 
+    @property
+    def ages(self) -> Iterable[Template]:
+        """Everything a write to which makes it too old."""
+        yield from self.newer_than
+        for one in self.one_of:
+            yield from one.ages
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedOwes:
@@ -104,6 +112,35 @@ class Watch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Among:
+    """How the servers of a policy name the same files, where they do not all do it in one way."""
+
+    places: tuple[Place, ...] = ()
+    """One for each folder that relative paths are relative to."""
+    folds: bool = False
+    """Whether some servers tell spellings apart that are one to others."""
+
+
+ALONE = Among()
+_WILD = re.compile(r"[*?\[]")
+NO_ARGUMENTS: Mapping[str, Json] = {}
+
+
+def among(place: Place, places: Mapping[str, Place], named: Iterable[str]) -> Among:
+    """How the servers with these names read their files; a name with a wildcard may mean any of them."""
+    met: list[Place] = []
+    for server in sorted({*named}):
+        met.append(places.get(server, place))
+        if _WILD.search(server):
+            met += places.values()
+    roots = {(one.root, one.windows): one for one in met}
+    return Among(
+        places=tuple(roots.values()) if len(roots) > 1 else (),
+        folds=len({one.case is Case.EXACT for one in met}) > 1,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DuesPlan:
     """What the calls of one tool owe whichever rule matches, and what of a call tells."""
 
@@ -119,7 +156,9 @@ class DuesPlan:
     rules: Mapping[str, PreparedOwes] = field(default_factory=dict[str, PreparedOwes])
     """By the ids of the rules that owe something."""
     touched: bool = False
-    """Whether what is written to hangs on the arguments."""
+    """Whether what is written to, or what makes evidence too old, hangs on the arguments."""
+    among: "Among" = field(default_factory=lambda: ALONE)
+    """How other servers name the same files."""
     steady: Dues | None = None
     """What is owed by every call that no such rule matches, where that is always the same."""
 
@@ -129,6 +168,7 @@ class DuesPlan:
             return ()
         wanted = [*self.touches, *(one for rule in self.rules.values() for one in rule.touches or ())]
         wanted += [one for rule in self.rules.values() if rule.undo is not None for one in rule.undo.files]
+        wanted += [one for rule in self.rules.values() for item in rule.require for one in item.ages]
         return subject_questions(wanted, arguments, self.place, self.workspace)
 
     def dues(self, rules: Iterable[str], scene: Scene) -> Dues:
@@ -181,15 +221,35 @@ class DuesPlan:
         if not stated:
             if self.everything:
                 return (EVERYTHING,)
-            return self._subjects(self.touches, scene)
-        return self._subjects([one for touches in stated for one in touches], scene)
+            return self._subjects(self.touches, scene, folds=self.among.folds)
+        return self._subjects([one for touches in stated for one in touches], scene, folds=self.among.folds)
 
-    def _subjects(self, wanted: Iterable[Template], scene: Scene) -> tuple[str, ...]:
+    def _subjects(self, wanted: Iterable[Template], scene: Scene, *, folds: bool = False) -> tuple[str, ...]:
         arguments = scene.arguments or {}
         found = [
-            name for one in wanted for name in subjects_of(one, arguments, self.place, scene.links, self.workspace)
+            name
+            for one in wanted
+            for name in subjects_of(one, arguments, self.place, scene.links, self.workspace, folds=folds)
         ]
         return tuple(dict.fromkeys(found))
+
+    def _newer(self, wanted: Sequence[Template], scene: Scene) -> tuple[str, ...]:
+        """What a write to makes evidence too old, through whichever server: each names its files in its own way."""
+        folds, links = self.among.folds, {**self.place.links, **scene.links}
+        named = [
+            name
+            for one in wanted
+            for name in subjects_of(one, scene.arguments or {}, self.place, links, self.workspace, folds=folds)
+        ]
+        # A path that policy writes out may be relative to the folder of any server; one of a call is of the called one.
+        named += [
+            name
+            for place in self.among.places
+            for one in wanted
+            if one.quoted
+            for name in subjects_of(one, NO_ARGUMENTS, place, place.links, self.workspace, folds=folds)
+        ]
+        return tuple(dict.fromkeys(named))
 
     def _item(self, prepared: _Prepared, rule: str, scene: Scene) -> Item:
         return Item(
@@ -197,7 +257,7 @@ class DuesPlan:
             spec=prepared.spec,
             rule=rule,
             root=self.place.root if self.place.local else "",
-            newer_than=self._subjects(prepared.newer_than, scene) if prepared.newer_than else (),
+            newer_than=self._newer(prepared.newer_than, scene) if prepared.newer_than else (),
             within=self._subjects(prepared.within, scene) if prepared.within else (),
             pattern=prepared.pattern,
             one_of=tuple(self._item(one, rule, scene) for one in prepared.one_of),
@@ -215,10 +275,13 @@ def plan_dues(
     watches: Sequence[Watch],
     rules: Sequence[PreparedOwes],
     undo: PreparedUndo | None = None,
+    among: Among = ALONE,
 ) -> DuesPlan:
     """Put together what is known of a tool, and what most of its calls owe where that is always the same."""
     named = tuple(map(template, dict.fromkeys(touches)))
     fixed = not verify and not watches and undo is None and not any(one.keys for one in named)
+    wanted = [*named, *(one for rule in rules for one in rule.touches or ())]
+    wanted += [one for rule in rules for item in rule.require for one in item.ages]
     opens = (EVERYTHING,) if everything else tuple(subject(one.name) for one in named)
     by_pattern = {watch.sighting.pattern: watch for watch in watches}
     return DuesPlan(
@@ -231,7 +294,11 @@ def plan_dues(
         undo=undo,
         watches=tuple(by_pattern.values()),
         rules={one.rule: one for one in rules},
-        touched=any(one.keys for one in (*named, *(one for rule in rules for one in rule.touches or ()))),
+        touched=any(one.keys for one in wanted),
+        among=Among(
+            places=tuple(one for one in among.places if (one.root, one.windows) != (place.root, place.windows)),
+            folds=among.folds,
+        ),
         steady=Dues(ok_when=ok_when, opens=opens) if fixed else None,
     )
 
@@ -313,6 +380,13 @@ def pattern_of(spec: Form) -> str:
     match = told["match"]
     told["match"] = sorted(match) if isinstance(match, Mapping) else None
     return hashlib.sha256(canonical(told)).hexdigest()[:32]
+
+
+def names_files(owes: Owes | LabelOwes) -> bool:
+    """Whether files are written by what a rule or label is about, or make its evidence too old."""
+    written = (template(text) for text in owes.touches or ())
+    ages = (one for form in (owes.require if isinstance(owes, Owes) else ()) for one in _prepare(form).ages)
+    return any(one.name == FILE for one in (*written, *ages))
 
 
 def step_specs(owes: Owes) -> Iterable[Form]:

@@ -33,6 +33,8 @@ from soothsayer_mcp.policy.dues import (
     DuesPlan,
     LabelOwes,
     Owes,
+    among,
+    names_files,
     plan_dues,
     prepare_items,
     prepare_owes,
@@ -733,6 +735,7 @@ class Policy:
             rule.suspect is not None or SUSPECT in rule.when for scope in self.scopes for rule in _matching(scope)
         )
         """Whether any rule asks what untrusted results read like."""
+        self._among = among(place, places, _naming_files(self.scopes))
         self._redactors: dict[bytes, Redactor] = {}
         self._words = any(
             rule.hidden_text is not None or rule.instructions is not None
@@ -970,6 +973,7 @@ class Policy:
             watches=watches,
             rules=owing,
             undo=prepare_undo(_strictest_undo([owes.undo for owes in binding])),
+            among=self._among,
         )
 
     def _labelling(self, server: str, name: str) -> Sequence[Label]:
@@ -1187,6 +1191,7 @@ class Policy:
 
 
 _ONLY_READ = frozenset({Does.READ.value})
+_ANY_TOOL = (ToolPattern(server="*", tool="*"),)
 
 
 def _is_named(spec: Mapping[str, Json], server: str, name: str) -> bool:
@@ -1212,6 +1217,14 @@ def _limited(rule: Rule) -> Counted | None:
         return None
     mark = mark_id("limit", rule.id, limit.window_us, limit.per.value)
     return Counted(mark=mark, per=limit.per, window_us=limit.window_us)
+
+
+def _naming_files(scopes: Iterable[Scope]) -> Iterable[str]:
+    """The servers, as patterns, whose calls are said to write files, or to need what no write made too old."""
+    for scope in scopes:
+        for one in (*scope.rules, *scope.labels):
+            if one.demands is not None and names_files(one.demands):
+                yield from (pattern.server for pattern in one.tools or _ANY_TOOL)
 
 
 def _pasts(scope: Scope) -> Iterable[tuple[Past, History | None]]:

@@ -22,6 +22,11 @@ class Template:
     keys: tuple[str, ...] = ()
     """`args.path`, `workspace`, or a quoted text."""
 
+    @property
+    def quoted(self) -> bool:
+        """Whether it is a file whose path policy writes out."""
+        return self.name == FILE and self.keys[:1] != () and self.keys[0][0] in "\"'"
+
 
 def template(text: str) -> Template:
     """Read a subject. Raises `ValueError` for what is none."""
@@ -52,18 +57,35 @@ def last_write(text: str) -> Template:
 
 
 def subjects_of(
-    wanted: Template, arguments: Mapping[str, Json], place: Place, links: Mapping[str, str], workspace: str
+    wanted: Template,
+    arguments: Mapping[str, Json],
+    place: Place,
+    links: Mapping[str, str],
+    workspace: str,
+    *,
+    folds: bool = False,
 ) -> tuple[str, ...]:
-    """What a subject stands for in one call. A key that cannot be read makes it stand for all of its name."""
+    """What a subject stands for in one call. A key that cannot be read makes it stand for all of its name.
+
+    `folds` where other servers do not tell two spellings apart that this one does: then a file stands under both.
+    """
     if not wanted.keys:
         return (subject(wanted.name),)
     values = [_value(key, arguments, workspace) for key in wanted.keys]
     if wanted.name == FILE:
-        return _files(values[0], place, links)
+        return _files(values[0], place, links, folds=folds)
     keys = [_key(value) for value in values]
     if any(key is None for key in keys):
         return (subject(wanted.name),)
     return (subject(wanted.name, [key for key in keys if key is not None]),)
+
+
+def fixed_folders(wanted: Template, workspace: str) -> tuple[str, ...]:
+    """The path of a file subject that is the same for every call."""
+    if wanted.name != FILE or not wanted.keys or wanted.keys[0].startswith("args."):
+        return ()
+    value = _value(wanted.keys[0], {}, workspace)
+    return (value,) if isinstance(value, str) else ()
 
 
 def subject_questions(
@@ -97,7 +119,7 @@ def _key(value: Json) -> str | None:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _files(value: Json, place: Place, links: Mapping[str, str]) -> tuple[str, ...]:
+def _files(value: Json, place: Place, links: Mapping[str, str], *, folds: bool) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for text in value if isinstance(value, list) else (value,):
         if not isinstance(text, str):
@@ -107,6 +129,9 @@ def _files(value: Json, place: Place, links: Mapping[str, str]) -> tuple[str, ..
             return (FILE,)
         for path in readings.exact if place.case is Case.EXACT else map(fold, readings.exact):
             found[subject(FILE, (spell(path, place),))] = None
+        if folds and place.case is Case.EXACT:
+            for path in readings.exact:
+                found[subject(FILE, (spell(fold(path), place),))] = None
     return tuple(found) or (FILE,)
 
 

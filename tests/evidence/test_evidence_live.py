@@ -291,3 +291,41 @@ def test_could_not_check_is_neither_kept_nor_broken_and_no_check_is_no_finding(w
 
 def found_no(found: dict[tuple[str, int], list[str]]) -> int:
     return max(no for _, no in found)
+
+
+TWO = """
+soothsayer: policy/v1
+name: apart
+default: {read: allow, other: allow}
+servers: {files: {files: local, os: linux}}
+labels:
+  - {tools: "*.write", does: write, touches: file(args.path)}
+  - {tools: "dev.run", does: exec, touches: runs}
+rules:
+  - allow: "push what was tested"
+    tools: "dev.push"
+    require:
+      - step: {tools: "dev.run", args: {command: {is: "pytest -q"}}, not_before: last_write(file(workspace))}
+"""
+
+
+def test_a_write_through_a_server_with_other_settings_makes_evidence_too_old(tmp_path: Path) -> None:
+    folder = tmp_path / "Work"
+    folder.mkdir()
+    (folder / "app.py").write_text("x = 1")
+    (tmp_path / "server.py").write_text(SERVER)
+    (tmp_path / "policy.yaml").write_text(TWO)
+    server = f"{{command: {sys.executable}, args: [{tmp_path / 'server.py'}, {folder}]}}"
+    (tmp_path / "config.yaml").write_text(
+        "soothsayer: config/v1\npolicy: [policy.yaml]\nworkspace: Work\n"
+        f"mcpServers:\n  dev: {server}\n  files: {server}\n"
+    )
+    with connect(folder) as host:
+        for writer in ("files__write", "dev__write"):
+            assert told(host, "dev__run", command="pytest -q")[0] is False
+            assert told(host, writer, path=str(folder / "app.py"), content="y")[0] is False
+            failed, text = told(host, "dev__push", branch="main")
+            assert failed
+            assert "[missing_evidence/stale" in text
+        assert told(host, "dev__run", command="pytest -q")[0] is False
+        assert told(host, "dev__push", branch="main")[0] is False

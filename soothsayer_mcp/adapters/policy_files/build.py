@@ -53,6 +53,7 @@ from soothsayer_mcp.policy.rules import (
     strictest,
 )
 from soothsayer_mcp.policy.sight import RiskBounds, compact_test
+from soothsayer_mcp.policy.subjects import fixed_folders, last_write
 
 MACHINE_WORDS = ("workspace", "home", "temp", "state")
 """Variables that stand for folders of this machine."""
@@ -132,7 +133,12 @@ def build(
         folder
         for scope in filled
         for rule in [*_maps(scope, "rules"), *_maps(scope, "risk"), *_maps(scope, "tiers")]
-        for folder in _folders(rule)
+        for folder in (*_folders(rule), *_aging(_maps(rule, "require"), machine.workspace))
+    ).union(
+        folder
+        for scope in filled
+        for said in _maps(scope, "complete")
+        for folder in _aging(_maps(said, "require"), machine.workspace)
     )
     binding_budgets = [
         said
@@ -569,6 +575,17 @@ def _folders(form: Form) -> Iterable[str]:
             stack.extend(held for key, held in item.items() if key in {"not", "any_of"})
         elif isinstance(item, list):
             stack.extend(item)
+
+
+def _aging(items: Iterable[Form], workspace: str) -> Iterable[str]:
+    """Every folder, named by policy, a write below which makes evidence too old."""
+    for item in items:
+        for kind, held in item.items():
+            if kind == "any":
+                yield from _aging(_maps(item, kind), workspace)
+            elif isinstance(held, Mapping):
+                for text in _list_of_texts(held.get("not_before", [])):
+                    yield from fixed_folders(last_write(text), workspace)
 
 
 def _pins(forms: Sequence[Form]) -> Pins:
