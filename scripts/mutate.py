@@ -19,12 +19,12 @@ import os
 import random
 import resource
 import select
-import shutil
 import signal
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType, ModuleType
@@ -406,24 +406,48 @@ class Fork:
     pid: int
     pipe: int
     by: float
+    forks: bool
+    """Whether it has children of its own, which it ends when it is asked to end."""
     told: bytes = b""
 
 
-def fork(work: Work, *, bound_s: float) -> Fork:
+_RUNNING: dict[int, Fork] = {}
+"""The children of this process that were not waited for yet."""
+
+
+def fork(work: Work, *, bound_s: float, forks: bool = False) -> Fork:
     """Do work in a child, which tells lines of JSON; it prints nothing."""
     reading, writing = os.pipe()
     pid = os.fork()
     if not pid:
+        _RUNNING.clear()
         os.close(reading)
         os.setpgid(0, 0)
         _child(work, writing)
     os.close(writing)
-    return Fork(pid, reading, time.monotonic() + bound_s)
+    child = _RUNNING[pid] = Fork(pid, reading, time.monotonic() + bound_s, forks)
+    return child
+
+
+def _leave(number: int, _: FrameType | None) -> NoReturn:
+    end_all()
+    sys.exit(128 + number)
+
+
+def end_all() -> None:
+    """End every child and wait for it; one that forks itself is asked to, and ends its own."""
+    for child in list(_RUNNING.values()):
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGTERM if child.forks else signal.SIGKILL)
+        with suppress(ChildProcessError):
+            os.waitpid(child.pid, 0)
+    _RUNNING.clear()
 
 
 def _child(work: Work, writing: int) -> NoReturn:
     code = 70
     try:
+        signal.signal(signal.SIGTERM, _leave)
         nowhere = os.open(os.devnull, os.O_RDWR)
         for number in (0, 1, 2):
             os.dup2(nowhere, number)
@@ -434,6 +458,7 @@ def _child(work: Work, writing: int) -> NoReturn:
         work(tell)
         code = 0
     finally:
+        end_all()
         os._exit(code)
 
 
@@ -453,7 +478,9 @@ def lines_of(child: Fork) -> Iterator[Any]:
         if not part:
             break
     os.close(child.pipe)
-    if os.waitpid(child.pid, 0)[1]:
+    ended = os.waitpid(child.pid, 0)[1]
+    del _RUNNING[child.pid]
+    if ended:
         yield {"by": "crash"}
 
 
@@ -465,11 +492,16 @@ def stop(child: Fork) -> None:
         os.kill(child.pid, signal.SIGKILL)
     os.close(child.pipe)
     os.waitpid(child.pid, 0)
+    del _RUNNING[child.pid]
 
 
 def answer_of(child: Fork) -> str:
     """What noticed the mutant that a child is."""
-    return next((str(told["by"]) for told in lines_of(child)), "")
+    for told in lines_of(child):
+        if child.pid in _RUNNING:
+            stop(child)
+        return str(told["by"])
+    return ""
 
 
 # The tests, in a process that has imported them.
@@ -606,7 +638,7 @@ def serve(tests: Sequence[str], sources: dict[str, Source], chosen: Sequence[Mut
             tell({"slow": slow})
             for node in slow:
                 del held.items[node]
-            with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+            with tempfile.TemporaryDirectory(prefix="mutants-", ignore_cleanup_errors=True) as folder:
                 Mutants(held=held, sources=sources, bounds=bounds, folder=folder, tell=tell).try_all(chosen)
 
         plugin = Tests(sources, loop)
@@ -667,7 +699,6 @@ class Mutants:
 
 def fresh(mutant: Mutant, source: Source, tests: Sequence[str], *, slow: frozenset[str], bound_s: float) -> Trial:
     """Try a mutant in a process that imports everything again."""
-    folder = tempfile.mkdtemp(prefix="mutants-")
 
     def work(tell: Tell) -> None:
         _limits(folder)
@@ -685,10 +716,10 @@ def fresh(mutant: Mutant, source: Source, tests: Sequence[str], *, slow: frozens
             tell({"by": "import"})
 
     by, ran = "", 0
-    for told in lines_of(fork(work, bound_s=bound_s)):
-        ran = told.get("ran", ran)
-        by = by or told.get("by", "")
-    shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="mutants-", ignore_cleanup_errors=True) as folder:
+        for told in lines_of(fork(work, bound_s=bound_s)):
+            ran = told.get("ran", ran)
+            by = by or told.get("by", "")
     return Trial(by=by, reached=ran)
 
 
@@ -817,6 +848,9 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main() -> int:
     """Print what each module's tests notice and what they do not; 1 when the unchanged code fails or is not covered."""
     asked = options()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _leave)
     parts: list[str] = [*asked.parts, *asked.module]
     modules = [module for module in TARGETS if not parts or any(part in module for part in parts)]
     for name in THIRD_PARTIES:
@@ -851,9 +885,11 @@ def _group(
     todo = [one for key, one in chosen.items() if key not in trials]
     if todo:
         bounds = Bounds(jobs=asked.jobs, slowest_s=asked.slowest, limit_s=asked.limit)
-        broken = _try(todo, sources, tests, bounds, console, lambda one, trial: _keep(one, trial, known, trials))
-        for one in known.values():
-            one.save()
+        try:
+            broken = _try(todo, sources, tests, bounds, console, lambda one, trial: _keep(one, trial, known, trials))
+        finally:
+            for one in known.values():
+                one.save()
         if broken:
             console.print(f"the unchanged code fails its own tests: {broken}", markup=False)
             return None
@@ -885,7 +921,7 @@ def _try(
     # Without a thread of its own: a process with threads must not fork.
     with _bar(console) as bar:
         task = bar.add_task("watching the unchanged code", total=None)
-        for told in lines_of(fork(serve(tests, sources, todo, bounds), bound_s=7 * 86_400)):
+        for told in lines_of(fork(serve(tests, sources, todo, bounds), bound_s=7 * 86_400, forks=True)):
             if "broken" in told:
                 return str(told["broken"])
             if "by" in told and "module" not in told:

@@ -1,10 +1,15 @@
 """The mutation runner: what it changes, and that a test which notices kills the mutant."""
 
 import json
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from mutate import CHANGES_NOTHING, ROOT, TARGETS, Known, Trial, changed, function_at, mutants, report
 from soothsayer_mcp.policy import decide as deciding
@@ -129,3 +134,39 @@ def test_every_target_and_every_excuse_is_about_code_that_is_there() -> None:
     for module, line, change in CHANGES_NOTHING:
         source = (ROOT / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
         assert any(one.text == line and change in {"", one.change} for one in mutants(module, source)), (module, line)
+
+
+def _processes() -> dict[int, tuple[int, int, str]]:
+    """Pid -> parent, group and state of every process."""
+    listed = subprocess.run(["ps", "-axo", "pid=,ppid=,pgid=,stat="], capture_output=True, text=True, check=True).stdout
+    return {
+        int(pid): (int(above), int(group), state) for pid, above, group, state in map(str.split, listed.splitlines())
+    }
+
+
+def _below(pid: int) -> set[int]:
+    every = _processes()
+    found, waiting = set[int](), {pid}
+    while waiting:
+        waiting = {child for child, (above, _, _) in every.items() if above in waiting} - found
+        found |= waiting
+    return found
+
+
+@pytest.mark.skipif(shutil.which("ps") is None, reason="processes are listed with ps")
+def test_a_run_that_is_stopped_leaves_no_process_and_keeps_what_it_knows(tmp_path: Path) -> None:
+    command = [sys.executable, "scripts/mutate.py", "policy.answers", "--tests", "tests/policy/test_decide.py"]
+    run = subprocess.Popen([*command, "--kept", str(tmp_path)], cwd=ROOT, stderr=subprocess.DEVNULL)
+    seen: set[int] = set()
+    until = time.monotonic() + 60
+    while time.monotonic() < until and run.poll() is None:
+        seen |= _below(run.pid)
+        # One process that has the tests, one that watches or is a mutant.
+        if len(seen) > 2:
+            break
+    run.terminate()
+    assert run.wait(30) == 128 + signal.SIGTERM
+    assert len(seen) > 2
+    left = {pid: state for pid, (_, group, state) in _processes().items() if {pid, group} & seen and state[0] != "Z"}
+    assert left == {}
+    assert list(tmp_path.glob("*.json"))
