@@ -45,6 +45,8 @@ SERVER_INFO: Final = compact(OUR_INFO)
 """What hosts of several servers are told of who serves them."""
 
 HOST_UNKNOWN = Client(name="")
+WHY_BYTES: Final = 300
+"""Of a reason in words that an entry keeps."""
 SHOWN = 80
 """Characters of a name from outside that a text repeats."""
 COMPLETE = Insert(("result",), "resultType", b'"complete"')
@@ -255,7 +257,7 @@ class HostConnection:
 
         def answered(answer: Frame | PortError) -> None:
             if isinstance(answer, PortError):
-                request.answer(replies.error(request.id, Code.INTERNAL_ERROR, answer.summary))
+                self._unanswered(request, server, answer)
                 return
             if request.stateless and answer.kind is FrameKind.RESULT:
                 server.discovered = True
@@ -273,6 +275,19 @@ class HostConnection:
         if request.stateless or request.method == "initialize":
             raw = self.narrowed(server.name, raw)
         server.request(request.key, raw, answered, standing=request.standing)
+
+    def _unanswered(self, request: HostRequest, server: Downstream, error: PortError) -> None:
+        """Answer a request whose server gave no answer, and put on record why."""
+        self.dropped(
+            request.frame.raw,
+            error.reason,
+            origin="host",
+            method=request.method,
+            server=server.name,
+            answered=not request.cancelled,
+            why=error.summary,
+        )
+        request.answer(replies.error(request.id, Code.INTERNAL_ERROR, error.summary))
 
     async def ask_all(
         self,
@@ -295,6 +310,7 @@ class HostConnection:
                 found[server.name] = await ask(server)
             except PortError as error:
                 self.log(f"{server.name}: {about}: {error.summary}")
+                self.dropped(b"", error.reason, origin="host", server=server.name, why=f"{about}: {error.summary}")
             waiting.discard(server.name)
             if not waiting:
                 done.set()
@@ -311,14 +327,24 @@ class HostConnection:
     # -- on record ----------------------------------------------------------------------------------------------------
 
     def dropped(
-        self, raw: bytes, reason: str, *, origin: str, method: str = "", server: str = "", answered: bool = False
+        self,
+        raw: bytes,
+        reason: str,
+        *,
+        origin: str,
+        method: str = "",
+        server: str = "",
+        answered: bool = False,
+        why: str = "",
     ) -> None:
-        """Put on record that a message went no further."""
+        """Put on record that a message went no further; `why` is told in our own words, secrets masked."""
         fields: dict[str, Json] = {"from": origin, "reason": reason, "bytes": len(raw), "answered": answered}
         if server:
             fields = {"server": server, **fields}
         if method:
             fields = {"method": method, **fields}
+        if why:
+            fields["why"] = self.cleaned(why.encode(errors="replace"))[:WHY_BYTES].decode(errors="replace")
         self.store.note_soon(Note(kind=Kind.MESSAGE_DROPPED, fields=fields))
 
     @staticmethod

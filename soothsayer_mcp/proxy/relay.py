@@ -7,6 +7,7 @@ import anyio
 
 from soothsayer_mcp.governor import Governor
 from soothsayer_mcp.model.decision import Mode
+from soothsayer_mcp.model.failure import Reason
 from soothsayer_mcp.model.outcome import Returned
 from soothsayer_mcp.model.step import RecordedStep
 from soothsayer_mcp.ports import Call, Leg, LegEnd, OversizedLine, PortError
@@ -309,6 +310,9 @@ class Relay:
         self._streams.lost(server)
         last = f"; its last words:\n{end.last_words}" if end.last_words else ""
         self._connection.log(f"{server.name} {end.why}{last}")
+        self._connection.dropped(
+            b"", Reason.CONNECTION_LOST, origin="server", server=server.name, why=f"{server.name} {end.why}{last}"
+        )
 
     async def reopen(self, server: Downstream) -> None:
         """Bring a server that was started again to where it was."""

@@ -63,7 +63,7 @@ ORDER: dict[Kind, tuple[str, ...]] = {
         "tier",
         "replaced",
     ),
-    Kind.MESSAGE_DROPPED: ("method", "from", "server", "reason", "bytes", "answered"),
+    Kind.MESSAGE_DROPPED: ("method", "from", "server", "reason", "bytes", "answered", "why"),
 }
 """The own fields of each kind that is written as a note, in order. Steps have functions below."""
 

@@ -21,6 +21,10 @@ from soothsayer_mcp.adapters.http_client import HttpServer
 from soothsayer_mcp.model.failure import Acted, Reason
 from soothsayer_mcp.ports import NoAnswer
 
+INITIALIZE = (
+    '{"jsonrpc":"2.0","id":8,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},'
+    '"clientInfo":{"name":"test","version":"1"}}}'
+)
 METADATA = "169.254.169.254"
 
 
@@ -221,6 +225,12 @@ def test_a_server_of_the_file_is_checked_each_time_the_proxy_starts(tmp_path: Pa
             refused = [entry for entry in entries(rig.state, "step.refused") if entry["server"] == "far"]
             assert len(refused) == number
             assert "server_unreachable" in json.dumps(refused[-1])
+        with Rig(tmp_path, policy=ALLOWING, config=config) as rig:
+            rig.host.send(INITIALIZE)
+            assert "2130706433 leads to 127.0.0.1" in str(read(rig.host.answer(8)))
+        [left] = [entry for entry in entries(rig.state, "message.dropped") if entry.get("method") == "initialize"]
+        assert (left["server"], left["reason"], left["answered"]) == ("far", "server_unreachable", True)
+        assert "leads to 127.0.0.1, which is no public address" in str(left["why"])
         write(addresses=["loopback"])
         with Rig(tmp_path, policy=ALLOWING, config=config) as rig:
             rig.host.initialize()

@@ -53,6 +53,12 @@ async def test_all_that_a_dead_server_owed_is_answered_at_once() -> None:
         }
         await stage.host.heard("notifications/cancelled")
         assert any("exited with code 3" in line and "boom" in line for line in stage.logged)
+        lost = [note.fields for note in stage.world.notes if note.fields.get("reason") == "connection_lost"]
+        assert [(fields["from"], fields.get("method")) for fields in lost] == [
+            ("host", "resources/list"),
+            ("server", None),
+        ]
+        assert lost[1]["why"] == "files exited with code 3; its last words:\nTraceback: boom"
 
 
 @pytest.mark.parametrize("garbage", [b'{"jsonrpc":"2.0","id":1,"result":{"content"', b"", b"[]"])
