@@ -12,6 +12,7 @@ import click
 
 from soothsayer_mcp.adapters.config import Config, find_config
 from soothsayer_mcp.adapters.config import load as load_config
+from soothsayer_mcp.adapters.policy_files.lines import rule_lines
 from soothsayer_mcp.adapters.policy_files.load import DEFAULT, KnownTools, load_standing
 from soothsayer_mcp.adapters.policy_files.places import Organisation
 from soothsayer_mcp.adapters.policy_files.problems import LoadErrors
@@ -294,7 +295,7 @@ def _of_call(output: Output, ground: Ground, typed: _Typed, who: Principal, clie
     if asked.tallies or asked.values:
         notes.append("explained as the first call of a run for which nobody said what it is for")
     run = Run(id=step.run_id, principal=step.principal, state=RunState.OPEN, version=0)
-    return _explained(policy, run, step, facts, notes)
+    return _explained(policy, run, step, facts, notes, policy.sources)
 
 
 def explain_call(output: Output, names: tuple[str, ...], server: str, tool: str, arguments: JsonObject) -> Explained:
@@ -325,7 +326,9 @@ def _of_step(output: Output, ground: Ground, name: str, *, chosen: bool) -> Expl
         else:
             notes.append("explained under the recorded policy")
         step = recalled_step(reader, recalled)
-        told = _explained(policy, recalled.run, step, recalled.known(policy.questions(step)), notes)
+        own = policy.digest == recalled.policy_digest
+        sources = recalled.sources if own and recalled.sources else policy.sources
+        told = _explained(policy, recalled.run, step, recalled.known(policy.questions(step)), notes, sources)
     again = (str(told.explanation.decision.effect), [rule.id for rule in told.explanation.decision.rules])
     if again != (recalled.effect, [*recalled.rules]):
         before = f"{recalled.effect} by {', '.join(recalled.rules) or 'the default'}"
@@ -343,8 +346,9 @@ def recalled_step(reader: Reader, recalled: Recall) -> ProposedStep:
         who=recalled.principal,
         client=recalled.client,
         cause=Cause(recalled.step.cause),
-        at_us=recalled.step.at_us,
+        at_us=recalled.decided_at_us,
         raw_arguments=recalled.raw_arguments,
+        run=recalled.step.run,
     )
 
 
@@ -358,10 +362,11 @@ def _step(
     cause: Cause,
     at_us: int,
     raw_arguments: bytes | None = None,
+    run: str = "0" * 32,
 ) -> ProposedStep:
     return ProposedStep(
         id=StepId("0" * 16),
-        run_id=RunId("0" * 32),
+        run_id=RunId(run),
         cause=cause,
         principal=who,
         client=client,
@@ -380,13 +385,16 @@ def _step(
     )
 
 
-def _explained(policy: Policy, run: Run, step: ProposedStep, facts: Facts, notes: list[str]) -> Explained:
+def _explained(
+    policy: Policy, run: Run, step: ProposedStep, facts: Facts, notes: list[str], sources: Mapping[str, str]
+) -> Explained:
     return Explained(
         call=f"{step.proposal.server}.{step.proposal.tool}",
         arguments=step.proposal.arguments,
         policy=f"{policy.name}@{policy.digest.removeprefix('sha256:')[:6]}",
         policy_digest=policy.digest,
         explanation=explain(policy, run, step, facts),
+        lines={rule: (stands.file, stands.line) for rule, stands in rule_lines(sources).items()},
         notes=tuple(notes),
     )
 
@@ -412,6 +420,11 @@ def _policy(policy: Policy) -> dict[str, Json]:
     }
 
 
+def _stands(told: Explained, rule: str) -> dict[str, Json]:
+    file, line = told.lines.get(rule, (None, None))
+    return {"file": file, "line": line}
+
+
 def _document(told: Explained) -> dict[str, Json]:
     found: Explanation = told.explanation
     decision = found.decision
@@ -422,7 +435,10 @@ def _document(told: Explained) -> dict[str, Json]:
         "effect": decision.effect,
         "would": decision.would,
         "reason": decision.reason,
-        "rules": [{"id": rule.id, "effect": rule.effect, "text": rule.text} for rule in decision.rules],
+        "rules": [
+            {"id": rule.id, "effect": rule.effect, "text": rule.text, **_stands(told, rule.id)}
+            for rule in decision.rules
+        ],
         "does": [*decision.does],
         "risk": None
         if decision.risk is None
@@ -462,6 +478,7 @@ def _document(told: Explained) -> dict[str, Json]:
                 "readings": [*rule.readings],
                 "observe": rule.observe,
                 "hard": rule.hard,
+                **_stands(told, rule.id),
             }
             for rule in found.rules
         ],

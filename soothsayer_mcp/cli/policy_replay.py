@@ -135,8 +135,9 @@ class _Again:
         why = ""
         if verdict is not Verdict.SAME and recalled.masked:
             verdict, why = Verdict.CANNOT_TELL, "arguments were masked in the record"
-        elif verdict is not Verdict.SAME and missing and decision.effect is not Effect.ALLOW:
-            # An unknown fact never lets through, so an allow is certain.
+        elif verdict is not Verdict.SAME and missing and self.chosen and decision.effect is not Effect.ALLOW:
+            # Its own policy needs nothing that it was not told then. An unknown fact never lets through, so an allow
+            # is certain.
             verdict, why = Verdict.CANNOT_TELL, "a fact that its policy did not need is not on record"
         names = [rule.id for rule in decision.rules]
         return Replayed(
@@ -150,7 +151,7 @@ class _Again:
 
     def _own(self, recalled: Recall) -> Policy | None:
         # Folders of the machine are part of what the policy's words stood for then.
-        key = (recalled.policy_digest, recalled.workspace, recalled.home, str(recalled.observing))
+        key = (recalled.policy_digest, recalled.ground.key, str(recalled.observing))
         if key not in self.own:
             self.own[key] = recalled.load_policy(self.state, mode=None)
         return self.own[key]

@@ -24,7 +24,7 @@ from soothsayer_mcp.model.run import NOTHING_COUNTED, Counters, DeclaredBy, Inte
 from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.trace.query import Filter, term
-from soothsayer_mcp.trace.rows import RunStory, StepRow, Story
+from soothsayer_mcp.trace.rows import EntryRow, RunStory, StepRow, Story
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,13 +32,13 @@ class Recall:
     """What the record says of one step, beside its row."""
 
     step: StepRow
-    workspace: str
     policy_digest: str
     sources: Mapping[str, str]
     """Path -> text of the policy's files as they were; empty when they are not on record."""
-    named: Mapping[str, Sequence[str]]
-    """Scope -> the files that were named for it; empty where that is not on record."""
+    ground: "Ground"
     observing: bool
+    decided_at_us: int
+    """When the step was proposed, where its decision read that; else when it was written down."""
     arguments: JsonObject
     raw_arguments: bytes
     principal: Principal
@@ -55,7 +55,6 @@ class Recall:
     """What its run was opened for."""
     definition: str
     """The digest of the tool's definition; empty when no server offered the tool."""
-    home: str
     effect: str
     rules: tuple[str, ...]
     decided: bytes
@@ -63,6 +62,11 @@ class Recall:
     masked: bool
     """Whether something of the arguments is masked in the record."""
     notes: tuple[str, ...]
+
+    @property
+    def workspace(self) -> str:
+        """The folder that the work was in."""
+        return self.ground.machine.get("workspace", "")
 
     @property
     def run(self) -> Run:
@@ -105,28 +109,54 @@ class Recall:
 
         The files are laid out in a temporary folder as they lay, so that what they use is found; the digest decides.
         """
-        return _loaded(
-            self.sources,
-            self.named,
-            Digest(self.policy_digest),
-            state,
-            mode=mode or (Mode.OBSERVE if self.observing else None),
-            workspace=self.workspace,
-            home=self.home,
+        mode = mode or (Mode.OBSERVE if self.observing else None)
+        return _loaded(self.sources, self.ground, Digest(self.policy_digest), state, mode=mode)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """What a recorded policy stood on when it decided, beside its text."""
+
+    named: Mapping[str, Sequence[str]]
+    """Scope -> the files that were named for it; empty where that is not on record."""
+    tiers: tuple[str, ...]
+    machine: Mapping[str, str]
+    """What its variables for folders stood for."""
+    folders: Mapping[str, str]
+    """What folders that its rules name led to, where that is another."""
+
+    @property
+    def key(self) -> str:
+        """What tells it from others."""
+        return canonical([dict(self.machine), dict(self.folders), [*self.tiers]]).decode()
+
+    @classmethod
+    def read(cls, reader: Reader, digest: str, entry: EntryRow | None, context: JsonObject, workspace: str) -> "Ground":
+        """Put it together; where a record says nothing of a folder, it is the one that the call's context has."""
+        said = reader.policy_loaded(digest, entry)
+        named = said.get("named")
+        told = {"home": _text(context.get("home")), "workspace": _text(context.get("workspace")) or workspace}
+        return cls(
+            named={scope: [*map(_text, _items(files))] for scope, files in named.items()}
+            if isinstance(named, Mapping)
+            else {},
+            tiers=tuple(map(_text, _items(said.get("tiers")))),
+            machine={word: folder for word, folder in {**told, **_texts(said.get("machine"))}.items() if folder},
+            folders=_texts(context.get("folders")),
         )
 
 
 def run_rules(reader: Reader, run: str, state: Path) -> RunRules:
     """What the policy of the run's newest step, as it is on record, says of its end. Raises `Problem`."""
     row = reader.run(run).run
-    digest, workspace, home, mode = Digest(row.policy), row.workspace, "", None
+    digest, mode, entry = Digest(row.policy), None, None
+    context: JsonObject = {}
     steps = reader.steps(Filter(terms=(term("run", run),)), reader.now(), limit=MOST_STEPS)
     step = next((one for one in steps if one.cause == Cause.AGENT), None)
     if step is not None:
         story = reader.story(step)
         entry, context = story.entry("step.intent", "step.refused", "step.asked"), _parsed(story, "context")
-        digest, home = Digest(step.policy), _text(context.get("home"))
-        workspace = _text(context.get("workspace")) or workspace
+        digest = Digest(step.policy)
         mode = Mode.OBSERVE if entry is not None and entry.fields.get("mode") == Mode.OBSERVE else None
     sources = reader.policy_sources(digest)
     said = [_complete_of(path, text) for path, text in sources.items()]
@@ -138,8 +168,8 @@ def run_rules(reader: Reader, run: str, state: Path) -> RunRules:
         raise Problem(text, id="not-kept", exit=Exit.NO, fix="end it with --failed")
     if all("require" not in one for one in said):
         return RunRules(refuse_unverified=any(one.get("unverified") == "refuse" for one in said))
-    named = reader.policy_files(digest)
-    policy = _loaded(sources, named, digest, state, mode=mode, workspace=workspace, home=home)
+    ground = Ground.read(reader, digest, entry, context, row.workspace)
+    policy = _loaded(sources, ground, digest, state, mode=mode)
     if policy is None:
         text = "the policy of the run requires something to complete it, and cannot be loaded from the record"
         raise Problem(text, id="not-kept", exit=Exit.NO, fix="end it with --failed")
@@ -156,17 +186,11 @@ def _complete_of(path: str, text: str) -> Mapping[str, object]:
 
 
 def _loaded(
-    sources: Mapping[str, str],
-    named: Mapping[str, Sequence[str]],
-    digest: Digest,
-    state: Path,
-    *,
-    mode: Mode | None,
-    workspace: str,
-    home: str,
+    sources: Mapping[str, str], ground: Ground, digest: Digest, state: Path, *, mode: Mode | None
 ) -> Policy | None:
     if not sources:
         return None
+    named, machine = ground.named, ground.machine
     with tempfile.TemporaryDirectory(prefix="soothsayer-") as folder:
         laid = {path: _lay(Path(folder), path, text) for path, text in sources.items()}
         above = {
@@ -180,10 +204,13 @@ def _loaded(
                     organisation=above["org"],
                     project=above["project"],
                     mode_override=mode,
-                    workspace=workspace or None,
-                    home=home or None,
-                    state=state,
+                    workspace=machine.get("workspace"),
+                    home=machine.get("home"),
+                    temp=machine.get("temp"),
+                    state=machine.get("state") or state,
                     known_tools={},
+                    tiers=ground.tiers or None,
+                    follow=lambda folder: ground.folders.get(folder, folder),
                 )
             except LoadErrors:
                 continue
@@ -233,12 +260,11 @@ def recall(reader: Reader, step: StepRow) -> Recall:
     return Recall(
         step=step,
         scope=run.scope,
-        workspace=_text(context.get("workspace")) or _text(context.get("root")) or run.run.workspace,
-        home=_text(context.get("home")),
         policy_digest=step.policy,
         sources=reader.policy_sources(step.policy),
-        named=reader.policy_files(step.policy),
+        ground=Ground.read(reader, step.policy, entry, context, _text(context.get("root")) or run.run.workspace),
         observing=fields.get("mode") == Mode.OBSERVE,
+        decided_at_us=_moment(context.get("now"), step.at_us),
         arguments=arguments,
         raw_arguments=raw_arguments,
         principal=_principal(context.get("principal"), step),
@@ -258,7 +284,7 @@ def recall(reader: Reader, step: StepRow) -> Recall:
     )
 
 
-DECIDED = ("effect", "mode", "would", "rules", "obligations", "risk", "policy")
+DECIDED = ("effect", "mode", "would", "rules", "obligations", "tier", "risk", "policy")
 
 
 def decided_fields(body: Mapping[str, Json]) -> bytes:
@@ -296,6 +322,10 @@ def _parsed(story: Story, part: str) -> JsonObject:
 
 def _text(value: Json) -> str:
     return value if isinstance(value, str) else ""
+
+
+def _moment(value: Json, otherwise: int) -> int:
+    return value if isinstance(value, int) else otherwise
 
 
 def _texts(value: Json) -> dict[str, str]:

@@ -266,6 +266,8 @@ def loaded_note(policy: Policy) -> Note:
             "rules": policy.rule_count,
             "self_test": "passed",
             "named": {scope: [*files] for scope, files in policy.named.items()},
+            "tiers": [*policy.tiers],
+            "machine": dict(policy.machine),
         },
         payloads={"source": canonical(sources)},
         budgets={name: most for name, most in dataclasses.asdict(policy.budgets).items() if most not in (None, {})},

@@ -1,6 +1,7 @@
 """Why a call is decided as it is, for people. Apart from `render.py`, so that reading the trace loads no policy."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 
 from rich.text import Text
 
@@ -23,6 +24,8 @@ class Explained:
     """Name and the beginning of the digest."""
     policy_digest: str
     explanation: Explanation
+    lines: Mapping[str, tuple[str, int]]
+    """Rule id -> file and line, for rules that are written down somewhere."""
     notes: tuple[str, ...]
     """What has to be known about how it was explained."""
 
@@ -41,7 +44,7 @@ def explanation(told: Explained, width: int) -> list[Text]:
     page.add("decided", effect, f" {by}{reason}; policy {told.policy}")
     for rule in decision.rules:
         if rule.text:
-            page.add("", rule.text)
+            page.add("", rule.text, *_at(told.lines.get(rule.id)))
     _risk(page, decision.risk)
     if decision.tier:
         page.add("tier", f"{decision.tier}, for what follows")
@@ -66,6 +69,7 @@ def explanation(told: Explained, width: int) -> list[Text]:
     if told.explanation.rules:
         columns = [
             Column(title="RULE"),
+            Column(title="STANDS IN"),
             Column(title="EFFECT"),
             Column(title="ANSWER"),
             Column(title="BECAUSE", least=24),
@@ -73,6 +77,7 @@ def explanation(told: Explained, width: int) -> list[Text]:
         cells = [
             [
                 visible(rule.id),
+                visible(_line(told.lines.get(rule.id)), DIM),
                 visible(rule.head, EFFECTS.get(rule.head, "")),
                 Text(*_ANSWERS[rule.matched]),
                 visible(_because(rule)),
@@ -81,6 +86,14 @@ def explanation(told: Explained, width: int) -> list[Text]:
         ]
         lines += [Text(), *table(columns, cells, width, {})]
     return lines
+
+
+def _line(stands: tuple[str, int] | None) -> str:
+    return "" if stands is None else f"{PurePath(stands[0]).name}:{stands[1]}"
+
+
+def _at(stands: tuple[str, int] | None) -> list[Text]:
+    return [] if stands is None else [visible(f" ({stands[0]}:{stands[1]})", DIM)]
 
 
 def _risk(page: Page, risk: Risk | None) -> None:

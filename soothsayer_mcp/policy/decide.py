@@ -243,6 +243,8 @@ def _decide(policy: Policy, run: Run, step: ProposedStep, facts: Facts) -> Decis
     about_arguments = tuple(_about_arguments(policy, tool, arguments, size, step.proposal.raw_arguments))
     # Where nothing but the rules that match has a say, the same rules always come to the same decision.
     plain = not (step.flaws or candidates.tiers or about_arguments or facts is not NO_FACTS)
+    if candidates.ends_us and _ends_soon(candidates, step.proposed_at_us):
+        plain = False
     certain = _certain(tool, found) if plain and step.cause not in {Cause.PROBE, Cause.UNDO} else None
     known = None if certain is None else candidates.concluded.get(certain)
     if known is not None:
@@ -321,6 +323,7 @@ def _tier(candidates: Candidates, scene: Scene) -> str:
 
 
 _MOST_CONCLUDED = 256
+_DAY_US = 86_400_000_000
 
 
 def _certain(tool: ToolDefinition, found: Sequence[Sequence[Match]]) -> tuple[int, ...] | None:
@@ -443,7 +446,7 @@ def _context(candidates: Candidates, facts: Facts, scene: Scene) -> Mapping[str,
     context = candidates.context
     if facts.links:
         context = {**context, "links": dict(facts.links)}
-    if candidates.conditional and scene.now_us is not None:
+    if scene.now_us is not None and (candidates.timed or _ends_soon(candidates, scene.now_us)):
         context = {**context, "now": scene.now_us}
     if candidates.counters and scene.run is not None:
         counted = scene.run.counters._asdict()
@@ -455,6 +458,11 @@ def _context(candidates: Candidates, facts: Facts, scene: Scene) -> Mapping[str,
     if facts.tallies:
         context = {**context, "tallies": [[*question, *tally] for question, tally in facts.tallies.items()]}
     return context
+
+
+def _ends_soon(candidates: Candidates, now_us: int) -> bool:
+    """Whether a rule stops to match before the decision is certain to be written down: then its moment goes with it."""
+    return any(now_us < end <= now_us + _DAY_US for end in candidates.ends_us)
 
 
 def _charge(candidates: Candidates, scene: Scene, found: Sequence[Sequence[Match]], limited: Sequence[Rule]) -> Charge:

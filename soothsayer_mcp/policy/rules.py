@@ -449,6 +449,13 @@ def _matching(scope: Scope) -> Iterable[Rule]:
         yield tier.matches
 
 
+def _looks_at_texts(scopes: Sequence[Scope]) -> tuple[bool, bool]:
+    """Whether any rule asks what untrusted results read like, and what definitions do."""
+    rules = [rule for scope in scopes for rule in _matching(scope)]
+    results = any(rule.suspect is not None or SUSPECT in rule.when for rule in rules)
+    return results, any(rule.hidden_text is not None or rule.instructions is not None for rule in rules)
+
+
 def strictest(effects: Iterable[Effect]) -> Effect | None:
     """The strictest of some effects; `None` for none."""
     return max(effects, key=lambda effect: effect.strictness, default=None)
@@ -622,8 +629,10 @@ class Candidates:
     path_tests: tuple[ArgumentTest, ...]
     sight: Sight
     """Over the risk terms of all scopes."""
-    conditional: bool
-    """Whether a rule or a term has a condition."""
+    timed: bool
+    """Whether decisions read the time: a rule or a term has a condition, or a pattern for earlier steps a window."""
+    ends_us: tuple[int, ...]
+    """When rules stop to match."""
     counters: tuple[str, ...]
     """The counters of the run that decisions read."""
     flows: tuple[FlowTest, ...]
@@ -685,6 +694,7 @@ class Policy:
         masks: Sequence[Redact] = (),
         tiers: Sequence[str] = (),
         named: Mapping[str, Sequence[str]] | None = None,
+        machine: Mapping[str, str] | None = None,
     ) -> None:
         """Take checked parts; `place` is for servers without an entry in `places`."""
         self.name = name
@@ -696,6 +706,8 @@ class Policy:
         """Observe only when every scope only observes."""
         self.named: Mapping[str, Sequence[str]] = named or {}
         """Scope -> the files that were named for it; the others are used by these."""
+        self.machine: Mapping[str, str] = machine or {}
+        """What its variables for folders of the machine stand for."""
         self.digest = digest
         self.pins = pins
         self.arguments = arguments
@@ -731,17 +743,9 @@ class Policy:
         self._forms = tuple(sorted({Form.TEXT, *(sink.form for sink in sinks)})) if flows else ()
         """The forms in which values are compared; none where no rule compares any."""
         self._seen = any(flow.seen for flow in flows)
-        self._suspects = any(
-            rule.suspect is not None or SUSPECT in rule.when for scope in self.scopes for rule in _matching(scope)
-        )
-        """Whether any rule asks what untrusted results read like."""
         self._among = among(place, places, _naming_files(self.scopes))
         self._redactors: dict[bytes, Redactor] = {}
-        self._words = any(
-            rule.hidden_text is not None or rule.instructions is not None
-            for scope in self.scopes
-            for rule in _matching(scope)
-        )
+        self._suspects, self._words = _looks_at_texts(self.scopes)
 
     @property
     def rule_count(self) -> int:
@@ -899,7 +903,8 @@ class Policy:
             does=tuple(sorted(speaking.does)),
             path_tests=tests,
             sight=Sight(weights=tuple(weights.values())) if len(settled) > 1 else settled[0].sight,
-            conditional=conditions,
+            timed=conditions or any(counted.window_us for counted in asks.values()),
+            ends_us=tuple(one.rule.expires_us for one in every_one if one.rule.expires_us is not None),
             counters=tuple(sorted(frozenset[str]().union(*(prepared.counters for prepared in every_one)))),
             flows=flows,
             tiers=tuple(tiers),
@@ -1187,6 +1192,8 @@ class Policy:
             next_rules=self.next_rules,
             masks=self.masks,
             tiers=self.tiers,
+            named=self.named,
+            machine=self.machine,
         )
 
 

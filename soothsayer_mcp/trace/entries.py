@@ -30,7 +30,7 @@ ORDER: dict[Kind, tuple[str, ...]] = {
     Kind.WRITER_OPENED: ("store", "segment", "version", "python", "sqlite", "pid", "durability", "about", "head"),
     Kind.WRITER_CLOSED: ("steps", "notes_lost"),
     Kind.WRITER_RECOVERED: ("of", "last_seq", "unknown", "withdrawn"),
-    Kind.POLICY_LOADED: ("policy", "name", "scopes", "rules", "self_test", "named", "source"),
+    Kind.POLICY_LOADED: ("policy", "name", "scopes", "rules", "self_test", "named", "tiers", "machine", "source"),
     Kind.POLICY_REJECTED: ("path", "name", "errors", "kept", "source"),
     Kind.DEFINITION_PINNED: ("server", "tool", "digest", "by", "raw"),
     Kind.DEFINITION_CHANGED: ("server", "tool", "old", "new", "paths", "raw"),

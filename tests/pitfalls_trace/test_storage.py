@@ -203,11 +203,14 @@ def long_ago(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return state
 
 
+@pytest.mark.pitfall("P-TRACE-09")
 @pytest.mark.parametrize("name", EXPLAINED)
 def test_after_ten_thousand_steps_the_first_are_explained_from_the_record(
     name: str, long_ago: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """P-TRACE-09, but for replay: rule, line and inputs as recorded, though the policy's file is gone."""
+    """Though the policy's file is gone. Each reason is explained in `test_explained_reasons.py`; decided again, in
+    `tests/properties/test_replayed_decisions.py`.
+    """
     effect, reason, rule = EXPLAINED[name]
     [step] = json.loads(shown(capsys, long_ago, "log", "--json", "-n0", f"tool:{name}"))["steps"]
     assert (step["effect"], step["reason"], step["rule"]) == (effect, reason, rule)

@@ -168,6 +168,7 @@ def build(
         masks=[read_redact(spec) for scope in filled for spec in _maps(scope, "masks")],
         tiers=tiers,
         named=named,
+        machine=machine.words,
         budgets=_budgets(binding_budgets),
         tool_budgets=_tool_budgets(binding_budgets),
         next_rules=_next_rules(

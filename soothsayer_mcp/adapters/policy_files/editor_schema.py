@@ -12,13 +12,13 @@ from pydantic_core import core_schema
 
 from soothsayer_mcp.adapters.policy_files.documents import Document, PolicyDocument
 from soothsayer_mcp.adapters.policy_files.key_texts import key_text
+from soothsayer_mcp.adapters.policy_files.names import HEADS
 from soothsayer_mcp.adapters.policy_files.suites import SuiteDocument
 from soothsayer_mcp.model.json import Json, JsonObject
 
 KINDS: Final[Mapping[str, type[Document]]] = {"policy": PolicyDocument, "test": SuiteDocument}
 """Which schemas there are."""
 
-_HEADS = ("deny", "ask", "allow", "also")
 _EFFECTS: JsonObject = {"enum": ["allow", "ask", "deny", "leave"]}
 _TEXT: JsonObject = {"type": "string"}
 
@@ -120,7 +120,7 @@ def _described(model: str, body: JsonObject, *, variables: bool) -> JsonObject:
             opened = _open_to_variables(value) if variables and key != "soothsayer" else value
             properties[key] = _with_text(opened, key_text(model, key))
     body["properties"] = properties
-    heads: list[Json] = [{"required": [head]} for head in _HEADS if head in properties]
+    heads: list[Json] = [{"required": [head]} for head in HEADS if head in properties]
     if model == "RuleDocument":
         body["oneOf"] = heads
     elif "required" not in body and model != "ServerDocument":

@@ -3,7 +3,6 @@
 Loaded only when no kept form fits: this is where YAML and pydantic are.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
 from importlib.metadata import version
@@ -12,6 +11,7 @@ from pathlib import Path
 from soothsayer_mcp.adapters.lab import CONDITIONS, TERM_CONDITIONS
 from soothsayer_mcp.adapters.policy_files.build import Form, Gathered, digest_of, patterns_of, rule_of
 from soothsayer_mcp.adapters.policy_files.documents import check, heads
+from soothsayer_mcp.adapters.policy_files.names import rule_id
 from soothsayer_mcp.adapters.policy_files.places import PACKAGED_NAME, Request, find
 from soothsayer_mcp.adapters.policy_files.positions import Pairs, examine, mark_of
 from soothsayer_mcp.adapters.policy_files.positions import Path as Way
@@ -272,7 +272,7 @@ class _Gatherer:
 
     def _rule(self, file: _File, number: int, stated: Form, head: str) -> JsonObject:
         text = str(stated[head])
-        form: JsonObject = {"id": f"{file.name}/{stated.get('id') or _slug(text)}", "effect": head, "text": text}
+        form: JsonObject = {"id": rule_id(file.name, str(stated.get("id", "")), text), "effect": head, "text": text}
         for key, value in stated.items():
             if key in {"tools", "except"}:
                 form[key] = self._patterns(file, ("rules", number, key), value)
@@ -553,15 +553,6 @@ def _earlier(entry: Form) -> Iterator[tuple[Way, Form]]:
     history = entry.get("history")
     if isinstance(history, Mapping) and "of" in history:
         yield ("history", "of"), _held(history["of"])
-
-
-_SLUG_WORD = re.compile(r"[a-z0-9]+")
-_ID_WORDS = 6
-
-
-def _slug(text: str) -> str:
-    words = _SLUG_WORD.findall(text.lower())[:_ID_WORDS]
-    return "-".join(words)[:60] or "rule"
 
 
 def _servers(file: _File) -> frozenset[str]:

@@ -3,7 +3,7 @@
 import os
 import sys
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol, cast
@@ -57,6 +57,7 @@ def load(
     project: Sequence[str] = (),
     keys: Mapping[str, str] | None = None,
     looked: Sequence[str] = (),
+    follow: Callable[[str], str] = os.path.realpath,
 ) -> Policy:
     """Load the policy of a user, `guarded` when none is named, below an organisation's and beside a project's.
 
@@ -64,7 +65,7 @@ def load(
     kept; without it nothing is kept. `keys` have to have signed a file of the organisation; `looked` are places
     whose files would change what is in force. `known_servers` are the names that rules may use; `None` checks none.
     `tiers` are the model tiers of the configuration, weakest first; `None` where there is no configuration to ask.
-    Raises `LoadErrors` with everything that is wrong.
+    `follow` tells where a folder that a rule names leads to. Raises `LoadErrors` with everything that is wrong.
     """
     named = {"org": organisation, "project": project, "user": names_or_paths or (DEFAULT,)}
     requests = _requests(named)
@@ -73,6 +74,7 @@ def load(
         home=_absolute(home or Path.home()),
         temp=_absolute(temp or tempfile.gettempdir()),
         state=_absolute(state or state_folder(None)),
+        follow=follow,
     )
     servers = None if known_servers is None else frozenset(known_servers)
     # What is known of tools changes with every list, so nothing checked against it is kept.

@@ -350,23 +350,18 @@ class Reader:
 
     # What decisions rested on.
 
-    def policy_files(self, digest: str) -> dict[str, list[str]]:
-        """Which files were named for which scope of a policy; empty when that is not on record."""
-        entries = self._loaded(digest)
-        named = entries[0].fields.get("named") if entries else None
-        return {
-            scope: [path for path in paths if isinstance(path, str)]
-            for scope, paths in (named.items() if isinstance(named, Mapping) else ())
-            if isinstance(paths, list)
-        }
+    def policy_loaded(self, digest: str, step: EntryRow | None = None) -> Mapping[str, Json]:
+        """What was said when a policy was loaded: last of all, or by who wrote this entry before; empty for nothing."""
+        entries = [] if step is None else self._loaded(digest, by=step.writer, before=step.pos)
+        entries = entries or self._loaded(digest)
+        return entries[0].fields if entries else {}
 
-    def _loaded(self, digest: str) -> list[EntryRow]:
-        return self._entries(
-            Where(
-                sql=f"e.kind = 'policy.loaded' AND {_RARE} AND json_extract(e.body, '$.policy') = ?", params=(digest,)
-            ),
-            "ORDER BY e.pos DESC LIMIT 1",
-        )
+    def _loaded(self, digest: str, *, by: str = "", before: int = 0) -> list[EntryRow]:
+        sql = f"e.kind = 'policy.loaded' AND {_RARE} AND json_extract(e.body, '$.policy') = ?"
+        condition = Where(sql=sql, params=(digest,))
+        if by:
+            condition = Where(sql=f"{sql} AND e.writer = ? AND e.pos < ?", params=(digest, by, before))
+        return self._entries(condition, "ORDER BY e.pos DESC LIMIT 1")
 
     def policy_sources(self, digest: str) -> dict[str, str]:
         """The files of a policy as they were when it was loaded; empty when they are not on record."""
