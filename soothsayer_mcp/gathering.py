@@ -5,6 +5,7 @@ an unchecked step after it.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import TypeAlias
 
 import anyio
@@ -27,6 +28,7 @@ from soothsayer_mcp.evidence.scope import (
     take,
     values_of,
 )
+from soothsayer_mcp.evidence.settle import settling_of
 from soothsayer_mcp.evidence.steps import judge_step, texts
 from soothsayer_mcp.model.call import ArgumentFault
 from soothsayer_mcp.model.condition import View
@@ -37,6 +39,8 @@ from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.finding import Answer, Finding
 from soothsayer_mcp.model.json import Json, canonical
 from soothsayer_mcp.model.outcome import Returned
+from soothsayer_mcp.model.settlement import SettleTerms
+from soothsayer_mcp.model.settling import Settling, Unsettled
 from soothsayer_mcp.model.step import AnsweredStep, DecidedStep, ProposedStep
 from soothsayer_mcp.model.subject import FILE, relative, subject
 from soothsayer_mcp.model.undo import Captured
@@ -92,6 +96,7 @@ class Inspection:
         self._clock = clock
         self._ids = ids
         self._hold_s = hold_s
+        self._reach = reach
         self._capturing = Capturing(held=held, probes=probes, workspace=workspace, reach=reach)
 
     # -- before -------------------------------------------------------------------------------------------------------
@@ -117,7 +122,26 @@ class Inspection:
         captured = await self._captured(step, call)
         if isinstance(captured, Failure):
             return Support(gaps=(captured,))
-        return Support(evidence=tuple(found), files=files, before=before, captured=captured)
+        settling = None if dues.settle is None else await self._settling(dues.settle, site, before, captured)
+        return Support(evidence=tuple(found), files=files, before=before, captured=captured, settling=settling)
+
+    async def _settling(
+        self, terms: SettleTerms, site: _Site, before: Mapping[str, Json], captured: Captured | None
+    ) -> Settling | None:
+        """What tells whether the call took effect, should nobody know; the state before is left out if not seen."""
+        values: dict[str, Json] = dict(site.values)
+        if captured is not None and captured.has_seen:
+            values["before"] = captured.seen
+        elif terms.look_tool:
+            with suppress(PortError, AbsentError):
+                with anyio.move_on_after(self._hold_s):
+                    facts = await self._read(terms.look_tool, dict(terms.look_args), site)
+                    values["before"] = facts.text if facts.result is None else facts.result
+        step = site.step
+        assert isinstance(step, DecidedStep)
+        servers = sorted({step.proposal.server, terms.tool.partition(".")[0]})
+        reach = {server: self._reach.get(server) for server in servers}
+        return settling_of(terms, values, verify=step.decision.dues.verify, before=before, reach=reach)
 
     async def _captured(self, step: DecidedStep, call: Call) -> Captured | Failure | None:
         """What an undo will need. A rule that promises one refuses the call without; what a label says may fail."""
@@ -270,6 +294,13 @@ class Inspection:
                 findings.append(found)
         return tuple(findings), files
 
+    async def effects(self, step: ProposedStep, unsettled: Unsettled, call: Call) -> tuple[Finding, ...]:
+        """Carry out the checks of a step that took effect and of which no answer came."""
+        settling = unsettled.settling
+        site = _Site(step=step, call=call, values=dict(settling.values), before=settling.before)
+        found = [await self._checked(item, str(no), site, None) for no, item in enumerate(settling.verify)]
+        return tuple(one for one in found if one is not None)
+
     def _not_ok(self, conditions: Sequence[str], values: Mapping[str, Json]) -> Finding | None:
         for text in conditions:
             answer, detail = checks.judge_condition(text, self._conditions, values)
@@ -280,7 +311,7 @@ class Inspection:
                 )
         return None
 
-    async def _checked(self, item: Item, key: str, site: _Site, outcome: Returned) -> Finding | None:
+    async def _checked(self, item: Item, key: str, site: _Site, outcome: Returned | None) -> Finding | None:
         if self._applies(item, site) is False:
             return None
         began = self._clock.monotonic_ns()
@@ -293,9 +324,11 @@ class Inspection:
             looked = unknown(Level.E3, item.kind, "no answer in time")
         return _finding(item, looked, (self._clock.monotonic_ns() - began) // 1000)
 
-    async def _one(self, item: Item, key: str, site: _Site, outcome: Returned) -> Looked:
+    async def _one(self, item: Item, key: str, site: _Site, outcome: Returned | None) -> Looked:
         if item.kind != "schema":
             return await self._look(item, key, site)
+        if outcome is None:
+            return unknown(Level.E1, "schema", "no answer came")
         spec = item.spec.get("schema", item.spec)
         if not isinstance(spec, Mapping):
             return unknown(Level.E1, "schema:output", "the tool declares no output schema")

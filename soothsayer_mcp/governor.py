@@ -114,6 +114,7 @@ class Governor:
             files=gathered.files,
             before=gathered.before,
             captured=gathered.captured,
+            settling=gathered.settling,
         )
 
     async def _looked_at(self, step: AnsweredStep, call: Call) -> AnsweredStep:

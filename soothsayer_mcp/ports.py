@@ -309,7 +309,7 @@ class Tools(Protocol):
 class Call:
     """The live side of one governed call: whether its host still wants it, and how far it has come."""
 
-    __slots__ = ("ask", "cancel_reason", "halted", "offered", "read", "recorded", "sent", "withdrawn")
+    __slots__ = ("ask", "cancel_reason", "halted", "offered", "read", "recorded", "sent", "start", "withdrawn")
 
     def __init__(self, ask: "PutQuestion | None" = None) -> None:
         """A call that nobody has withdrawn and that is not sent; `ask` reaches a person, where one can be reached."""
@@ -321,6 +321,8 @@ class Call:
         """Set when its server was told to cancel it because its run was stopped at once."""
         self.sent = False
         """Set by `Tools.forward` before the first byte leaves."""
+        self.start = 0
+        """Which start of its server takes it; set with `sent`."""
         self.read: Readback | None = None
         """Calls another tool for a check of this call, through the loop; `None` where none can be called."""
         self.offered: Offered | None = None

@@ -55,6 +55,7 @@ from soothsayer_mcp.proxy.people import AskSettings, Seals
 from soothsayer_mcp.proxy.pins import Schemas
 from soothsayer_mcp.proxy.relay import Relay
 from soothsayer_mcp.selftest import self_test
+from soothsayer_mcp.settling import ReadBacks
 
 
 def serve(prepared: Plan, started: Started) -> None:
@@ -146,11 +147,13 @@ async def _relay(
             connect=connects[spec.name],
             identity=server_identity(spec),
             start_timeout_s=spec.start_timeout_s,
+            ends=isinstance(spec.reach, Launch),
         )
         for spec in config.servers
     ]
     fleet = Fleet(entries, clock=clock, ids=ids, limits=limits)
     tools = ControlTools(fleet, store, policies.current, clock) if config.control_tools else fleet
+    reach = reach_of(config)
     inspection = Inspection(
         held=lambda: store.held,
         probes=LocalProbes(config.probes),
@@ -159,7 +162,7 @@ async def _relay(
         workspace=config.workspace,
         clock=clock,
         ids=ids,
-        reach=reach_of(config),
+        reach=reach,
     )
     governor = Governor(
         policy=policies.current,
@@ -190,6 +193,13 @@ async def _relay(
         seals=Seals(seal=sealer.seal, unseal=sealer.unseal),
         asks=None if prepared.no_input else _asks(prepared, store, sealer),
         undo=_undoing(policies.current, store, inspection, config.workspace),
+        settling=ReadBacks(
+            book=store,
+            effects=inspection,
+            conditions=EVIDENCE_CONDITIONS.compile,
+            principal=principal,
+            reach=reach,
+        ),
     )
     made = Schemas(arguments=schemas.compile_input, result=schemas.compile_output)
     relay = Relay(host, fleet, governor, schemas=made, around=around)

@@ -19,7 +19,7 @@ from soothsayer_mcp.trace.rows import (
     Table,
     Tally,
 )
-from soothsayer_mcp.undo.kept import PART
+from soothsayer_mcp.undo.kept import KEPT
 
 SCHEMA = 1
 """The version of these documents."""
@@ -148,7 +148,7 @@ def story(told: Story, *, payloads: bool) -> dict[str, Json]:
         "policy_name": told.policy_name or None,
         "guidance": guidance(told.step.reason),
         "entries": [entry(row) for row in told.entries],
-        "payloads": [payload(row, with_text=payloads and row.part != PART) for row in told.payloads],
+        "payloads": [payload(row, with_text=payloads and row.part not in KEPT) for row in told.payloads],
         "approvals": [
             {
                 "approval": row.id,

@@ -29,7 +29,7 @@ from soothsayer_mcp.trace.rows import (
     Story,
     Table,
 )
-from soothsayer_mcp.undo.kept import PART
+from soothsayer_mcp.undo.kept import KEPT
 
 ROOM = 44
 """With less room than this for reasons that need more, they stand on lines of their own."""
@@ -238,8 +238,8 @@ def story(told: Story, look: Look, *, with_payloads: bool, with_entries: bool) -
     _record(page, told)
     lines = page.lines
     if with_payloads:
-        # What is kept for an undo is whole whatever the mode, so it is shown to nobody.
-        for payload in (one for one in told.payloads if one.part != PART):
+        # What is kept for an undo, or to settle, is whole whatever the mode, so it is shown to nobody.
+        for payload in (one for one in told.payloads if one.part not in KEPT):
             lines += [Text(), *_payload(payload)]
     if with_entries:
         lines += [Text(), *entries(told.entries, look)]

@@ -5,6 +5,7 @@ from typing import NamedTuple, Protocol
 
 from soothsayer_mcp.model.call import RunId
 from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.model.settlement import SettleTerms
 from soothsayer_mcp.model.undo import UndoTerms
 from soothsayer_mcp.model.value import dataclass
 
@@ -57,12 +58,15 @@ class Dues:
     withhold_unknown: bool = False
     undo: UndoTerms | None = None
     """How it is undone; `None` where nobody says anything of that."""
+    settle: SettleTerms | None = None
+    """How it is settled where its outcome is not known; `None` where only a late answer or a person can."""
 
     @property
     def before(self) -> bool:
         """Whether anything has to be looked at before the call."""
         return (
             bool(self.require)
+            or self.settle is not None
             or (self.undo is not None and self.undo.keeps)
             or any(sighting.unchanged for sighting in self.sightings)
             or any(item.kind in LOOK_BEFORE or "changed" in item.spec for item in self.verify)

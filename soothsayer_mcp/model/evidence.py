@@ -9,6 +9,7 @@ from soothsayer_mcp.model.call import RunId
 from soothsayer_mcp.model.failure import Failure
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.model.outcome import Asked
+from soothsayer_mcp.model.settling import Settling
 from soothsayer_mcp.model.undo import Captured
 from soothsayer_mcp.model.value import dataclass
 
@@ -81,3 +82,5 @@ class Support:
     """What checks after the call compare with: key of the check -> what was seen."""
     captured: Captured | None = None
     """What an undo of the call would need; `None` where nothing is kept."""
+    settling: Settling | None = None
+    """What tells whether the call took effect if its outcome is not known; `None` where nothing is to be asked."""

@@ -8,6 +8,7 @@ from dataclasses import field
 from soothsayer_mcp.model.decision import Obligation, ObligationKind
 from soothsayer_mcp.model.dues import Dues, Item, Sighting
 from soothsayer_mcp.model.json import Json, canonical
+from soothsayer_mcp.model.settlement import SettleTerms
 from soothsayer_mcp.model.subject import EVERYTHING, FILE, subject
 from soothsayer_mcp.model.undo import Look, UndoClass, UndoTerms
 from soothsayer_mcp.model.value import dataclass
@@ -32,6 +33,7 @@ class Owes:
     undo: Json = None
     """`none`, `never`, or the form of what undoes them; `None` where nothing is said."""
     capture: Form | None = None
+    settle: Form | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +88,7 @@ class PreparedOwes:
     on_broken: str
     on_unknown: str
     undo: PreparedUndo | None = None
+    settle: SettleTerms | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +193,7 @@ class DuesPlan:
             or not any(rule.on_broken == "note" for rule in owing),
             withhold_unknown=any(rule.on_unknown == "withhold" for rule in owing),
             undo=self._undo(owing, scene),
+            settle=next((rule.settle for rule in owing if rule.settle is not None), None),
         )
 
     def _undo(self, owing: Sequence[PreparedOwes], scene: Scene) -> UndoTerms | None:
@@ -316,6 +320,7 @@ def prepare_owes(rule: str, owes: Owes, *, may_loosen: bool) -> PreparedOwes:
         on_broken=owes.on_broken if may_loosen or owes.on_broken != "note" else "",
         on_unknown=owes.on_unknown,
         undo=prepare_undo(owes.undo, owes.capture),
+        settle=None if owes.settle is None else _settle(rule, owes.settle, owes.capture),
     )
 
 
@@ -338,6 +343,23 @@ def prepare_undo(stated: Json, capture: Form | None = None) -> PreparedUndo | No
         tool=str(stated["tool"]),
         args=_form(stated.get("args")),
         check=check if isinstance(check, Mapping) else None,
+    )
+
+
+def _settle(rule: str, stated: Form, capture: Form | None) -> SettleTerms:
+    """Read what a rule says of settling."""
+    asks = _form(stated["readback"])
+    usual = SettleTerms(rule=rule, tool="", args={}, happened="")
+    return SettleTerms(
+        rule=rule,
+        tool=str(asks["tool"]),
+        args=_form(asks.get("args")),
+        happened=str(asks["happened"]),
+        not_happened=str(asks.get("not_happened", "")),
+        every_s=every / 1000 if isinstance(every := asks.get("every"), int) else usual.every_s,
+        within_s=within / 1000 if isinstance(within := asks.get("within"), int) else usual.within_s,
+        look_tool="" if capture is None else str(capture["tool"]),
+        look_args={} if capture is None else _form(capture.get("args")),
     )
 
 

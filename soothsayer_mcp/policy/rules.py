@@ -753,6 +753,12 @@ class Policy:
         return sum(len(scope.rules) for scope in self.scopes)
 
     @property
+    def settles(self) -> bool:
+        """Whether any rule says how a step is settled of which nobody knows the outcome."""
+        owed = (rule.demands for scope in self.scopes for rule in scope.rules)
+        return any(demands is not None and demands.settle is not None for demands in owed)
+
+    @property
     def can_ask(self) -> bool:
         """Whether some call can be asked about: by a rule, a default or what holds of definitions and arguments."""
         asked = Effect.ASK

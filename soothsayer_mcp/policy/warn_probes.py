@@ -39,6 +39,9 @@ def about_probes(policy: Policy, allowed: Allowed | None) -> tuple[Flaw, ...]:
                 str(of["tool"]) for kind, held in items if kind == "count" and isinstance(of := held.get("of"), Mapping)
             ]
             tools += [str(capture["tool"])] if capture is not None and "tool" in capture else []
+            asks = rule.demands.settle
+            if asks is not None and isinstance(readback := asks.get("readback"), Mapping):
+                tools.append(str(readback["tool"]))
             for tool in tools:
                 if told := _not_read(policy, tool):
                     found[Flaw(rule=rule.id, id=_ID, text=told)] = None

@@ -29,6 +29,7 @@ from soothsayer_mcp.proxy.owed import HostRequest
 from soothsayer_mcp.proxy.own import Own
 from soothsayer_mcp.proxy.pins import Books
 from soothsayer_mcp.proxy.probing import Probing
+from soothsayer_mcp.proxy.settling import Settles
 from soothsayer_mcp.run.close import undoes
 from soothsayer_mcp.wire import replies
 from soothsayer_mcp.wire.codes import Code
@@ -69,6 +70,7 @@ class Calls:
         self._asking = asking
         self._own = own
         self._probing = Probing(connection, books, governor)
+        self._settles = Settles(connection, self._probing)
         self._governed = 0
         self._underway: dict[Call, HostRequest] = {}
         self._bindings: dict[tuple[Client, str, str], RunBinding] = {}
@@ -213,8 +215,14 @@ class Calls:
         try:
             proposed.step = await self._propose(request, proposed)
             closed = await self._governor.govern(proposed.step, call)
-            if isinstance(closed, ClosedStep) and closed.decision.on_failure and undoes(closed):
-                closed = await self._undone(closed)
+            if isinstance(closed, ClosedStep):
+                if closed.decision.on_failure and undoes(closed):
+                    closed = await self._undone(closed)
+                if closed.support.settling is not None and self._settles.ask(request, call, closed):
+                    closed = closed.undone(
+                        closed.next_step, _joined(closed.why, "another tool is asked whether it did")
+                    )
+            self._settles.look(request)
         except PortError as error:
             closed = Unrecorded(failure=error.failure)
         except InvalidStateError:

@@ -30,6 +30,7 @@ from soothsayer_mcp.proxy.owed import HostRequest, Owed
 from soothsayer_mcp.proxy.paging import Envelope
 from soothsayer_mcp.proxy.people import AskSettings, Seals
 from soothsayer_mcp.proxy.resources import Owners
+from soothsayer_mcp.settling import ReadBacks
 from soothsayer_mcp.wire import replies
 from soothsayer_mcp.wire.codes import Code
 from soothsayer_mcp.wire.eras import META_CLIENT_CAPABILITIES, META_CLIENT_INFO, META_PROTOCOL_VERSION
@@ -95,6 +96,8 @@ class Surroundings:
     """How people are asked about calls; `None` where nobody ever is."""
     undo: Callable[[ClosedStep], Awaitable[Done]] | None = None
     """Undoes a step that has just ended; raises `PortError`. `None` where nothing can be."""
+    settling: ReadBacks | None = None
+    """Settles steps whose outcome is not known; `None` where only late answers and people do."""
 
 
 class HostConnection:
@@ -114,6 +117,7 @@ class HostConnection:
         self.cleaned = around.cleaned
         self.seals = around.seals
         self.undo = around.undo
+        self.settling = around.settling
         self.named_run = around.named_run
         self.control_tools = around.control_tools
         self.explicit_run = around.explicit_run

@@ -56,6 +56,8 @@ class ServerEntry:
     identity: ServerIdentity
     start_timeout_s: float = 60.0
     """How long it has for its first answer: a package runner may have to download it."""
+    ends: bool = False
+    """Whether what carries out its calls ends with its connection: a process that was started for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +163,8 @@ class Downstream:
         """A server that is not started yet."""
         self.name = entry.name
         self.identity = entry.identity
+        self.ends = entry.ends
+        """Whether what carries out its calls ends with its connection."""
         self._start_timeout_s = entry.start_timeout_s
         self._heard = False
         """Whether it has said anything since it was started."""
@@ -228,6 +232,11 @@ class Downstream:
     def full(self) -> bool:
         """Whether it takes no further call for now."""
         return self.calls_in_flight >= self.limits.in_flight or self.waiting_bytes >= self.limits.waiting_bytes
+
+    def is_over(self, start: int) -> bool:
+        """Whether nothing that one of its starts took can land any more: the process of that start has ended."""
+        later = self.times_started > start or self.state in {State.DEAD, State.CLOSED}
+        return self.ends and later and not self._over
 
     def start(self) -> None:
         """Start it; what is for it waits until it is ready."""
@@ -353,6 +362,7 @@ class Downstream:
         self._overdue.pop(request_key, None)  # the id is used again: what comes under it answers this call
         self._pending[request_key] = pending = _Pending(wait.answered, standing=False)
         call.sent = True
+        call.start = self.times_started
         began = self._clock.monotonic_ns()
         self._push(proposal.raw)
         try:

@@ -217,10 +217,12 @@ def terms(opens: Sequence[str], cites: Sequence[Evidence]) -> str:
     return f'{text},"cites":{names([one.id for one in cites])}' if cites else text
 
 
-def undoing(terms: UndoTerms | None, kept: str) -> str:
-    """How an intent is to be undone, and what is kept for it; follows the terms."""
+def undoing(terms: UndoTerms | None, kept: Mapping[str, str]) -> str:
+    """How an intent is to be undone, and what is kept for that and for settling it; follows the terms."""
     text = "" if terms is None else f',"undo":"{terms.kind}"'
-    return f'{text},"capture":{kept}' if kept else text
+    for name, payload in kept.items():
+        text += f',"{name}":{payload}'
+    return text
 
 
 def undo_planned(*, plan: str, undo: Sequence[str], left: Sequence[str], by: str) -> str:

@@ -452,7 +452,7 @@ def _word(text: str, scope: Scope, *, payloads: bool) -> Where | None:
     if payloads:
         body += (
             f" OR EXISTS (SELECT 1 FROM payloads p WHERE p.writer = {alias}.writer AND p.seq = {alias}.seq"
-            r" AND p.part <> 'capture' AND p.text LIKE ? ESCAPE '\')"
+            r" AND p.part NOT IN ('capture', 'settle') AND p.text LIKE ? ESCAPE '\')"
         )
         params = (*params, f"%{_like(text)}%")
     if scope is Scope.ENTRIES:

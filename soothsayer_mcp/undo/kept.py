@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from soothsayer_mcp.model.json import Json, JsonObject
+from soothsayer_mcp.model.settling import PART as SETTLE_PART
 from soothsayer_mcp.model.step import DecidedStep
 from soothsayer_mcp.model.undo import Captured, FileBefore, Look, UndoClass, UndoTerms
 from soothsayer_mcp.model.value import dataclass
 
 PART = "capture"
+KEPT = frozenset({PART, SETTLE_PART})
+"""The payloads that are for programs alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,8 +57,8 @@ ERRORS: list[tuple[str, str]] = [
         "3:20: the rule id t/x is already used in line 3; give one of them an `id` [policy-id]",
     ),
     (
-        "rules: [{deny: x, settle: a}]",
-        '3:19: "settle" is not supported yet: this version does not have it [policy-key]',
+        "rules: [{deny: x, who: {claims: a}}]",
+        '3:25: "claims" is not supported yet: this version does not have it [policy-key]',
     ),
     (
         "rules: [{also: x, tools: a.b, on_failure: {tool_error: undo}}]",

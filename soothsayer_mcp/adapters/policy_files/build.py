@@ -60,7 +60,7 @@ MACHINE_WORDS = ("workspace", "home", "temp", "state")
 
 _WORD = re.compile(r"\$\{(" + "|".join(MACHINE_WORDS) + r")\}")
 
-OWING = frozenset({"require", "verify", "touches", "ok_when", "on_broken", "on_unknown", "undo", "capture"})
+OWING = frozenset({"require", "verify", "touches", "ok_when", "on_broken", "on_unknown", "undo", "capture", "settle"})
 """Keys of rules and labels that say what calls owe."""
 
 Form = Mapping[str, Json]
@@ -407,6 +407,7 @@ def _owes(form: Form) -> Owes | None:
         on_unknown=_text(form, "on_unknown") if "on_unknown" in form else "",
         undo=form.get("undo"),
         capture=_map(form["capture"]) if "capture" in form else None,
+        settle=_map(form["settle"]) if "settle" in form else None,
     )
 
 

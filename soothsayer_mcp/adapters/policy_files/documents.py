@@ -742,6 +742,31 @@ class CaptureDocument(Document):
         return self
 
 
+class SettleReadbackDocument(Document):
+    """What another tool, one that reads, is asked when nobody knows whether a call took effect."""
+
+    tool: Annotated[str, AfterValidator(_one_tool)]
+    args: dict[str, object] = {}
+    happened: Annotated[str, _when(EVIDENCE_CONDITIONS)]
+    not_happened: Annotated[str, _when(EVIDENCE_CONDITIONS)] = ""
+    every: Annotated[int, BeforeValidator(_milliseconds), Field(ge=1_000)] = 1_000
+    within: Annotated[int, BeforeValidator(_milliseconds), Field(le=600_000)] = 30_000
+
+    @model_validator(mode="after")
+    def _knows_no_answer(self) -> Self:
+        if uses(cast("Json", self.args), "returned") or uses(cast("Json", self.args), "before"):
+            raise _bad("value", "what is asked may name arguments of the call alone, not `returned` or `before`")
+        if any(re.search(r"\breturned\b", text) for text in (self.happened, self.not_happened)):
+            raise _bad("value", "where a call has to be settled it returned nothing, so nothing names `returned`")
+        return self
+
+
+class SettleDocument(Document):
+    """How a call is settled of which nobody knows whether it took effect."""
+
+    readback: SettleReadbackDocument
+
+
 class UndoCheckDocument(Document):
     """What shows that an undo put things back."""
 
@@ -787,19 +812,13 @@ class ApproverDocument(Document):
 class RuleDocument(Document):
     """One rule."""
 
-    later: ClassVar[frozenset[str]] = frozenset(
-        [
-            "settle",
-        ]
-    )
-
     @model_validator(mode="after")
     def _can_be_undone(self) -> Self:
         undo = self.undo if isinstance(self.undo, UndoDocument) else None
         by_call = undo is not None and "tool" in undo.model_fields_set
         captures = "capture" in self.model_fields_set
-        if captures and not by_call:
-            raise _bad("key", "`capture` goes with an undo by a call: `undo: {tool: ...}`")
+        if captures and not by_call and "settle" not in self.model_fields_set:
+            raise _bad("key", "`capture` goes with an undo by a call, `undo: {tool: ...}`, or with `settle`")
         if (
             undo is not None
             and by_call
@@ -807,6 +826,18 @@ class RuleDocument(Document):
             and (undo.class_ == "restore" or "check" not in undo.model_fields_set)
         ):
             raise _bad("key", "an undo by a call needs a `capture` that tells the state, or, to compensate, a `check`")
+        return self
+
+    @model_validator(mode="after")
+    def _asks_another_tool(self) -> Self:
+        if "settle" not in self.model_fields_set:
+            return self
+        asks = self.settle.readback
+        if asks.tool in self.tools:
+            raise _bad("value", f"{asks.tool} cannot speak for itself: `settle` asks another tool")
+        named = [asks.happened, asks.not_happened]
+        if "capture" not in self.model_fields_set and any(re.search(r"\bbefore\b", text) for text in named):
+            raise _bad("value", "`before` is what `capture` saw, and there is no `capture`")
         return self
 
     @model_validator(mode="after")
@@ -858,6 +889,7 @@ class RuleDocument(Document):
     on_broken: Literal["withhold", "note"] = "withhold"
     on_unknown: Literal["withhold", "note"] = "note"
     capture: CaptureDocument = Field(default=cast("CaptureDocument", None))
+    settle: SettleDocument = Field(default=cast("SettleDocument", None))
     undo: Literal["none", "never"] | UndoDocument = "none"
     limit: LimitDocument = Field(default=cast("LimitDocument", None))
     redact: Annotated[list[RedactDocument], _Many, _AtLeastOne] = []

@@ -465,7 +465,7 @@ class _Gatherer:
             self.problems.append(Problem(file=file.path, mark=mark, id=flaw.id, text=flaw.text))
 
 
-_KEPT = frozenset({"require", "verify", "undo", "capture"})
+_KEPT = frozenset({"require", "verify", "undo", "capture", "settle"})
 """What is filled into calls, where the order of a list counts."""
 _STRICTNESS = ("leave", "allow", "ask", "deny")
 

@@ -216,6 +216,17 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
         "tool": "A tool that is labelled read, as server.tool.",
         "args": "Its arguments; ${args.x} is filled in from the call.",
     },
+    "SettleDocument": {
+        "readback": "Another tool is asked, by itself, until it says one or the other.",
+    },
+    "SettleReadbackDocument": {
+        "tool": "A tool that is labelled read, as server.tool; not the one that is called.",
+        "args": "Its arguments; ${args.x} is filled in from the call.",
+        "happened": "A condition in CEL over result, text, args and before: the call took effect. Believed at once.",
+        "not_happened": "It did not. Believed once the call cannot land any more: when its server process has ended.",
+        "every": "How often it is asked; 1s where nothing is said, and at least.",
+        "within": "For how long; 30s where nothing is said, 10m at most. It is asked again after a restart.",
+    },
     "UndoCheckDocument": {
         "readback": "What another tool has to say then; args, before and returned are those of the undone call.",
     },
@@ -262,6 +273,7 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
         "on_failure": "By failure class, or class/reason: what follows when the call fails; undo puts its files back.",
         "large_results": "From what size on a result is stored, and read back in parts, instead of shown.",
         "capture": "What is looked at before and after the call, so that an undo by a call knows the state.",
+        "settle": "How it becomes known whether a call took effect that timed out, was cut off or lost.",
         "undo": "How it is undone: never, none, files to restore, or a call. What cannot be kept refuses the call.",
     },
     "RedactDocument": {

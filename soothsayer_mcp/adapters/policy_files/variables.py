@@ -11,7 +11,7 @@ from soothsayer_mcp.model.value import dataclass
 
 OF_THE_CALL = frozenset({"args", "returned", "before", "run", "who"})
 """What stands for values of the call below the keys of `OWING`, and nowhere else."""
-OWING = frozenset({"require", "verify", "undo", "capture"})
+OWING = frozenset({"require", "verify", "undo", "capture", "settle"})
 
 _USE = re.compile(r"\$\{([^{}]*)\}")
 

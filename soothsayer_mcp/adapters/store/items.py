@@ -155,16 +155,17 @@ class IntentItem(Item[Recorded]):
         match: str,
         args: Payload | None,
         context: Payload,
-        kept: Payload | None = None,
+        kept: Mapping[str, Payload | None],
     ) -> None:
+        """`kept` is what undoing, and settling, the step would need: payloads by their part."""
         super().__init__()
         self._step = step
         self._admit = admit
         self._close = close
         self._payloads = payloads
         self._parts = [("context", context)] if args is None else [("args", args), ("context", context)]
-        self._kept = [] if kept is None else [(PART, kept)]
-        self._undoing = entries.undoing(step.decision.dues.undo, "" if kept is None else kept.field)
+        self._kept = [(name, one) for name, one in kept.items() if one is not None]
+        self._undoing = entries.undoing(step.decision.dues.undo, {name: one.field for name, one in self._kept})
         self.size = sum(part.size for _, part in self._parts)
         # A yes is looked at, and spent, on what earlier items of the batch left of it.
         self.reads = step.support.approval is not None

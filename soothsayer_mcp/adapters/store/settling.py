@@ -1,5 +1,6 @@
 """Steps whose outcome is not known: settled later, and until then in the way of the same call."""
 
+from collections.abc import Sequence
 from typing import cast
 
 from soothsayer_mcp.adapters.store.batch import Batch
@@ -10,7 +11,7 @@ from soothsayer_mcp.adapters.store.payloads import Payload
 from soothsayer_mcp.model.call import Cause
 from soothsayer_mcp.model.entry import Kind
 from soothsayer_mcp.model.failure import Acted, Reason
-from soothsayer_mcp.model.finding import Answer
+from soothsayer_mcp.model.finding import Answer, Finding
 from soothsayer_mcp.model.settlement import Settlement
 from soothsayer_mcp.model.step import VerifiedStep
 from soothsayer_mcp.ports import PortError
@@ -31,10 +32,19 @@ class SettleItem(Item[bool]):
     reads = True
 
     def __init__(
-        self, settlement: Settlement, step: VerifiedStep | None = None, *, result: Payload | None = None
+        self,
+        settlement: Settlement,
+        step: VerifiedStep | None = None,
+        *,
+        result: Payload | None = None,
+        findings: Sequence[Finding] = (),
     ) -> None:
-        """`step` is the step with the answer that came late; `None` where somebody says how it ended."""
+        """`step` is the step with the answer that came late; `None` where somebody says how it ended.
+
+        `findings` are those of its checks, where there is no answer.
+        """
         super().__init__()
+        self._findings = tuple(findings) if step is None else step.findings
         self._settlement = settlement
         self._step = step
         self._result = result
@@ -54,7 +64,7 @@ class SettleItem(Item[bool]):
             summary = f"step {told.run[:4]}.{told.no} is not unknown"
             raise PortError(Reason.STATE_CHANGED, summary, acted=Acted.NO)
         at, step = batch.now(), self._step
-        for finding in () if step is None else step.findings:
+        for finding in self._findings:
             batch.append(Kind.STEP_FINDING, entries.finding(finding), at, run=row.id, no=told.no)
         tail = entries.settled(told, "" if self._result is None else self._result.field)
         parts = [] if self._result is None else [("result", self._result)]
@@ -84,6 +94,6 @@ class SettleItem(Item[bool]):
         """Whether a check of it is still not kept."""
         if self._settlement.acted is Acted.NO:
             return False
-        if self._step is not None and self._step.findings:
-            return any(finding.answer is not Answer.KEPT for finding in self._step.findings)
+        if self._findings:
+            return any(finding.answer is not Answer.KEPT for finding in self._findings)
         return batch.db.execute(_OWES, (self._settlement.run, self._settlement.no)).fetchone() is not None

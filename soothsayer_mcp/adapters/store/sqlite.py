@@ -49,7 +49,9 @@ from soothsayer_mcp.adapters.store.run_items import AddBudgetItem, CompleteItem,
 from soothsayer_mcp.adapters.store.settling import SettleItem
 from soothsayer_mcp.adapters.store.summaries import load_summary
 from soothsayer_mcp.adapters.store.undo_items import UndoLog
+from soothsayer_mcp.adapters.store.unsettled import load_unsettled
 from soothsayer_mcp.adapters.store.writer import Ballast, Unavailable, Writer, connect, why
+from soothsayer_mcp.evidence.settle import settling_form
 from soothsayer_mcp.model.ask import Ask, AskAnswer, Grant
 from soothsayer_mcp.model.call import Client, Principal, RunId, ToolDefinition
 from soothsayer_mcp.model.decision import Decision
@@ -57,6 +59,7 @@ from soothsayer_mcp.model.dues import Held
 from soothsayer_mcp.model.entry import Durability, PayloadMode, Receipt
 from soothsayer_mcp.model.facts import NO_FACTS, Facts, Questions
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
+from soothsayer_mcp.model.finding import Finding
 from soothsayer_mcp.model.json import Digest, canonical, compact
 from soothsayer_mcp.model.outcome import Aside, Returned
 from soothsayer_mcp.model.run import (
@@ -71,6 +74,8 @@ from soothsayer_mcp.model.run import (
     RunState,
 )
 from soothsayer_mcp.model.settlement import How, Settlement
+from soothsayer_mcp.model.settling import PART as SETTLE_PART
+from soothsayer_mcp.model.settling import Unsettled
 from soothsayer_mcp.model.step import ClosedStep, RecordedStep, SupportedStep, VerifiedStep, WithheldStep
 from soothsayer_mcp.model.summary import Summary
 from soothsayer_mcp.ports import (
@@ -86,6 +91,7 @@ from soothsayer_mcp.ports import (
 )
 from soothsayer_mcp.trace import entries
 from soothsayer_mcp.trace.chain import Stored, find_break
+from soothsayer_mcp.undo.kept import PART as UNDO_PART
 from soothsayer_mcp.undo.kept import after_form, before_form, expected
 from soothsayer_mcp.wire import parts
 
@@ -431,6 +437,19 @@ class SqliteStore:
         self._looked_at = 0.0  # the next look sees what was changed here
         return done
 
+    async def settle_by(self, settlement: Settlement, findings: Sequence[Finding]) -> bool:
+        """Record whether a step took effect, with what its checks found. False while it is in flight."""
+        done = await self._submit(SettleItem(settlement, findings=findings), self._outcome_timeout_s)
+        self._looked_at = 0.0  # the next look sees what was changed here
+        return done
+
+    def unsettled(self, principal: str, workspace: str) -> Sequence[Unsettled]:
+        """The steps of ended processes whose outcome is not known and which something settles."""
+        try:
+            return load_unsettled(self._reader, self._folder / "blobs", principal, workspace)
+        except sqlite3.Error as error:
+            raise PortError(Reason.TRACE_UNAVAILABLE, why(error), acted=Acted.NO) from error
+
     def settle_now(self, settlement: Settlement) -> bool:
         """Record whether a step took effect, as a person says. False while it is in flight. Blocks."""
         return self._wait(SettleItem(settlement))
@@ -594,9 +613,14 @@ class SqliteStore:
                 args = self._payloads.ready(proposal.raw_arguments, masks=step.decision.masks, roots=ARGUMENTS)
             context = self._context(step)
             kept = self._kept(step)
+            settling = None
+            if step.support.settling is not None:
+                form = compact(settling_form(step.support.settling))
+                settling = self._payloads.ready(form, always_full=True, whole=True)
         except OSError as error:
             raise PortError(Reason.TRACE_UNAVAILABLE, why(error), acted=Acted.NO) from error
-        return IntentItem(step, admit, close, self._payloads, match=match, args=args, context=context, kept=kept)
+        parts = {UNDO_PART: kept, SETTLE_PART: settling}
+        return IntentItem(step, admit, close, self._payloads, match=match, args=args, context=context, kept=parts)
 
     def _kept(self, step: SupportedStep) -> Payload | None:
         """What an undo of the step would need. It is kept whole, whatever the mode: with less nothing comes back."""
