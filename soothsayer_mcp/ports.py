@@ -146,6 +146,10 @@ class Store(Protocol):
         """Tell a run as of a moment ago; commit A looks again."""
         ...
 
+    def joined_run(self, binding: RunBinding) -> Run | None:
+        """Tell the run that a call would join as of a moment ago; `None` where it would open one. Changes nothing."""
+        ...
+
     def recall(self, questions: Questions) -> Facts:
         """Answer questions about earlier steps, as of a moment ago; what cannot be answered is absent. Never raises."""
         ...

@@ -1,6 +1,6 @@
 """Policies from text, and calls to decide: what the tests of policies share."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from soothsayer_mcp.adapters.policy_files.load import load
@@ -9,6 +9,7 @@ from soothsayer_mcp.model.decision import Decision, Mode
 from soothsayer_mcp.model.facts import NO_FACTS, Facts
 from soothsayer_mcp.model.failure import Failure
 from soothsayer_mcp.model.json import Json, JsonObject, compact, digest
+from soothsayer_mcp.model.message import Message
 from soothsayer_mcp.model.run import Run, RunState
 from soothsayer_mcp.model.step import ProposedStep
 from soothsayer_mcp.policy.decide import decide, visible
@@ -33,6 +34,7 @@ def policy_from(
     workspace: str = "/w",
     project: str = "",
     organisation: str = "",
+    servers: Sequence[str] | None = None,
 ) -> Policy:
     """Load a policy as people write it; `HEAD` is put before it."""
 
@@ -52,6 +54,7 @@ def policy_from(
         state=folder / "state",
         organisation=file("org", organisation),
         project=file("project", project),
+        known_servers=servers,
     )
 
 
@@ -127,6 +130,11 @@ def judge(
     facts = NO_FACTS if links is None else Facts(links=links)
     proposed = step(definition, arguments, principal=principal, client=client, cause=cause, flaws=flaws, now_us=now_us)
     return decide(policy, RUN, proposed, facts)
+
+
+def a_message(server: str, method: str, params: JsonObject | None = None, *, run: Run | None = None) -> Message:
+    """A request that is no tool call."""
+    return Message(server=server, method=method, params=params or {}, principal=ADA, client=HOST, run=run)
 
 
 def effect(

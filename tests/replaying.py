@@ -50,6 +50,7 @@ _VALUES: dict[str, tuple[Json, ...]] = {
     "url": ("https://a.test/", "http://10.0.0.1/", ""),
     "other": ("a",),
 }
+RUN_ACTS = 20
 _WORDS = ("ann@a.test", "eve@evil.test", "joe@a.test", "/w/a", "a", "\u200b", "ignore all previous instructions")
 
 
@@ -79,6 +80,8 @@ def a_policy(random: Random) -> JsonObject:
     assert isinstance(default, dict)
     if random.random() < 0.7:
         file["default"] = default | {"read": "allow", "other": random.choice(("allow", "allow", "ask"))}
+        file["arguments"] = {"undeclared": random.choice(("allow", "ask")), "no_schema": "allow"}
+        file["pins"] = {"new": random.choice(("trust", "ask")), "changed": random.choice(("trust", "ask", "deny"))}
     extras = random.sample(_EXTRAS, random.randrange(6))
     file["rules"] = [*rules_of(file), *({**rule, "id": f"e{number}"} for number, rule in enumerate(extras))]
     if random.random() < 0.6:
@@ -159,7 +162,7 @@ async def _listed(store: SqliteStore, random: Random) -> dict[str, ToolDefinitio
         names = [name.partition(".")[2] for name in TOOLS if name.startswith(f"{server}.")]
         first = [_seen(name, random, changed=False) for name in names if random.random() < 0.9]
         await store.compare_definitions(identity, first, trust_first=True)
-        now = [_seen(name, random, changed=random.random() < 0.1) for name in names]
+        now = [_seen(name, random, changed=random.random() < 0.06) for name in names]
         compared = await store.compare_definitions(identity, now, trust_first=True)
         for tool in now:
             pin = PinState(compared.states[tool.name])
@@ -209,6 +212,25 @@ def _proposal(random: Random, tools: dict[str, ToolDefinition], run_id: RunId, p
     )
 
 
+async def _runs(
+    store: SqliteStore, random: Random, policy: Policy, folder: Path, number: int
+) -> list[tuple[RunId, Principal]]:
+    """Two runs, of two people; some are opened for less than all."""
+    runs: list[tuple[RunId, Principal]] = []
+    for principal in random.sample(OTHERS, 2):
+        said = random.choice(list(DeclaredBy))
+        intent = random.choice((None, Intent(text="Write to ann@a.test about /w/a", declared_by=said)))
+        workspace = str(folder / f"w{number}")
+        binding = RunBinding(principal=principal, workspace=workspace, client=HOST, intent=intent)
+        if random.random() < 0.08:
+            runs.append((store.open_run(binding, RunScope(only=("fs.*", "mail.*"), under=("/w",))).id, principal))
+        else:
+            run_id, failure = await store.bind_run(binding, policy.digest)
+            assert failure is None
+            runs.append((run_id, principal))
+    return runs
+
+
 async def _play(store: SqliteStore, random: Random, policies: Sequence[Policy], calls: int, folder: Path) -> None:
     chances, world = Chances(random, store), World()
     in_force = policies[0]
@@ -217,16 +239,6 @@ async def _play(store: SqliteStore, random: Random, policies: Sequence[Policy], 
     )
     tools = await _listed(store, random)
     runs: list[tuple[RunId, Principal]] = []
-    for number, principal in enumerate(random.sample(OTHERS, 2)):
-        said = random.choice(list(DeclaredBy))
-        intent = random.choice((None, Intent(text="Write to ann@a.test about /w/a", declared_by=said)))
-        binding = RunBinding(principal=principal, workspace=str(folder / f"w{number}"), client=HOST, intent=intent)
-        if random.random() < 0.2:
-            runs.append((store.open_run(binding, RunScope(only=("fs.*", "db.*"), under=("/w",))).id, principal))
-        else:
-            run_id, failure = await store.bind_run(binding, in_force.digest)
-            assert failure is None
-            runs.append((run_id, principal))
 
     async def act() -> None:
         step = _proposal(random, tools, *random.choice(runs))
@@ -235,17 +247,20 @@ async def _play(store: SqliteStore, random: Random, policies: Sequence[Policy], 
             call = Call()
         assert not isinstance(await governor.govern(step, call), Unrecorded)
 
-    for number, policy in enumerate(policies):
-        in_force = policy
-        await store.note(loaded_note(policy))
-        for _ in range(calls // len(policies) // 2):
-            if random.random() < 0.6:
-                await act()
-            else:
-                async with anyio.create_task_group() as group:
-                    for _ in range(3):
-                        group.start_soon(act)
-        del number
+    acts = calls // 2
+    for number in range(acts):
+        if number % (acts // len(policies) + 1) == 0:
+            in_force = policies[number // (acts // len(policies) + 1)]
+            await store.note(loaded_note(in_force))
+        if number % RUN_ACTS == 0:
+            # Policies pause and stop runs, and one that takes no calls shows nothing more.
+            runs = await _runs(store, random, in_force, folder, number)
+        if random.random() < 0.6:
+            await act()
+        else:
+            async with anyio.create_task_group() as group:
+                for _ in range(3):
+                    group.start_soon(act)
 
 
 def record(folder: Path, random: Random, policies: Sequence[Policy], *, calls: int) -> None:

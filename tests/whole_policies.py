@@ -163,6 +163,10 @@ def _term(random: Random) -> JsonObject:
         term["args"] = {random.choice(_ARGUMENTS): random.choice(_MATCHERS)}
     if chance(random, 0.4):
         term["when"] = random.choice(_CONDITIONS)
+    if chance(random, 0.2):
+        term[random.choice(("after", "unless_after"))] = random.choice(_PASTS)
+    if chance(random, 0.2):
+        term["history"] = random.choice(_HISTORIES)
     return term
 
 

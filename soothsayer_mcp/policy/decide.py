@@ -5,7 +5,7 @@ from dataclasses import replace
 from operator import attrgetter
 
 from soothsayer_mcp.model.ask import AskTerms, Remember
-from soothsayer_mcp.model.call import CONTROL, Cause, Client, Does, PinState, Principal, ToolDefinition
+from soothsayer_mcp.model.call import CONTROL, Cause, Does, PinState, Principal, ToolDefinition
 from soothsayer_mcp.model.decision import (
     Decision,
     Effect,
@@ -20,6 +20,7 @@ from soothsayer_mcp.model.facts import NO_FACTS, Cap, Charge, Facts, TallyQuesti
 from soothsayer_mcp.model.failure import Failure, Reason
 from soothsayer_mcp.model.following import OnFailure
 from soothsayer_mcp.model.json import Json, canonical
+from soothsayer_mcp.model.message import Message
 from soothsayer_mcp.model.run import Run, RunScope
 from soothsayer_mcp.model.step import ProposedStep
 from soothsayer_mcp.model.value import dataclass
@@ -36,6 +37,7 @@ from soothsayer_mcp.policy.rules import (
     Rule,
     ScopeCandidates,
     scene_of,
+    scene_of_message,
     strictest,
 )
 from soothsayer_mcp.policy.sight import risk_of
@@ -112,21 +114,11 @@ def decide(policy: Policy, run: Run, step: ProposedStep, facts: Facts) -> Decisi
         return _fault(policy)
 
 
-def decide_message(
-    policy: Policy,
-    principal: Principal,
-    client: Client,
-    server: str,
-    method: str,
-    params: Mapping[str, Json],
-    facts: Facts,
-) -> Decision:
+def decide_message(policy: Policy, message: Message, facts: Facts) -> Decision:
     """Answer a request that is no tool call, under `server.@method`. Nobody can be asked about one. Never raises."""
     try:
-        candidates = policy.message_candidates(server, method)
-        scene = Scene(
-            arguments=params, principal=principal, client=client, cause=Cause.AGENT, now_us=None, links=facts.links
-        )
+        candidates = policy.message_candidates(message.server, message.method)
+        scene = scene_of_message(message, facts)
         found = weigh_rules(candidates, scene)
         decision = _conclude(policy, candidates, found, ())
         owed = _redacts(candidates, found, Part.RESULT) if candidates.redacts else ()

@@ -44,6 +44,7 @@ def _heads(rule: Rule) -> Iterable[Flaw]:
     limits, expires = rule.limit is not None, rule.expires_us is not None
     stores = rule.large is not None
     also = rule.effect is None
+    counts_none = rule.history is not None and any(one.names_messages for one in rule.history.of.matches.tools)
     allows, asks, denies = (rule.effect is effect for effect in (Effect.ALLOW, Effect.ASK, Effect.DENY))
     checks: tuple[tuple[bool, str, str], ...] = (
         (rule.hard and not denies, "hard", "only a deny can be hard"),
@@ -55,6 +56,7 @@ def _heads(rule: Rule) -> Iterable[Flaw]:
         (stores and rule.observe, "large_results", "a rule that only observes changes no result"),
         (stores and messages, "large_results", "requests that are no tool calls have no results of this kind"),
         (limits and rule.observe, "limit", "a rule that only observes limits nothing"),
+        (counts_none and messages, "history", "requests that are no tool calls are no steps: say the steps with `of`"),
         (limits and messages, "limit", "not supported yet for requests that are no tool calls"),
         (not _can_hold(rule.risk), "risk", "no sum lies there: at_least has to be lower than below"),
         (rule.asks is not None and not asks, _ask_key(rule.asks), "only an ask has an answer to say anything about"),

@@ -25,6 +25,7 @@ from soothsayer_mcp.model.facts import (
 )
 from soothsayer_mcp.model.following import NO_NEXT_RULES, NextRules, OnFailure
 from soothsayer_mcp.model.json import Digest, Json, canonical
+from soothsayer_mcp.model.message import Message
 from soothsayer_mcp.model.run import Run, RunRules
 from soothsayer_mcp.model.step import ProposedStep
 from soothsayer_mcp.model.value import dataclass
@@ -54,6 +55,7 @@ from soothsayer_mcp.policy.history import (
     unless_test,
 )
 from soothsayer_mcp.policy.match import (
+    NO_RUN,
     ArgumentTest,
     Bench,
     Lab,
@@ -271,8 +273,6 @@ class Rule:
 
     def concerns(self, subject: "Subject") -> bool:
         """Whether the rule can match a call of this tool at all."""
-        if subject.message and self.looks_back:
-            return False  # what is no call belongs to no run
         return (
             self._names(subject)
             and self._fits_does(subject.does)
@@ -320,7 +320,7 @@ class Term:
     add: int
     because: str
     matches: Rule
-    """When it counts, in the form of a rule that asks: where one reading or one label is enough."""
+    """When it counts: in the form of a rule that asks, where one reading or one label is enough, if it adds points."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -825,21 +825,29 @@ class Policy:
             links=links,
             values=tuple(ValueQuestion(step.run_id, value) for value in islice(asked, MOST_QUESTIONS)),
             counters=candidates.counters,
-            tallies=self._tallies(candidates, step) if candidates.asks else (),
+            tallies=_tallies(candidates, scene_of(step, NO_FACTS)) if candidates.asks else (),
         )
 
-    @staticmethod
-    def _tallies(candidates: Candidates, step: ProposedStep) -> tuple[TallyQuestion, ...]:
-        scene = scene_of(step, NO_FACTS)
-        asked = [counted.question(scene) for counted in candidates.asks]
-        return tuple(question for question in asked if isinstance(question, TallyQuestion))
-
-    def message_questions(self, server: str, method: str, params: Mapping[str, Json]) -> tuple[str, ...]:
-        """The same for a request that is no tool call."""
+    def looks_back_on(self, server: str, method: str) -> bool:
+        """Whether requests that are no tool calls are decided by what a run did before."""
         candidates = self.message_candidates(server, method)
-        if not candidates.path_tests or not candidates.place.local:
-            return ()
-        return link_questions(candidates.path_tests, params, candidates.place)
+        return bool(candidates.asks or candidates.flows or candidates.counters)
+
+    def message_questions(self, message: Message) -> Questions:
+        """The same for a request that is no tool call."""
+        candidates = self.message_candidates(message.server, message.method)
+        links: tuple[str, ...] = ()
+        if candidates.path_tests and candidates.place.local:
+            links = link_questions(candidates.path_tests, message.params, candidates.place)
+        run = message.run
+        if run is None or not (candidates.asks or candidates.flows):
+            return Questions(links=links) if links else NO_QUESTIONS
+        asked = dict.fromkeys(value for flow in candidates.flows for value in flow.asks(message.params))
+        return Questions(
+            links=links,
+            values=tuple(ValueQuestion(run.id, value) for value in islice(asked, MOST_QUESTIONS)),
+            tallies=_tallies(candidates, scene_of_message(message, NO_FACTS)),
+        )
 
     def _remember(self, candidates: Candidates) -> Candidates:
         if len(self._index) >= MAX_INDEXED:
@@ -1242,7 +1250,7 @@ def _naming_files(scopes: Iterable[Scope]) -> Iterable[str]:
 
 def _pasts(scope: Scope) -> Iterable[tuple[Past, History | None]]:
     """Every pattern for earlier steps that a scope's rules and terms name."""
-    for rule in (*scope.rules, *(term.matches for term in scope.terms)):
+    for rule in _matching(scope):
         yield from ((past, None) for past in (*rule.after, *rule.unless_after))
         if rule.history is not None:
             yield rule.history.of, rule.history
@@ -1264,6 +1272,29 @@ def scene_of(step: ProposedStep, facts: Facts, run: Run | None = None) -> Scene:
         tool=step.proposal.tool,
         tallies=facts.tallies,
     )
+
+
+def scene_of_message(message: Message, facts: Facts) -> Scene:
+    """A request that is no tool call, in the same way."""
+    return Scene(
+        arguments=message.params,
+        principal=message.principal,
+        client=message.client,
+        cause=Cause.AGENT,
+        now_us=message.at_us,
+        links=facts.links,
+        run=message.run,
+        seen=facts.values,
+        run_id=NO_RUN if message.run is None else message.run.id,
+        server=message.server,
+        tool=MESSAGE + message.method,
+        tallies=facts.tallies,
+    )
+
+
+def _tallies(candidates: Candidates, scene: Scene) -> tuple[TallyQuestion, ...]:
+    asked = [counted.question(scene) for counted in candidates.asks]
+    return tuple(question for question in asked if isinstance(question, TallyQuestion))
 
 
 def _subject(server: str, name: str, does: frozenset[str], tool: ToolDefinition | None, *, words: bool) -> Subject:

@@ -18,7 +18,7 @@ from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.ports import Call, PortError
 from soothsayer_mcp.proxy import answers
 from soothsayer_mcp.proxy.asking import Asking, Retry
-from soothsayer_mcp.proxy.connection import SHOWN, HostConnection, quoted
+from soothsayer_mcp.proxy.connection import META_RUN, SHOWN, HostConnection, quoted
 from soothsayer_mcp.proxy.control import BY_NAME, ControlTool, is_control_name
 from soothsayer_mcp.proxy.crew import Crew
 from soothsayer_mcp.proxy.downstream import Downstream
@@ -37,8 +37,6 @@ from soothsayer_mcp.wire.eras import LINKS_SINCE
 from soothsayer_mcp.wire.frame import Edit, Frame, Replace
 from soothsayer_mcp.wire.strict import folded_property, read_server
 
-META_RUN = "dev.soothsayer/run"
-"""Where a host may name the run that a call belongs to."""
 HALT_S = 0.25
 """How often the runs of calls in flight are looked at: whether one was stopped at once."""
 META_INTENT = "dev.soothsayer/intent"

@@ -162,7 +162,7 @@ class Checked:
             way.params,
             origin="host",
             size=len(request.frame.raw),
-            client=self._connection.client_of(request),
+            request=request,
         )
         if refusal is not None:
             self._connection.refuse(request, refusal.reason, refusal.summary)

@@ -45,6 +45,8 @@ OUR_INFO: Final[JsonObject] = {"name": "soothsayer", "title": "Soothsayer MCP", 
 SERVER_INFO: Final = compact(OUR_INFO)
 """What hosts of several servers are told of who serves them."""
 
+META_RUN = "dev.soothsayer/run"
+"""Where a host may name the run that a request belongs to."""
 HOST_UNKNOWN = Client(name="")
 WHY_BYTES: Final = 300
 """Of a reason in words that an entry keeps."""

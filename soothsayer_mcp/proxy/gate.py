@@ -7,10 +7,14 @@ from soothsayer_mcp.model.decision import Decision, Effect, Mode, RuleMatch
 from soothsayer_mcp.model.facts import NO_FACTS
 from soothsayer_mcp.model.failure import Reason
 from soothsayer_mcp.model.json import Json, JsonObject
+from soothsayer_mcp.model.message import Message
+from soothsayer_mcp.model.run import Run, RunBinding, RunState
 from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.decide import decide_message
+from soothsayer_mcp.policy.match import NO_RUN
 from soothsayer_mcp.ports import PortError
-from soothsayer_mcp.proxy.connection import HostConnection, quoted
+from soothsayer_mcp.proxy.connection import META_RUN, HostConnection, quoted
+from soothsayer_mcp.proxy.owed import HostRequest
 from soothsayer_mcp.proxy.secrets import wants_a_secret
 
 INPUT_METHODS = frozenset({"elicitation/create", "sampling/createMessage", "roots/list"})
@@ -43,13 +47,53 @@ class Gate:
         """Decide by the policy in force at each moment."""
         self._connection = connection
 
-    def decide(self, server: str, method: str, params: JsonObject, *, client: Client | None = None) -> Decision:
-        """What policy says of it; `client` where it is not the one of the opening."""
+    def decide(self, server: str, method: str, params: JsonObject, *, request: HostRequest | None = None) -> Decision:
+        """What policy says of it; `request` where a host's own says who asks, and for which run."""
+        return self._decided(self._message(server, method, params, request))
+
+    def _decided(self, message: Message) -> Decision:
+        policy = self._connection.policies.current()
+        questions = policy.message_questions(message)
+        facts = self._connection.look(questions.links) if questions.links else NO_FACTS
+        if questions.of_the_store:
+            facts = replace(self._connection.store.recall(questions), links=facts.links)
+        return decide_message(policy, message, facts)
+
+    def _message(self, server: str, method: str, params: JsonObject, request: HostRequest | None) -> Message:
         connection = self._connection
-        policy = connection.policies.current()
-        questions = policy.message_questions(server, method, params)
-        facts = connection.look(questions) if questions else NO_FACTS
-        return decide_message(policy, connection.principal, client or connection.client, server, method, params, facts)
+        client = connection.client if request is None else connection.client_of(request)
+        looks_back = connection.policies.current().looks_back_on(server, method)
+        return Message(
+            server=server,
+            method=method,
+            params=params,
+            principal=connection.principal,
+            client=client,
+            run=self._run(client, request) if looks_back else None,
+            at_us=connection.clock.now_us(),
+        )
+
+    def _run(self, client: Client, request: HostRequest | None) -> Run | None:
+        """The run that a call would join now, or one in which nothing was done yet; `None` when nobody can tell."""
+        connection = self._connection
+        named = connection.named_run if request is None else request.frame.meta.get(META_RUN, connection.named_run)
+        if not isinstance(named, str):
+            return None
+        binding = RunBinding(
+            principal=connection.principal,
+            workspace=connection.workspace,
+            client=client,
+            named=named,
+            explicit=connection.explicit_run,
+            rules=connection.policies.current().run_rules,
+        )
+        try:
+            found = connection.store.joined_run(binding)
+        except PortError:
+            return None
+        if found is None and not named:
+            return Run(id=NO_RUN, principal=connection.principal, state=RunState.OPEN, version=0)
+        return found
 
     async def passes(
         self,
@@ -59,14 +103,17 @@ class Gate:
         *,
         origin: str,
         size: int,
-        client: Client | None = None,
+        request: HostRequest | None = None,
         exchange: Exchange | None = None,
     ) -> Refusal | None:
         """Decide, record durably, and say why it may not go on; `None` lets it pass, with what is exchanged in it."""
-        decision = self.decide(server, method, params, client=client)
+        message = self._message(server, method, params, request)
+        decision = self._decided(message)
         if method == "elicitation/create" and decision.effect is Effect.ALLOW and decision.mode is Mode.ENFORCE:
             decision = _without_secrets(decision, server, params)
         note = self._connection.checked(method, decision, origin=origin, server=server, size=size)
+        if message.run is not None and message.run.id != NO_RUN:
+            note = replace(note, run=message.run.id)
         if exchange is not None and decision.effect is Effect.ALLOW:
             note = replace(note, fields={**note.fields, "tier": exchange.tier}, payloads={"replaced": exchange.before})
         try:

@@ -98,7 +98,7 @@ class Late:
             request.frame.params or {},
             origin="host",
             size=len(request.frame.raw),
-            client=self._connection.client_of(request),
+            request=request,
         )
         if refusal is not None:
             self._connection.refuse(request, refusal.reason, refusal.summary)

@@ -38,7 +38,7 @@ class Masks:
         if not self.any:
             return answer
         params = (request.frame.params or {}) if params is None else params
-        decision = self._gate.decide(server, request.method, params, client=self._connection.client_of(request))
+        decision = self._gate.decide(server, request.method, params, request=request)
         shown = self._masked(decision, server, request.method, answer)
         return answer if shown is None else self._or_refused(request, shown)
 

@@ -103,7 +103,7 @@ class Own:
             request.frame.params or {},
             origin="host",
             size=len(request.frame.raw),
-            client=connection.client_of(request),
+            request=request,
         )
         if refusal is not None:
             connection.refuse(request, refusal.reason, refusal.summary)

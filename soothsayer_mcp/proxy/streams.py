@@ -51,7 +51,7 @@ class Streams:
                 frame.params or {},
                 origin="host",
                 size=len(frame.raw),
-                client=connection.client_of(request),
+                request=request,
             )
             if refusal is None:
                 servers.append(server)

@@ -140,6 +140,12 @@ class World:
         await self._end("bind_run")
         return self.run.id, None
 
+    def joined_run(self, binding: RunBinding) -> Run | None:
+        """Tell the one run."""
+        del binding
+        self.log.append("joined_run")
+        return self.run
+
     async def read_run(self, run_id: RunId) -> Run:
         """Tell the run as it stands."""
         del run_id

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from fidelity.rig import Rig, at, call, entries, read
-from policy_kit import ADA, HOST, judge, policy_from
+from policy_kit import a_message, judge, policy_from
 from policy_kit import step as proposed
 from soothsayer_mcp.evidence.approval import call_digest
 from soothsayer_mcp.model.decision import Effect
@@ -86,7 +86,7 @@ def test_ten_thousand_addresses_are_ten_thousand_keys(tmp_path: Path) -> None:
     )
 
     def opens(uri: str) -> bool:
-        said = decide_message(policy, ADA, HOST, "raw", "resources/read", {"uri": uri}, NO_FACTS)
+        said = decide_message(policy, a_message("raw", "resources/read", {"uri": uri}), NO_FACTS)
         return said.effect is Effect.ALLOW
 
     assert set(filter(opens, uris)) == allowed

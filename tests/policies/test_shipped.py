@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from policy_kit import ADA, HOST
+from policy_kit import a_message
 from soothsayer_mcp.adapters.policy_files.load import find, load
 from soothsayer_mcp.adapters.policy_files.places import shipped
 from soothsayer_mcp.adapters.policy_files.suites import RUN
@@ -35,7 +35,7 @@ def test_a_shipped_policy_decides_as_its_suite_says(name: str, case: str) -> Non
 @pytest.mark.parametrize("name", shipped())
 def test_no_shipped_policy_lets_a_server_use_the_hosts_model(name: str) -> None:
     policy = load([name], state=None)
-    decision = decide_message(policy, ADA, HOST, "any", "sampling/createMessage", {}, NO_FACTS)
+    decision = decide_message(policy, a_message("any", "sampling/createMessage"), NO_FACTS)
     assert (decision.would or decision.effect) is Effect.DENY
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from policy_kit import ADA, HOST, RUN, effect, is_listed, judge, policy_from, rule_ids, step, tool
+from policy_kit import RUN, a_message, effect, is_listed, judge, policy_from, rule_ids, step, tool
 from soothsayer_mcp.model.call import Cause, Client, PinState, Principal
 from soothsayer_mcp.model.decision import Effect, Mode
 from soothsayer_mcp.model.facts import NO_FACTS
@@ -402,7 +402,7 @@ def test_observe_mode_hides_only_what_is_hard_denied(tmp_path: Path) -> None:
 
 
 def message(policy: Policy, method: str, params: dict[str, str], server: str = "docs") -> tuple[str, str, list[str]]:
-    decision = decide_message(policy, ADA, HOST, server, method, dict(params), NO_FACTS)
+    decision = decide_message(policy, a_message(server, method, dict(params)), NO_FACTS)
     return decision.effect.value, str(decision.reason), rule_ids(decision)
 
 

@@ -19,6 +19,14 @@ from soothsayer_mcp.policy.rules import Policy
 from whole_policies import a_file, rules_of
 
 seeds = st.integers(0, 2**40).map(Random)
+ASKING: JsonObject = {
+    "soothsayer": "policy/v1",
+    "name": "asking",
+    "default": {"read": "ask", "other": "ask"},
+    "arguments": {"undeclared": "allow", "no_schema": "allow"},
+    "pins": {"changed": "ask"},
+}
+"""Whatever chance makes of the others: under this one every call is asked about."""
 MASKED = "arguments were masked in the record"
 
 
@@ -66,7 +74,8 @@ def test_a_trace_under_its_own_policies_gives_every_decision_again(random: Rando
 @pytest.fixture(scope="module")
 def thousand(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trace of a thousand steps under a dozen policies, none of which is a file any more."""
-    folder, random, policies = tmp_path_factory.mktemp("thousand"), Random(9), list[Policy]()
+    folder, random = tmp_path_factory.mktemp("thousand"), Random(9)
+    policies = [loaded(folder, ASKING)]
     while len(policies) < 12:
         policy = some_policy(folder, random)
         policies += [] if policy is None else [policy]

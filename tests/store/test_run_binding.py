@@ -1,5 +1,7 @@
 """Which run a call belongs to, and what people decide about runs."""
 
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -143,4 +145,42 @@ def test_each_change_of_state_is_written_if_it_is_in_the_table_and_refused_if_it
             assert refused.value.reason is Reason.RUN_CLOSED
     with Reader(tmp_path) as reader:
         assert reader.run(name).run.state == (after if after in TRANSITIONS[before] else before)
+    assert verify([tmp_path]).holds
+
+
+def test_the_run_that_a_call_would_join_is_told_and_nothing_is_opened(tmp_path: Path) -> None:
+    """As binding it then finds, for every state of the run and every way to name one."""
+    quick, explicit = replace(BINDING, rules=RunRules(idle_s=0.0)), replace(BINDING, explicit=True)
+
+    async def agrees(store: SqliteStore, binding: RunBinding) -> bool:
+        told = store.joined_run(binding)
+        before = store.joined_run(BINDING)
+        run_id, failure = await bound(store, binding)
+        return (told is not None and told.id == run_id) or (
+            told is None and (failure is not None or before is None or run_id != before.id)
+        )
+
+    async def body(store: SqliteStore) -> None:
+        assert store.joined_run(BINDING) is None
+        assert store.joined_run(replace(BINDING, named="0" * 32)) is None
+        first = await bind(store)
+        with closing(sqlite3.connect(tmp_path / "trace-000001.db")) as db:
+            assert db.execute("SELECT count(*) FROM runs").fetchone() == (1,)
+        for binding in (BINDING, explicit, replace(BINDING, named=first), replace(BINDING, workspace="/elsewhere")):
+            assert await agrees(store, binding), binding
+        stranger = replace(BINDING, named=first, principal=Principal(id="os:eve", how="os_account"))
+        assert store.joined_run(stranger) is None
+        assert store.joined_run(quick) is None
+        for to in (RunState.PAUSED, RunState.OPEN, RunState.STOPPED):
+            store.change_run(first, to, by="os:ada", reason="a test")
+            for binding in (BINDING, quick) if to is RunState.PAUSED else (BINDING,):
+                assert await agrees(store, binding), (to, binding)
+        persons = store.open_run(PERSONS).id
+        for binding in (BINDING, quick, explicit):
+            joined = store.joined_run(binding)
+            assert joined is not None
+            assert joined.id == persons
+
+    with opened(tmp_path) as store:
+        run(lambda: body(store))
     assert verify([tmp_path]).holds

@@ -441,7 +441,9 @@ def _term(form: Form) -> Term:
     if not isinstance(add, int):
         raise TypeError("a whole number is due")
     text = _text(form, "because")
-    return Term(add=add, because=text, matches=rule_of({**form, "id": text, "effect": "ask", "text": text}))
+    # What makes a call less risky has to hold in every reading, as what allows one does.
+    effect = Effect.ASK if add > 0 else Effect.ALLOW
+    return Term(add=add, because=text, matches=rule_of({**form, "id": text, "effect": effect.value, "text": text}))
 
 
 _PATTERN = ("tools", "except", "does", "args")

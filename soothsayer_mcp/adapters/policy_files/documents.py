@@ -908,8 +908,6 @@ def _argument_place(text: str) -> None:
 class TermDocument(Document):
     """What makes a call risky, and by how much."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"after", "unless_after", "history"})
-
     add: Annotated[int, AfterValidator(_points)]
     because: Annotated[str, AfterValidator(_reason)]
     tools: _ToolGlobs = []
@@ -925,6 +923,9 @@ class TermDocument(Document):
         _AtLeastOne,
     ] = {}
     only_args: Literal[True] = True
+    after: _Patterns = []
+    unless_after: _Patterns = []
+    history: HistoryDocument = Field(default=cast("HistoryDocument", None))
     tainted: bool = False
     suspect: bool = False
     flow: FlowDocument = Field(default=cast("FlowDocument", None))
@@ -933,8 +934,6 @@ class TermDocument(Document):
 
 class TierDocument(Document):
     """When a model tier is enough for what follows."""
-
-    later: ClassVar[frozenset[str]] = frozenset({"after", "unless_after", "history"})
 
     name: Annotated[str, _matching(_WORD, "tier: small letters, digits and -")]
     because: Annotated[str, AfterValidator(_reason)]
@@ -951,6 +950,9 @@ class TierDocument(Document):
         _AtLeastOne,
     ] = {}
     only_args: Literal[True] = True
+    after: _Patterns = []
+    unless_after: _Patterns = []
+    history: HistoryDocument = Field(default=cast("HistoryDocument", None))
     risk: RiskDocument = Field(default=cast("RiskDocument", None))
     tainted: bool = False
     suspect: bool = False

@@ -256,41 +256,38 @@ class _Gatherer:
             }
             file.labels.append(_ordered(form))
         for number, term in enumerate(_list(file.form, "risk")):
-            form = {
-                key: self._patterns(file, ("risk", number, key), value) if key in {"tools", "except"} else value
-                for key, value in term.items()
-            }
-            file.terms.append(_ordered(form))
+            file.terms.append(_ordered(self._named(file, ("risk", number), term)))
         for number, tier in enumerate(_list(_section(file.form, "next"), "tiers")):
-            form = {
-                key: self._patterns(file, ("next", "tiers", number, key), value)
-                if key in {"tools", "except"}
-                else value
-                for key, value in tier.items()
-            }
-            file.tiers.append(_ordered(form))
+            file.tiers.append(_ordered(self._named(file, ("next", "tiers", number), tier)))
 
     def _rule(self, file: _File, number: int, stated: Form, head: str) -> JsonObject:
         text = str(stated[head])
         form: JsonObject = {"id": rule_id(file.name, str(stated.get("id", "")), text), "effect": head, "text": text}
-        for key, value in stated.items():
-            if key in {"tools", "except"}:
-                form[key] = self._patterns(file, ("rules", number, key), value)
-            elif key in {"after", "unless_after"} and isinstance(value, list):
-                form[key] = [self._pattern(file, ("rules", number, key), _held(one)) for one in value]
-            elif key == "history":
-                held = _held(value)
-                form[key] = {
-                    name: self._pattern(file, ("rules", number, key), _held(one)) if name == "of" else one
-                    for name, one in held.items()
-                }
-            elif key == "expires":
+        for key, value in self._named(file, ("rules", number), stated).items():
+            if key == "expires":
                 form["ask_expires_ms" if isinstance(value, str) else "expires_us"] = (
                     int(value) if isinstance(value, str) else value
                 )
             elif key not in {head, "id"}:
                 form[key] = value
         return _ordered(form)
+
+    def _named(self, file: _File, way: Way, stated: Form) -> JsonObject:
+        """What is written down, with the tools that it and its patterns for earlier steps mean named as they are."""
+        form: JsonObject = {}
+        for key, value in stated.items():
+            if key in {"tools", "except"}:
+                form[key] = self._patterns(file, (*way, key), value)
+            elif key in {"after", "unless_after"} and isinstance(value, list):
+                form[key] = [self._pattern(file, (*way, key), _held(one)) for one in value]
+            elif key == "history":
+                form[key] = {
+                    name: self._pattern(file, (*way, key), _held(one)) if name == "of" else one
+                    for name, one in _held(value).items()
+                }
+            else:
+                form[key] = value
+        return form
 
     def _pattern(self, file: _File, way: Way, pattern: Form) -> JsonObject:
         """A pattern for earlier steps, with its tools named as they are."""
@@ -343,13 +340,17 @@ class _Gatherer:
             self._check_names(file)
 
     def _check_names(self, file: _File) -> None:
-        for section in ("rules", "labels", "risk"):
-            for number, entry in enumerate(_list(file.form, section)):
+        sections: list[tuple[Way, Iterator[Form]]] = [
+            ((name,), _list(file.form, name)) for name in ("rules", "labels", "risk")
+        ]
+        sections.append((("next", "tiers"), _list(_section(file.form, "next"), "tiers")))
+        for section, stated in sections:
+            for number, entry in enumerate(stated):
                 for key in ("tools", "except"):
                     for text in map(str, self._patterns_quietly(file, entry.get(key))):
-                        self._check_tool(file, (section, number, key), text)
+                        self._check_tool(file, (*section, number, key), text)
                 for way, pattern in _earlier(entry):
-                    self._check_pattern(file, (section, number, *way), pattern)
+                    self._check_pattern(file, (*section, number, *way), pattern)
         for number, item in enumerate(_list(_held(file.form.get("complete")), "require")):
             self._check_pattern(file, ("complete", "require", number, "step", "tools"), _held(item.get("step")))
         for form, _, number in file.rules:

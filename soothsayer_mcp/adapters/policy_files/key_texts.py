@@ -6,6 +6,12 @@ Apart from the models, which a start without a kept form imports. A test sees th
 from collections.abc import Mapping
 from typing import Final
 
+_PAST = {
+    "after": "Only after an earlier step of the run that fits one of these patterns.",
+    "unless_after": "Only while no earlier step of the run fits any of these patterns.",
+    "history": "Only when a count or a sum over steps, this call included, is above a figure.",
+}
+
 _MATCHED = {
     "tools": "Which tools, as server.tool globs with | between them; without it every tool.",
     "except": "Tools that are left out, as globs.",
@@ -260,9 +266,7 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
         "remember": "How far a yes may reach: never or once for this call alone, run for calls like it in the run.",
         **_MATCHED,
         "risk": "Between which sums of the risk terms the rule matches.",
-        "after": "Only after an earlier step of the run that fits one of these patterns.",
-        "unless_after": "Only while no earlier step of the run fits any of these patterns.",
-        "history": "Only when a count or a sum over steps, this call included, is above a figure.",
+        **_PAST,
         "limit": "Figures for the calls that the rule matches; of all matching rules the smallest holds.",
         "redact": "What is masked in results before a model reads them, or in the record.",
         "require": "What has to be shown before a call that the rule matches; all of it.",
@@ -282,9 +286,10 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "MaskDocument": _MASKED,
     "TermDocument": {
-        "add": "Points, 1 to 100, or -1 to -100.",
+        "add": "Points, 1 to 100, or -1 to -100; what lowers the sum has to fit as what allows has to.",
         "because": "Why, in one line.",
         **_MATCHED,
+        **_PAST,
         "when": "A condition in CEL over args, tool, who, run and now.",
     },
     "NextDocument": {
@@ -300,6 +305,7 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
         "name": "A tier of the configuration's tiers.",
         "because": "Why it is enough, in one line.",
         **_MATCHED,
+        **_PAST,
         "risk": "Between which sums of the risk terms it matches.",
     },
     "SinkDocument": {

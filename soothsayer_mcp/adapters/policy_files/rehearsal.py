@@ -3,18 +3,17 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from soothsayer_mcp.model.call import Cause
 from soothsayer_mcp.model.decision import Decision, Effect
-from soothsayer_mcp.model.facts import Facts, Mark, Origin, Seen, Tally, TallyQuestion, ValueQuestion
+from soothsayer_mcp.model.facts import Facts, Mark, Origin, Questions, Seen, Tally, TallyQuestion, ValueQuestion
 from soothsayer_mcp.model.failure import FailureClass, Reason
 from soothsayer_mcp.model.json import Json, JsonObject, compact
+from soothsayer_mcp.model.message import Message
 from soothsayer_mcp.model.run import Counters, Run
 from soothsayer_mcp.model.step import ProposedStep
 from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.decide import decide, decide_message
 from soothsayer_mcp.policy.explain import explain
-from soothsayer_mcp.policy.match import Scene
-from soothsayer_mcp.policy.rules import MESSAGE, Policy
+from soothsayer_mcp.policy.rules import MESSAGE, Policy, scene_of_message
 from soothsayer_mcp.policy.suite import Became, Case, Decided, SuiteResult, Verdict, compare, conclude
 from soothsayer_mcp.run.count import admitted, ended, withheld
 from soothsayer_mcp.run.reserve import refuse_over_cap
@@ -62,22 +61,22 @@ class Rehearsal:
         return replace(decision, effect=Effect.DENY, reason=spent.reason, rules=(), obligations=())
 
     def _message(self, step: ProposedStep) -> Decided:
-        """Decide a request that is no tool call; it belongs to no run and counts for nothing."""
+        """Decide a request that is no tool call, by what the run did before; it counts for nothing itself."""
         asked, policy = step.proposal, self._policy
-        method = asked.tool.removeprefix(MESSAGE)
-        links = {path: path for path in policy.message_questions(asked.server, method, asked.arguments)}
-        decision = decide_message(
-            policy, step.principal, step.client, asked.server, method, asked.arguments, Facts(links=links)
-        )
-        scene = Scene(
-            arguments=asked.arguments,
+        message = Message(
+            server=asked.server,
+            method=asked.tool.removeprefix(MESSAGE),
+            params=asked.arguments,
             principal=step.principal,
             client=step.client,
-            cause=Cause.AGENT,
-            now_us=None,
-            links=links,
+            run=self._run,
+            at_us=step.proposed_at_us,
         )
-        found = [one for scope in policy.message_candidates(asked.server, method).scopes for one in scope.prepared]
+        facts = self._answers(policy.message_questions(message))
+        decision = decide_message(policy, message, facts)
+        scene = scene_of_message(message, facts)
+        candidates = policy.message_candidates(message.server, message.method)
+        found = [one for scope in candidates.scopes for one in scope.prepared]
         answers = {one.rule.id: one.answer(scene) for one in found}
         said = {rule: answer if isinstance(answer, bool) else None for rule, answer in answers.items()}
         return Decided(step=step, decision=decision, said=said)
@@ -140,7 +139,9 @@ class Rehearsal:
         self._run = replace(self._run, counters=counters, steps=self._run.steps + 1)
 
     def _facts(self, step: ProposedStep) -> Facts:
-        questions = self._policy.questions(step)
+        return self._answers(self._policy.questions(step))
+
+    def _answers(self, questions: Questions) -> Facts:
         return Facts(
             # No test has links on a disk: every path leads to itself.
             links={path: path for path in questions.links},

@@ -29,6 +29,7 @@ from soothsayer_mcp.adapters.store.items import (
     NoteItem,
     OutcomeItem,
 )
+from soothsayer_mcp.adapters.store.joining import joined
 from soothsayer_mcp.adapters.store.lock import FileLock, Turnstile
 from soothsayer_mcp.adapters.store.marks import recall
 from soothsayer_mcp.adapters.store.payloads import (
@@ -351,6 +352,15 @@ class SqliteStore:
         """Tell a run as of at most 150 ms ago; commit A looks again."""
         self._look_if_due()
         return self._known(run_id).run
+
+    def joined_run(self, binding: RunBinding) -> Run | None:
+        """Tell the run that a call would join as of at most 150 ms ago; `None` where it would open one."""
+        self._look_if_due()
+        try:
+            run_id = joined(self._reader, binding, time.time_ns() // 1000)
+        except sqlite3.Error as error:
+            raise PortError(Reason.TRACE_UNAVAILABLE, why(error), acted=Acted.NO) from error
+        return None if run_id is None else self._known(run_id).run
 
     def recall(self, questions: Questions) -> Facts:
         """Answer questions about earlier steps, as of a moment ago; what cannot be answered is absent. Never raises."""
