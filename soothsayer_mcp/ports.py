@@ -7,7 +7,7 @@ from typing import Protocol, Self, TypeAlias
 from soothsayer_mcp.evidence.attestation import Statement
 from soothsayer_mcp.evidence.checks import CommandFacts, FileFacts, HttpFacts, ReadFacts
 from soothsayer_mcp.model.ask import Ask, AskAnswer, Grant, NewAsk
-from soothsayer_mcp.model.call import PinState, RequestId, RunId, StepId
+from soothsayer_mcp.model.call import PinState, RequestId, RunId, StepId, ToolDefinition
 from soothsayer_mcp.model.dues import Held
 from soothsayer_mcp.model.entry import Kind, Receipt
 from soothsayer_mcp.model.evidence import Support
@@ -307,6 +307,35 @@ class Tools(Protocol):
 
         Raises `PortError`, which says whether the tool acted: no or maybe.
         """
+        ...
+
+
+class Servers(Protocol):
+    """The servers that inverse calls go to. What they cannot do raises `PortError`."""
+
+    @property
+    def meta(self) -> JsonObject | None:
+        """What requests to them carry beside their parameters; `None` for nothing."""
+        ...
+
+    def request_id(self, key: str) -> str:
+        """The id of a request that stands under this key in the record."""
+        ...
+
+    async def find(self, tool: str) -> ToolDefinition:
+        """A tool by `server.tool`, as its server offers it now and as policy lets it be called to undo."""
+        ...
+
+    async def read(self, run: RunId, tool: str, arguments: JsonObject) -> Json:
+        """What a tool that only reads answers; a governed step of its own."""
+        ...
+
+    def call(self) -> "Call":
+        """The live side of one call, which can have tools read for its checks."""
+        ...
+
+    async def forward(self, step: RecordedStep, call: "Call") -> Returned:
+        """Send a recorded step and wait for the answer."""
         ...
 
 

@@ -9,14 +9,14 @@ from soothsayer_mcp.governor import Governor, Unrecorded
 from soothsayer_mcp.model.call import CONTROL, Cause, Client, Principal, Proposal, RunId, ToolDefinition
 from soothsayer_mcp.model.dues import Dues, Item
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
-from soothsayer_mcp.model.json import Json, JsonObject, compact, digest
+from soothsayer_mcp.model.json import Json, JsonObject, canonical, compact, digest
 from soothsayer_mcp.model.outcome import Returned
 from soothsayer_mcp.model.step import ClosedStep, ProposedStep, RecordedStep
 from soothsayer_mcp.model.subject import FILE, subject
-from soothsayer_mcp.model.undo import ABSENT, RESTORE, Done, FileBefore, UndoState
-from soothsayer_mcp.ports import Call, Clock, Ids, PortError, Tools
+from soothsayer_mcp.model.undo import ABSENT, RESTORE, Captured, Done, FileBefore, UndoState, UndoTerms
+from soothsayer_mcp.ports import Call, Clock, Ids, PortError, Servers, Tools
 from soothsayer_mcp.undo.kept import Kept
-from soothsayer_mcp.undo.plan import ACTS, TRIES, Move, MoveKind, Past, Plan, Present, after_of, state_digest
+from soothsayer_mcp.undo.plan import ACTS, TRIES, Move, MoveKind, Past, Plan, Present, after_of, plan, state_digest
 from soothsayer_mcp.wire import replies
 
 RESTORE_TOOL = ToolDefinition(
@@ -47,28 +47,13 @@ class UndoBook(Protocol):
         """Record that a plan was confirmed."""
         ...
 
-    async def record_undo(self, run: RunId, no: int, done: Done, *, plan: str, settle: Acted | None) -> None:
-        """Record what became of one step, and whether it had happened where that was not known."""
-        ...
+    async def record_undo(
+        self, run: RunId, no: int, done: Done, *, plan: str, settle: Acted | None, pause: str = ""
+    ) -> None:
+        """Record what became of one step, and whether it had happened where that was not known.
 
-
-class Servers(Protocol):
-    """The servers that inverse calls go to, opened for the rollback. What they cannot do raises `PortError`."""
-
-    async def find(self, tool: str) -> ToolDefinition:
-        """A tool by `server.tool`, as its server offers it now and as policy lets it be called to undo."""
-        ...
-
-    async def read(self, run: RunId, tool: str, arguments: JsonObject) -> Json:
-        """What a tool that only reads answers; a governed step of its own."""
-        ...
-
-    def call(self) -> Call:
-        """The live side of one call, which can have tools read for its checks."""
-        ...
-
-    async def forward(self, step: RecordedStep, call: Call) -> Returned:
-        """Send a recorded step and wait for the answer."""
+        An open run is paused where `pause` says why.
+        """
         ...
 
 
@@ -162,10 +147,12 @@ class Rollback:
         return found
 
     async def at_once(self, closed: ClosedStep) -> Done:
-        """Put back the files of a step that has just ended; one try. Raises `PortError` when it is not recorded."""
+        """Undo a step that has just ended; one try. Raises `PortError` when it is not recorded."""
         terms, before = closed.decision.dues.undo, closed.support.captured
         assert terms is not None
         assert before is not None
+        if terms.tool:
+            return await self._call_at_once(closed, terms, before)
         kept = Kept(terms=terms, before=before, args={}, expected={}, after=closed.after)
         past = _ended(closed, kept)
         moves: list[Move] = []
@@ -181,6 +168,31 @@ class Rollback:
         else:
             done = _judged(past, await self._governed(past, kept, moves, 0), states)
         await self._book.record_undo(self._run, past.no, done, plan=made.digest, settle=None)
+        return done
+
+    async def _call_at_once(self, closed: ClosedStep, terms: UndoTerms, before: Captured) -> Done:
+        """Take a call back by its inverse, if what it changed still is as it left it."""
+        assert self._servers is not None
+        after, opens = closed.after, closed.decision.dues.opens
+        kept = Kept(terms=terms, before=before, args=closed.proposal.arguments, expected={}, opens=opens, after=after)
+        past = _ended(closed, kept)
+        made = plan([past], await look_at_calls([past], self._run, self._servers, Present()))
+        (move,) = made.moves
+        states = {"before": move.before, "after": move.now}
+        await self._book.record_plan(self._run, made.digest, undo=[past.no], left=[], by=BY_POLICY)
+        same = (
+            before.has_seen and after is not None and after.has_seen and canonical(after.seen) == canonical(before.seen)
+        )
+        if same or move.kind is MoveKind.NOT_NEEDED:
+            done = Done(no=past.no, state=UndoState.NOT_NEEDED, why="it is as it was", **states)
+        elif move.kind is MoveKind.CALL:
+            done = _judged(past, await self._called(past, kept, 0), states)
+        else:
+            state = UndoState.FAILED if move.kind is MoveKind.IRREVERSIBLE else UndoState.CONFLICT
+            done = Done(no=past.no, state=state, why=move.why, **states)
+        over = done.state in {UndoState.UNDONE, UndoState.NOT_NEEDED}
+        pause = "" if over else f"the undo of a step did not succeed: {done.why or done.state}"
+        await self._book.record_undo(self._run, past.no, done, plan=made.digest, settle=None, pause=pause)
         return done
 
     async def _one(self, past: Past, moves: Sequence[Move]) -> tuple[Done, Acted | None]:
@@ -230,7 +242,7 @@ class Rollback:
         assert self._servers is not None
         of_step, terms = f"{self._run}.{past.no}", kept.terms
         server, _, name = terms.tool.partition(".")
-        request_id = f"undo:{of_step}:{number}" if number else f"undo:{of_step}"
+        request_id = self._servers.request_id(f"undo:{of_step}:{number}" if number else f"undo:{of_step}")
         try:
             tool = await self._servers.find(terms.tool)
             arguments = inverse_arguments(kept)
@@ -239,6 +251,8 @@ class Rollback:
         except AbsentError as absent:
             return Unrecorded(failure=Failure(reason=Reason.ARGUMENTS_INVALID, summary=str(absent)))
         params: JsonObject = {"name": name, "arguments": arguments}
+        if self._servers.meta is not None:
+            params["_meta"] = self._servers.meta
         step = ProposedStep(
             id=self._ids.step(),
             run_id=self._run,

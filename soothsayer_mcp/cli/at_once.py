@@ -9,21 +9,27 @@ from soothsayer_mcp.governor import Governor
 from soothsayer_mcp.model.step import ClosedStep
 from soothsayer_mcp.model.undo import Done
 from soothsayer_mcp.policy.rules import Policy
-from soothsayer_mcp.ports import Inspector
+from soothsayer_mcp.ports import Inspector, Servers
 from soothsayer_mcp.rollback import Restorer, Rollback
 
 UNDO_S = 30.0
-"""How long putting files back may take."""
+"""How long putting files back, or the inverse call, may take."""
 
 
 async def undo(
-    closed: ClosedStep, *, policy: Callable[[], Policy], store: SqliteStore, inspector: Inspector, workspace: str
+    closed: ClosedStep,
+    servers: Servers,
+    *,
+    policy: Callable[[], Policy],
+    store: SqliteStore,
+    inspector: Inspector,
+    workspace: str,
 ) -> Done:
-    """Put the files of a step back. Raises `PortError`."""
+    """Put the files of a step back, or have a server take it back. Raises `PortError`."""
     captured = closed.support.captured
     assert captured is not None
     files = Restoring(sorted({one.root for one in captured.files if one.root}))
-    restorer = Restorer(files, None)
+    restorer = Restorer(files, servers)
     rollback = Rollback(
         run=closed.run_id,
         governor=Governor(
@@ -36,5 +42,6 @@ async def undo(
         workspace=workspace,
         clock=SystemClock(),
         ids=RandomIds(),
+        servers=servers,
     )
     return await rollback.at_once(closed)

@@ -46,7 +46,7 @@ from soothsayer_mcp.model.json import Json, canonical
 from soothsayer_mcp.model.step import ClosedStep
 from soothsayer_mcp.model.undo import Done
 from soothsayer_mcp.policy.rules import Policy
-from soothsayer_mcp.ports import Connect, Note, ServerIdentity
+from soothsayer_mcp.ports import Connect, Note, ServerIdentity, Servers
 from soothsayer_mcp.proxy.connection import Surroundings
 from soothsayer_mcp.proxy.control import ControlTools
 from soothsayer_mcp.proxy.downstream import Limits, ServerEntry
@@ -231,12 +231,12 @@ async def _relay(
 
 def _undoing(
     policy: Callable[[], Policy], store: SqliteStore, inspection: Inspection, workspace: str
-) -> Callable[[ClosedStep], Awaitable[Done]]:
+) -> Callable[[ClosedStep, Servers], Awaitable[Done]]:
     """Undoes a step that has just ended; what that takes is loaded with the first one."""
 
-    async def undo(closed: ClosedStep) -> Done:
+    async def undo(closed: ClosedStep, servers: Servers) -> Done:
         undo = cast("Callable[..., Awaitable[Done]]", resolve("soothsayer_mcp.cli.at_once:undo"))
-        return await undo(closed, policy=policy, store=store, inspector=inspection, workspace=workspace)
+        return await undo(closed, servers, policy=policy, store=store, inspector=inspection, workspace=workspace)
 
     return undo
 

@@ -79,6 +79,15 @@ class Alone:
         with anyio.CancelScope(shield=True), anyio.move_on_after(END_S):
             await self.fleet.aclose()
 
+    @property
+    def meta(self) -> JsonObject | None:
+        """Requests of a handshake host carry nothing."""
+        return ENVELOPE.meta
+
+    def request_id(self, key: str) -> str:
+        """The key itself: nobody else asks anything here."""
+        return key
+
     # -- what is asked of them ----------------------------------------------------------------------------------------
 
     def envelope_of(self, request: HostRequest) -> Envelope:

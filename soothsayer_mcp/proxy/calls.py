@@ -24,6 +24,7 @@ from soothsayer_mcp.proxy.crew import Crew
 from soothsayer_mcp.proxy.downstream import Downstream
 from soothsayer_mcp.proxy.gate import Refusal
 from soothsayer_mcp.proxy.inputs import Inputs, InvalidStateError
+from soothsayer_mcp.proxy.inverse import Inverse
 from soothsayer_mcp.proxy.late import Late
 from soothsayer_mcp.proxy.owed import HostRequest
 from soothsayer_mcp.proxy.own import Own
@@ -215,7 +216,7 @@ class Calls:
             closed = await self._governor.govern(proposed.step, call)
             if isinstance(closed, ClosedStep):
                 if closed.decision.on_failure and undoes(closed):
-                    closed = await self._undone(closed)
+                    closed = await self._undone(request, closed)
                 if closed.support.settling is not None and self._settles.ask(request, call, closed):
                     closed = closed.undone(
                         closed.next_step, _joined(closed.why, "another tool is asked whether it did")
@@ -233,22 +234,29 @@ class Calls:
             self._refused_unrecorded(request, closed.failure.reason)
         return closed
 
-    async def _undone(self, closed: ClosedStep) -> ClosedStep:
+    async def _undone(self, request: HostRequest, closed: ClosedStep) -> ClosedStep:
         """Undo a step as policy says; where that does not succeed, the agent is told to stop."""
         if self._connection.undo is None:
             return closed.undone(NextStep.STOP, _joined(closed.why, "nothing here can undo it"))
+        connection = self._connection
+        envelope = connection.envelope_of(request)
+        servers = Inverse(connection, self._books, self._governor, of=closed, envelope=envelope)
         try:
-            done = await self._connection.undo(closed)
+            done = await self._connection.undo(closed, servers)
         except PortError as error:
             why = f"the undo could not be put on record: {error.summary}"
             return closed.undone(NextStep.STOP, _joined(closed.why, why))
         except Exception:  # noqa: BLE001 - the step is on record as ended, and so must stay: only its undo failed
             self._connection.fault()
             return closed.undone(NextStep.STOP, _joined(closed.why, "the undo failed inside Soothsayer"))
+        terms = closed.decision.dues.undo
+        tool = "" if terms is None else terms.tool
         if done.state is UndoState.UNDONE:
-            return closed.undone(closed.next_step, _joined(closed.why, "its files are as they were before the call"))
+            told = f"{tool} took it back" if tool else "its files are as they were before the call"
+            return closed.undone(closed.next_step, _joined(closed.why, told))
         if done.state is UndoState.NOT_NEEDED:
-            return closed.undone(closed.next_step, _joined(closed.why, "it had changed no file"))
+            told = "it had changed nothing" if tool else "it had changed no file"
+            return closed.undone(closed.next_step, _joined(closed.why, told))
         told = f"{done.state}, {done.why}" if done.why else done.state.value
         return closed.undone(NextStep.STOP, _joined(closed.why, f"that did not succeed: {told}"))
 

@@ -22,7 +22,7 @@ from soothsayer_mcp.model.undo import Done
 from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.decide import could_ask
 from soothsayer_mcp.policy.rules import Policy
-from soothsayer_mcp.ports import Clock, Ids, Leg, Look, Note, PortError, Shelf, Store
+from soothsayer_mcp.ports import Clock, Ids, Leg, Look, Note, PortError, Servers, Shelf, Store
 from soothsayer_mcp.proxy import merge
 from soothsayer_mcp.proxy.downstream import Downstream, Limits
 from soothsayer_mcp.proxy.fleet import Fleet
@@ -96,7 +96,7 @@ class Surroundings:
     """How what a host carries for us is sealed; without it, what is refused within a result refuses the whole."""
     asks: AskSettings | None = None
     """How people are asked about calls; `None` where nobody ever is."""
-    undo: Callable[[ClosedStep], Awaitable[Done]] | None = None
+    undo: Callable[[ClosedStep, Servers], Awaitable[Done]] | None = None
     """Undoes a step that has just ended; raises `PortError`. `None` where nothing can be."""
     settling: ReadBacks | None = None
     """Settles steps whose outcome is not known; `None` where only late answers and people do."""

@@ -81,7 +81,7 @@ def undoes(step: VerifiedStep) -> bool:
     if failure is None or step.cause is not Cause.AGENT or not isinstance(step.outcome, Returned):
         return False
     said = (on_failure((table,), failure) for table in step.decision.on_failure)
-    return OnFailure.UNDO in said and _has_files(step)
+    return OnFailure.UNDO in said and not _why_not_kept(step)
 
 
 def _why_not_undone(step: SupportedStep) -> str:
@@ -90,12 +90,17 @@ def _why_not_undone(step: SupportedStep) -> str:
         return ""
     if isinstance(step.outcome, Unknown):
         return "it is not known whether it happened"
-    return "" if not isinstance(step.outcome, Returned) or _has_files(step) else "nothing that is put back was kept"
+    return _why_not_kept(step) if isinstance(step.outcome, Returned) else ""
 
 
-def _has_files(step: SupportedStep) -> bool:
+def _why_not_kept(step: VerifiedStep) -> str:
+    """Why what is on record of a step does not suffice to undo it; empty where it does."""
     terms, captured = step.decision.dues.undo, step.support.captured
-    return terms is not None and not terms.tool and captured is not None and bool(captured.files)
+    if terms is None or captured is None or not (terms.tool or captured.files):
+        return "nothing that is put back was kept"
+    if terms.tool and terms.look is None and step.acted is not Acted.YES:
+        return "nothing tells whether it happened"
+    return ""
 
 
 def _why_unsettled(step: SupportedStep, failure: Failure) -> str:

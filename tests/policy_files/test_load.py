@@ -63,8 +63,8 @@ ERRORS: list[tuple[str, str]] = [
     (
         "rules: [{also: x, tools: a.b, on_failure: {tool_error: undo}}]",
         (
-            "3:9: `on_failure` says undo only in a rule that puts files back, `undo: {restore: file(...)}`;"
-            " a call that takes another back is made by soothsayer rollback [policy-key]"
+            "3:9: `on_failure` says undo only in a rule that says what undoes it: `undo: {restore: file(...)}`,"
+            " or `undo: {tool: ...}` [policy-key]"
         ),
     ),
     (

@@ -841,13 +841,12 @@ class RuleDocument(Document):
         return self
 
     @model_validator(mode="after")
-    def _puts_files_back_at_once(self) -> Self:
-        by_files = isinstance(self.undo, UndoDocument) and bool(self.undo.restore)
-        if not by_files and "undo" in self.on_failure.values():
+    def _is_undone_at_once(self) -> Self:
+        if not isinstance(self.undo, UndoDocument) and "undo" in self.on_failure.values():
             raise _bad(
                 "key",
-                "`on_failure` says undo only in a rule that puts files back, `undo: {restore: file(...)}`;"
-                " a call that takes another back is made by soothsayer rollback",
+                "`on_failure` says undo only in a rule that says what undoes it: `undo: {restore: file(...)}`,"
+                " or `undo: {tool: ...}`",
             )
         return self
 

@@ -274,7 +274,7 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
         "touches": "What these calls write to, in place of what labels say; an empty list for nothing.",
         "on_broken": "Whether the agent is shown the answer of a call whose check is broken: withhold, or note.",
         "on_unknown": "The same where a check found nothing out; note where nothing is said.",
-        "on_failure": "By failure class, or class/reason: what follows when the call fails; undo puts its files back.",
+        "on_failure": "By failure class, or class/reason: what follows a failed call; undo takes it back at once.",
         "large_results": "From what size on a result is stored, and read back in parts, instead of shown.",
         "capture": "What is looked at before and after the call, so that an undo by a call knows the state.",
         "settle": "How it becomes known whether a call took effect that timed out, was cut off or lost.",

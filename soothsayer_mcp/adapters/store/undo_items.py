@@ -4,11 +4,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from soothsayer_mcp.adapters.store.batch import Batch
-from soothsayer_mcp.adapters.store.items import Item, known
+from soothsayer_mcp.adapters.store.items import PROXY, Item, change_state, known
 from soothsayer_mcp.adapters.store.settling import SettleItem
 from soothsayer_mcp.model.call import RunId
 from soothsayer_mcp.model.entry import Kind
 from soothsayer_mcp.model.failure import Acted
+from soothsayer_mcp.model.run import RunState
 from soothsayer_mcp.model.settlement import How, Settlement
 from soothsayer_mcp.model.undo import Done
 from soothsayer_mcp.trace import entries
@@ -43,8 +44,9 @@ class UndoneItem(Item[None]):
 
     reads = True
 
-    def __init__(self, run: RunId, no: int, done: Done, *, plan: str, settle: Acted | None) -> None:
+    def __init__(self, run: RunId, no: int, done: Done, *, plan: str, settle: Acted | None, pause: str = "") -> None:
         super().__init__()
+        self._pause = pause
         self._run = run
         self._no = no
         self._done = done
@@ -69,6 +71,8 @@ class UndoneItem(Item[None]):
         batch.append(Kind.STEP_UNDO, self._tail, at, run=run, no=no)
         batch.later(_STATE, run, no, self._done.state, self._done.by_step or None)
         row.last_at = at
+        if self._pause and row.state is RunState.OPEN:
+            change_state(batch, row, RunState.PAUSED, reason=self._pause[:200], by=PROXY, at=at)
         batch.changed(row)
 
 
@@ -83,6 +87,8 @@ class UndoLog:
         """Record that a plan was confirmed."""
         await self._submit(PlanItem(run, plan, undo=undo, left=left, by=by))
 
-    async def record_undo(self, run: RunId, no: int, done: Done, *, plan: str, settle: Acted | None) -> None:
-        """Record what became of one step, and whether it had happened where that was not known."""
-        await self._submit(UndoneItem(run, no, done, plan=plan, settle=settle))
+    async def record_undo(
+        self, run: RunId, no: int, done: Done, *, plan: str, settle: Acted | None, pause: str = ""
+    ) -> None:
+        """Record what became of one step, whether it had happened where that was not known, and pause its run."""
+        await self._submit(UndoneItem(run, no, done, plan=plan, settle=settle, pause=pause))
