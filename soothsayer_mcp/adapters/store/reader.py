@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from soothsayer_mcp.adapters.store.asks import BY_PREFIX, GRANTS, OPEN_ASKS, ask_of, grant_of
 from soothsayer_mcp.adapters.store.batch import load_run
-from soothsayer_mcp.adapters.store.schema import APPLICATION_ID, FORMAT, SEGMENT_NAME, SHAPE
+from soothsayer_mcp.adapters.store.schema import APPLICATION_ID, FORMAT, RARE, SEGMENT_NAME, SHAPE
 from soothsayer_mcp.adapters.store.undoing import load_pasts
 from soothsayer_mcp.model.ask import Ask, Grant
 from soothsayer_mcp.model.budget import Budgets
@@ -119,9 +119,6 @@ _ENDS = "('step.outcome', 'step.refused', 'step.asked', 'step.settled')"
 """Kinds that end a step, or end not knowing how it ended."""
 
 _MORE_THAN_SELFTESTS = "(r.steps = 0 OR EXISTS (SELECT 1 FROM steps t WHERE t.run = r.run AND t.cause <> 'selftest'))"
-
-_RARE = "e.kind NOT IN ('step.intent', 'step.refused', 'step.outcome')"
-"""What makes the index of the rarer kinds usable."""
 
 Cell = str | int | float | bytes | None
 
@@ -357,7 +354,7 @@ class Reader:
         return entries[0].fields if entries else {}
 
     def _loaded(self, digest: str, *, by: str = "", before: int = 0) -> list[EntryRow]:
-        sql = f"e.kind = 'policy.loaded' AND {_RARE} AND json_extract(e.body, '$.policy') = ?"
+        sql = f"e.kind = 'policy.loaded' AND {RARE} AND json_extract(e.body, '$.policy') = ?"
         condition = Where(sql=sql, params=(digest,))
         if by:
             condition = Where(sql=f"{sql} AND e.writer = ? AND e.pos < ?", params=(digest, by, before))
@@ -380,9 +377,7 @@ class Reader:
             return _raw(rows[0][0])
         for kind, name in (("definition.pinned", "digest"), ("definition.changed", "new")):
             entries = self._entries(
-                Where(
-                    sql=f"e.kind = ? AND {_RARE} AND json_extract(e.body, ?) = ?", params=(kind, f"$.{name}", digest)
-                ),
+                Where(sql=f"e.kind = ? AND {RARE} AND json_extract(e.body, ?) = ?", params=(kind, f"$.{name}", digest)),
                 "ORDER BY e.pos DESC LIMIT 1",
             )
             for payload in self.payloads(entries):
@@ -684,7 +679,7 @@ class Reader:
     def _export_dropped(self) -> int:
         rows = self._all(
             "SELECT coalesce(sum(json_extract(body, '$.export_dropped')), 0) FROM entries WHERE kind = 'writer.closed'"
-            " AND kind NOT IN ('step.intent', 'step.refused', 'step.outcome')",
+            f" AND {RARE}",
             (),
         )
         return cast("int", rows[0][0])

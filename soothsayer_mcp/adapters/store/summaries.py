@@ -4,6 +4,7 @@ import sqlite3
 from typing import Any, cast
 
 from soothsayer_mcp.adapters.store.debts import load_debts
+from soothsayer_mcp.adapters.store.schema import RARE
 from soothsayer_mcp.model.finding import Answer
 from soothsayer_mcp.model.run import Run
 from soothsayer_mcp.model.summary import Denied, HeldEvidence, StoredSize, Summary, Written
@@ -13,9 +14,8 @@ MOST = 50
 
 _WRITTEN = "SELECT subject, no FROM written WHERE run = ? ORDER BY ended DESC LIMIT ?"
 _FINDINGS = (
-    "SELECT no, json_extract(body, '$.check'), json_extract(body, '$.finding') FROM entries"
-    " WHERE run = ? AND kind = 'step.finding' AND kind NOT IN ('step.intent', 'step.refused', 'step.outcome')"
-    " ORDER BY pos"
+    "SELECT no, json_extract(body, '$.check'), json_extract(body, '$.finding') FROM entries"  # noqa: S608 - words of ours
+    f" WHERE run = ? AND kind = 'step.finding' AND {RARE} ORDER BY pos"
 )
 _EVIDENCE = (
     "SELECT kind, level, subject, expires_at FROM evidence"
