@@ -11,7 +11,7 @@ BEAT_S = 5.0
 
 
 class Face:
-    """One open face: `watch`, or `asks --follow`."""
+    """One open face: `watch`, `asks --follow`, or a page of `ui`."""
 
     def __init__(self, folder: Path, name: str) -> None:
         """`folder` is the state folder. Nobody is told before the first `beat`."""

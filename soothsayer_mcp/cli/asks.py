@@ -263,7 +263,7 @@ def _answer(output: Output, ask_id: str, said: Said, *, reach: str = "once", unt
     finally:
         store.close()
     if change is not None and counted:
-        _let_it_go(output, ask)
+        let_it_go(output, ask)
         change.write()
     if output.as_json:
         output.document({"ask": document_of(stands), "counted": counted})
@@ -280,7 +280,7 @@ def _answer(output: Output, ask_id: str, said: Said, *, reach: str = "once", unt
     return Exit.NOBODY_ANSWERED if stands.state is AskState.EXPIRED else Exit.NO
 
 
-def _let_it_go(output: Output, ask: Ask) -> None:
+def let_it_go(output: Output, ask: Ask) -> None:
     """Give a call that waits the time to rest on its yes: once the policy is another one, that yes is void."""
     end = time.monotonic() + _GOES_S
     with open_reader(output.settings) as reader:

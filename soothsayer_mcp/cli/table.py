@@ -100,6 +100,12 @@ COMMANDS: tuple[Row, ...] = (
         help="Steps, questions and runs on a screen that stays open; questions are answered there.",
         runs=f"{_CLI}.watch:watch",
     ),
+    Row(
+        words="ui",
+        section="look",
+        help="Questions on a page in the browser of this machine; they are answered there.",
+        runs=f"{_CLI}.ui:ui",
+    ),
     Row(words="run list", section="runs", help="Runs, newest first.", runs=f"{_CLI}.runs:run_list"),
     Row(words="run show", section="runs", help="One run and its steps.", runs=f"{_CLI}.runs:run_show"),
     Row(

@@ -58,11 +58,13 @@ LIVE_S = 1.0
 class StateDesk:
     """Implements `console.tui.desk.Desk`. The trace need not be there yet; then there is nothing to see."""
 
-    def __init__(self, output: Output) -> None:
-        """Open nothing yet: what reads is opened in the thread that reads."""
+    def __init__(self, output: Output, *, channel: Channel = Channel.WATCH, about: str = ABOUT) -> None:
+        """Open nothing yet: what reads is opened in the thread that reads. Answers are given by way of `channel`."""
         self._output = output
         self._folder = state_dir(output.settings)
-        self._face = Face(self._folder, "watch")
+        self._channel = channel
+        self._about = about
+        self._face = Face(self._folder, channel)
         self._watcher: Watcher | None = None
         self._looked_at = 0.0
 
@@ -74,7 +76,7 @@ class StateDesk:
 
     def has_changed(self) -> bool:
         """Whether something was written since this was asked last; true at first."""
-        with _told():
+        with told_in_a_line():
             if self._watcher is not None and time.monotonic() - self._looked_at > LIVE_S:
                 self._looked_at = time.monotonic()
                 if not self._watcher.is_live():
@@ -128,7 +130,7 @@ class StateDesk:
         lay_out = cast(
             "Callable[[Explained, int], list[Text]]", resolve("soothsayer_mcp.console.explanation:explanation")
         )
-        with _told():
+        with told_in_a_line():
             return lay_out(explain(self._output, f"{step[0]}.{step[1]}"), width)
 
     def runs(self, wanted: Filter, most: int) -> list[RunRow]:
@@ -151,16 +153,21 @@ class StateDesk:
         now = self.now_us()
         none: list[Ask] = []
         found = self._ask(lambda watcher: watcher.open_asks(), none)
-        return [held_back(ask) for ask in found if ask.asked_at_us <= now <= ask.expires_at_us]
+        seen = [self._seen(ask) for ask in found if ask.asked_at_us <= now <= ask.expires_at_us]
+        return [ask for ask in seen if ask is not None]
+
+    def _seen(self, ask: Ask) -> Ask | None:
+        """A question as whoever looks here may see it; `None` where it is not for them."""
+        return held_back(ask)
 
     def card(self, ask_id: str) -> Card | None:
         """A question as it stands now."""
 
         def ask(watcher: Watcher) -> Card | None:
             found = watcher.ask(ask_id)
+            found = None if found is None else self._seen(found)
             if found is None:
                 return None
-            found = held_back(found)
             server, tool, args = (found.card.get(key) for key in ("server", "tool", "args"))
             return Card(
                 ask=found,
@@ -184,7 +191,7 @@ class StateDesk:
             text = f"it needs the signed answer of {roles_of(ask)}: soothsayer approve {ask.id[:6]} --as NAME"
             raise DeskError(text)
         by = Principal(id=account().id, how="terminal")
-        told = AskAnswer(ask=ask.id, state=state, by=by, channel=Channel.WATCH, comment=comment, shape=shape)
+        told = AskAnswer(ask=ask.id, state=state, by=by, channel=self._channel, comment=comment, shape=shape)
         with self._writing() as store:
             return store.answer_ask(told)
 
@@ -217,7 +224,7 @@ class StateDesk:
         """How a run would come back to the state after step `to`, as things stand now; steps in `left` stay."""
         wish = cast("Callable[..., Wish]", resolve("soothsayer_mcp.cli.undoing:Wish"))(run=RunId(run), to=to, left=left)
         seen = cast("Callable[[Settings, Reader, Wish], Plan]", resolve("soothsayer_mcp.cli.undoing:seen"))
-        with _told(), Reader(self._folder) as reader:
+        with told_in_a_line(), Reader(self._folder) as reader:
             return seen(self._output.settings, reader, wish)
 
     def roll_back(self, run: str, to: int, left: Collection[int], confirmed: str) -> list[Done]:
@@ -233,7 +240,7 @@ class StateDesk:
 
     def beat(self) -> None:
         """Say that somebody looks, so that calls wait for an answer."""
-        with _told():
+        with told_in_a_line():
             self._face.beat()
 
     # How it is asked.
@@ -247,15 +254,15 @@ class StateDesk:
             raise
 
     def _must(self, ask: Callable[[Watcher], R]) -> R:
-        with _told():
+        with told_in_a_line():
             if self._watcher is None:
                 self._watcher = Watcher(self._folder)
             return ask(self._watcher)
 
     @contextmanager
     def _writing(self) -> Generator[SqliteStore]:
-        with _told():
-            store = SqliteStore.open(self._folder, about=ABOUT)
+        with told_in_a_line():
+            store = SqliteStore.open(self._folder, about=self._about)
             try:
                 yield store
             finally:
@@ -263,7 +270,7 @@ class StateDesk:
 
 
 @contextmanager
-def _told() -> Generator[None]:
+def told_in_a_line() -> Generator[None]:
     """Say what went wrong below in one line."""
     try:
         yield

@@ -56,6 +56,40 @@ def card_of_several(parts: Sequence[Part]) -> list[str]:
     return lines
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pieces:
+    """A card in pieces, for a face that is laid out otherwise; each text as the card spells it."""
+
+    call: str
+    wants: str
+    why: Sequence[str]
+    risk: str
+    """Empty where there is none."""
+    args: Sequence[tuple[str, str]] | None
+    """Names and exact values; `None` where they are held back."""
+    hidden: bool
+    """Whether something that nobody would see is spelt out."""
+    client: str
+    run: str
+
+
+def pieces(shown: Mapping[str, Json]) -> Pieces:
+    """Take a card apart."""
+    server = _text(shown.get("server"))
+    risk, args = shown.get("risk"), shown.get("args")
+    named = args if isinstance(args, Mapping) else {}
+    return Pieces(
+        call=f"{server}.{_text(shown.get('tool'))}",
+        wants=f"{server} wants to {_does(shown.get('does'))}.",
+        why=[line.removeprefix("why   ") for line in _why_lines(shown)],
+        risk=f"{_value(risk.get('sum'))} of 100 = {_terms(risk.get('terms'))}" if isinstance(risk, Mapping) else "",
+        args=[(escape(name), _value(value)) for name, value in named.items()] if "args" in shown else None,
+        hidden=any(_is_hidden(part) or _BLANKS.search(part) for part in _texts(named)),
+        client=_text(shown.get("client")) or "a host without a name",
+        run=_text(shown.get("run")),
+    )
+
+
 def _why_lines(shown: Mapping[str, Json]) -> list[str]:
     lines: list[str] = []
     for why in _maps(shown.get("why")):

@@ -26,6 +26,8 @@ class Channel(StrEnum):
     """A form in the host. A host can fill it in by itself, so it settles no strong ask."""
     TERMINAL = "terminal"
     WATCH = "watch"
+    PAGE = "page"
+    """The local page of `ui`."""
 
 
 class Remember(StrEnum):
