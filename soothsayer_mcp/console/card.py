@@ -77,7 +77,7 @@ def pieces(shown: Mapping[str, Json]) -> Pieces:
     """Take a card apart."""
     server = _text(shown.get("server"))
     risk, args = shown.get("risk"), shown.get("args")
-    named = args if isinstance(args, Mapping) else {}
+    named: Mapping[str, Json] = args if isinstance(args, Mapping) else {}
     return Pieces(
         call=f"{server}.{_text(shown.get('tool'))}",
         wants=f"{server} wants to {_does(shown.get('does'))}.",
