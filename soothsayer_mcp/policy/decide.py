@@ -234,7 +234,7 @@ def _decide(policy: Policy, run: Run, step: ProposedStep, facts: Facts) -> Decis
     found = weigh_rules(candidates, scene)
     about_arguments = tuple(_about_arguments(policy, tool, arguments, size, step.proposal.raw_arguments))
     # Where nothing but the rules that match has a say, the same rules always come to the same decision.
-    plain = not (step.flaws or candidates.tiers or about_arguments or facts is not NO_FACTS)
+    plain = not (step.flaws or candidates.tiers or candidates.people or about_arguments or facts is not NO_FACTS)
     if candidates.ends_us and _ends_soon(candidates, step.proposed_at_us):
         plain = False
     certain = _certain(tool, found) if plain and step.cause not in {Cause.PROBE, Cause.UNDO} else None
@@ -257,6 +257,8 @@ def _decide(policy: Policy, run: Run, step: ProposedStep, facts: Facts) -> Decis
         decision = _conclude_undo(policy, found, objections)
     else:
         decision = _conclude(policy, candidates, found, objections)
+    people = _people(candidates, found, scene, decision) if candidates.people else ()
+    decision = _asked_of(people, decision) if people else decision
     owes = step.cause not in {Cause.PROBE, Cause.CONTROL} and decision.effect is not Effect.DENY
     if owes and step.cause is Cause.UNDO:
         dues = step.owes
@@ -273,6 +275,7 @@ def _decide(policy: Policy, run: Run, step: ProposedStep, facts: Facts) -> Decis
             *map(_obligation, limited),
             *(_redacts(candidates, found, Part.RESULT) if candidates.redacts else ()),
             *(obligations_of(dues) if dues.require or dues.verify or dues.undo else ()),
+            *(Obligation(kind=ObligationKind.REQUIRE, spec={"human": {}}, rule=one.id) for one in people),
             *map(_stored, storing),
         ),
         large=_strictest(storing) if storing else None,
@@ -280,7 +283,7 @@ def _decide(policy: Policy, run: Run, step: ProposedStep, facts: Facts) -> Decis
         dues=dues,
         timeout_s=None if observing else min(timeouts, default=None),
         risk=risk_of(candidates.sight, scene) if candidates.sight.weights else None,
-        asks=_terms(decision, found) if decision.effect is Effect.ASK else None,
+        asks=_terms(decision, found, people) if decision.effect is Effect.ASK else None,
         context=_context(candidates, facts, scene),
         reads=candidates.reads,
         charge=_charge(candidates, scene, found, limited),
@@ -342,7 +345,32 @@ def _goes_beyond(scope: RunScope, candidates: Candidates, arguments: Mapping[str
     )
 
 
-def _terms(decision: Decision, found: Sequence[Sequence[Match]]) -> AskTerms | None:
+def _people(
+    candidates: Candidates, found: Sequence[Sequence[Match]], scene: Scene, decision: Decision
+) -> Sequence[Rule]:
+    """Whose yes the rules that matched need of a call that may go; only a clear no needs nobody."""
+    if decision.effect is Effect.DENY or scene.cause is not Cause.AGENT:
+        return ()
+    needed = (
+        person.rule
+        for matches in found
+        for match in matches
+        if match.doubt is None or match.prepared.rule.effect is not Effect.ALLOW
+        for person in candidates.people.get(match.prepared.rule.id, ())
+        if person.answer(scene) is not False
+    )
+    return sorted(needed, key=lambda rule: rule.id)
+
+
+def _asked_of(people: Sequence[Rule], decision: Decision) -> Decision:
+    """A call that may go once a person has said yes to it. What asks already is one question with it."""
+    asking = [RuleMatch(id=rule.id, effect=Effect.ASK, text=rule.text) for rule in people]
+    also = decision.rules if decision.effect is Effect.ASK else ()
+    reason = decision.reason if decision.effect is Effect.ASK else Reason.NOBODY_TO_ASK
+    return replace(decision, effect=Effect.ASK, reason=reason, rules=tuple(dict.fromkeys([*asking, *also])))
+
+
+def _terms(decision: Decision, found: Sequence[Sequence[Match]], people: Sequence[Rule] = ()) -> AskTerms | None:
     """Several asks make one question: it is as strong, as short and as forgetful as the strictest of them."""
     asking = {rule.id for rule in decision.rules}
     stated = [
@@ -351,6 +379,7 @@ def _terms(decision: Decision, found: Sequence[Sequence[Match]]) -> AskTerms | N
         for match in matches
         if match.prepared.rule.asks is not None and match.prepared.rule.id in asking
     ]
+    stated += [rule.asks for rule in people if rule.asks is not None]
     if not stated:
         return None
     return AskTerms(

@@ -250,6 +250,8 @@ class Rule:
     demands: Owes | None = None
     """What has to be shown before the calls that it matches, what is checked after them, and what they write to."""
     large: LargeResults | None = None
+    people: tuple["Rule", ...] = ()
+    """Whose yes its calls need before they go, each as a rule that asks where it matches."""
 
     @property
     def head(self) -> str:
@@ -260,7 +262,7 @@ class Rule:
     def owes(self) -> bool:
         """Whether calls that it matches owe anything."""
         owed = self.limit is not None or bool(self.redact or self.on_failure)
-        return owed or self.demands is not None or self.large is not None
+        return owed or self.demands is not None or self.large is not None or bool(self.people)
 
     after: tuple[Past, ...] = ()
     unless_after: tuple[Past, ...] = ()
@@ -662,6 +664,8 @@ class Candidates:
     context: Mapping[str, Json]
     """What decisions read that neither the call nor the policy's text holds."""
     dues: DuesPlan
+    people: Mapping[str, tuple[Prepared, ...]]
+    """Whose yes is needed, by the ids of the rules that need one."""
     concluded: dict[tuple[int, ...], Decision] = field(default_factory=dict[tuple[int, ...], Decision])
     """What `decide` has concluded from the rules that matched; it only remembers what can be computed again."""
     shown: dict[tuple[Principal, bool], bool] = field(default_factory=dict[tuple[Principal, bool], bool])
@@ -764,7 +768,7 @@ class Policy:
         asked = Effect.ASK
         limits, pins = self.arguments, self.pins
         return (
-            any(rule.effect is asked for scope in self.scopes for rule in scope.rules)
+            any(rule.effect is asked or rule.people for scope in self.scopes for rule in scope.rules)
             or any(scope.defaults[cell] is asked for scope in self.scopes for cell in (Cell.READ, Cell.OTHER))
             or asked in {pins.first, pins.new, pins.changed, pins.shadowed, limits.undeclared, limits.no_schema}
         )
@@ -904,7 +908,20 @@ class Policy:
             )
         speaking = next((one for one in reversed(settled) if one.scope.kind.may_permit), settled[-1])
         tiers.sort(key=lambda tier: self.tiers.index(tier[0]), reverse=True)
-        every_one = [*terms, *(one for _, one in tiers), *(prepared for one in settled for prepared in one.prepared)]
+        people = {
+            prepared.rule.id: tuple(
+                self._prepare(person, place, one.sight, one.scope.kind, bearings) for person in prepared.rule.people
+            )
+            for one in settled
+            for prepared in one.prepared
+            if prepared.rule.people and not prepared.rule.observe and one.scope.mode is not Mode.OBSERVE
+        }
+        every_one = [
+            *terms,
+            *(one for those in people.values() for one in those),
+            *(one for _, one in tiers),
+            *(prepared for one in settled for prepared in one.prepared),
+        ]
         tests = tuple(test for one in (*every_one, *bearings.values()) for test in one.arguments if test.paths)
         asks = {counted.mark: counted for one in every_one for counted in one.asks}
         conditions = any(prepared.rule.when for prepared in every_one)
@@ -950,6 +967,7 @@ class Policy:
             masks=self._secret_arguments(server, name),
             context=_context(place, tool, reads_paths=bool(tests), workspace=self._place.root if conditions else ""),
             dues=self._dues(server, name, place, settled),
+            people=people,
         )
 
     def _dues(self, server: str, name: str, place: Place, settled: Sequence[ScopeCandidates]) -> DuesPlan:

@@ -352,6 +352,22 @@ def rule_of(form: Form) -> Rule:
         flow=_flow(_map(form["flow"])) if "flow" in form else None,
         demands=_owes(form),
         on_failure={key: OnFailure(str(word)) for key, word in _map(form.get("on_failure", {})).items()},
+        people=tuple(_person(form, _map(one["human"])) for one in _maps(form, "require") if "human" in one),
+    )
+
+
+def _person(form: Form, said: Form) -> Rule:
+    """Whose yes a rule needs, as a rule that asks and matches where that one does."""
+    return Rule(
+        id=_text(form, "id"),
+        effect=Effect.ASK,
+        text=f"a person has to say yes: {_text(form, 'text')}",
+        when=_text(said, "when") if "when" in said else "",
+        asks=AskTerms(
+            strong="strong" in said,
+            remember=Remember.NEVER,
+            needs=(_need(said),) if "role" in said else (),
+        ),
     )
 
 
@@ -400,7 +416,7 @@ def _owes(form: Form) -> Owes | None:
     if not OWING.intersection(form):
         return None
     return Owes(
-        require=tuple(_maps(form, "require")),
+        require=tuple(one for one in _maps(form, "require") if "human" not in one),
         verify=tuple(_maps(form, "verify")),
         touches=tuple(_list_of_texts(form["touches"])) if "touches" in form else None,
         on_broken=_text(form, "on_broken") if "on_broken" in form else "",

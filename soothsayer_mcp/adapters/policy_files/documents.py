@@ -672,13 +672,33 @@ class _OneKind(Document):
         return self
 
 
+class HumanItem(Document):
+    """A person's yes to this very call."""
+
+    role: _Role = ""
+    count: Annotated[int, Field(ge=1, le=9)] = 1
+    not_: Literal["requester"] = Field(default="requester", alias="not")
+    when: Annotated[str, _when(CONDITIONS)] = ""
+    binds: Literal["args"] = "args"
+    single_use: Literal[True] = True
+    strong: Literal[True] = True
+
+    @model_validator(mode="after")
+    def _counts_people_of_a_role(self) -> Self:
+        if "role" not in self.model_fields_set and self.model_fields_set & {"count", "not_"}:
+            raise _bad("key", "`count` and `not` are about the people of a `role`, and none is named")
+        return self
+
+
 class RequireDocument(_OneKind):
     """What has to be shown before a call."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"human"})
+    human: HumanItem = Field(default=cast("HumanItem", None))
 
     @model_validator(mode="after")
     def _compares_with_nothing(self) -> Self:
+        if any("human" in one.model_fields_set for one in self.any):
+            raise _bad("key", "`human` stands by itself and not in `any`: this version does not have it there")
         if "artifact" in self.model_fields_set and "changed" in self.artifact.model_fields_set:
             raise _bad("key", "`changed` compares with a look before the call, so it stands in `verify` only")
         return self
@@ -848,6 +868,12 @@ class RuleDocument(Document):
                 "`on_failure` says undo only in a rule that says what undoes it: `undo: {restore: file(...)}`,"
                 " or `undo: {tool: ...}`",
             )
+        return self
+
+    @model_validator(mode="after")
+    def _asks_about_what_may_go(self) -> Self:
+        if "deny" in self.model_fields_set and any("human" in one.model_fields_set for one in self.require):
+            raise _bad("key", "nobody is asked about what is denied: `human` does not stand in a deny")
         return self
 
     deny: Annotated[str, AfterValidator(_reason)] = ""

@@ -120,8 +120,10 @@ class _Gatherer:
             for form, rule, number in file.rules:
                 if "approvers" in form:
                     form["approvers"] = [
-                        self._approvers(file, number, said, roles) for said in _list(form, "approvers")
+                        self._approvers(file, ("rules", number, "approvers"), said, roles)
+                        for said in _list(form, "approvers")
                     ]
+                self._check_people(file, form, number, roles)
                 if "risk" in form and not weighs:
                     text = "no policy here has risk terms, so the risk is always 0"
                     self.add(file.path, file.mark("rules", number, "risk", key=True), "never", text)
@@ -145,17 +147,33 @@ class _Gatherer:
                         self.add(file.path, file.mark("roles", role, key=True), "value", text)
         return roles
 
-    def _approvers(self, file: _File, number: int, said: Form, roles: Mapping[str, list[Json]]) -> JsonObject:
+    def _check_people(self, file: _File, form: JsonObject, number: int, roles: Mapping[str, list[Json]]) -> None:
+        """Put the people of its role into each item that needs one's yes."""
+        items = [dict(one) for one in _list(form, "require")]
+        for place, item in enumerate(items):
+            human = item.get("human")
+            if not isinstance(human, Mapping):
+                continue
+            way = ("rules", number, "require", place, "human")
+            if "when" in human and "who.client" in CONDITIONS.read(str(human["when"])).names:
+                text = "what a client says of itself spares nobody; name a sub or a group"
+                self.add(file.path, file.mark(*way, "when"), "client-trust", text)
+            if "role" in human:
+                item["human"] = self._approvers(file, (*way, "role"), human, roles)
+        if items:
+            form["require"] = [*items]
+
+    def _approvers(self, file: _File, way: Way, said: Form, roles: Mapping[str, list[Json]]) -> JsonObject:
         """Whose answers a rule needs, with the people of the role."""
         role, count = str(said["role"]), said.get("count", 1)
         people = roles.get(role, [])
         if role not in roles:
             text = f'the organisation\'s policy has no role "{role}"'
             near = nearest(role, roles)
-            self.add(file.path, file.mark("rules", number, "approvers"), "value", text, near)
+            self.add(file.path, file.mark(*way), "value", text, near)
         elif isinstance(count, int) and count > len(people):
             text = f'{count} people of "{role}" are needed, and it has {len(people)}'
-            self.add(file.path, file.mark("rules", number, "approvers"), "never", text)
+            self.add(file.path, file.mark(*way), "never", text)
         return {**said, "people": sorted(people, key=canonical)}
 
     def _check_tiers(self, file: _File, known: tuple[str, ...] | None, *, weighs: bool) -> None:

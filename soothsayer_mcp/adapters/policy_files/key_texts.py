@@ -141,6 +141,7 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
     | {
         "step": "An earlier step of this run: the latest one that fits has to have succeeded.",
         "attestation": "A statement signed by a pinned key.",
+        "human": "A yes of a person to this very call, asked for when all else is shown.",
     },
     "VerifyDocument": _KINDS
     | {
@@ -221,6 +222,15 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
         "as": "Under which name what it answers stands in the undo: before.",
         "tool": "A tool that is labelled read, as server.tool.",
         "args": "Its arguments; ${args.x} is filled in from the call.",
+    },
+    "HumanItem": {
+        "role": "A role of the organisation's policy whose people sign; anybody at a terminal or the host else.",
+        "count": "How many of its people have to say yes; 1 where nothing is said.",
+        "not": "Whose answer counts for nothing: that of the requester, by the name that the role has for them.",
+        "when": "A condition in CEL over args, tool, who, run and now; only a clear no needs nobody.",
+        "binds": "What the yes is bound to: the exact arguments.",
+        "single_use": "A yes serves one call, always.",
+        "strong": "No answer counts that a host can give by itself: a person answers at a terminal.",
     },
     "SettleDocument": {
         "readback": "Another tool is asked, by itself, until it says one or the other.",
