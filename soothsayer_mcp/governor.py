@@ -16,7 +16,7 @@ from soothsayer_mcp.model.evidence import Support
 from soothsayer_mcp.model.facts import NO_FACTS, Facts, Questions
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.outcome import Asked, Refused, Returned, Unknown
-from soothsayer_mcp.model.run import Closing, Run
+from soothsayer_mcp.model.run import Closing, NextStep, Run, RunState
 from soothsayer_mcp.model.step import (
     AnsweredStep,
     ClosedStep,
@@ -36,7 +36,7 @@ from soothsayer_mcp.redaction import shown
 from soothsayer_mcp.run.allowance import budgets_of
 from soothsayer_mcp.run.aside import set_aside
 from soothsayer_mcp.run.budget import refuse_over_budget
-from soothsayer_mcp.run.close import close
+from soothsayer_mcp.run.close import close, undoes
 from soothsayer_mcp.run.duplicate import duplicate
 from soothsayer_mcp.run.repeat import refuse_repeated
 from soothsayer_mcp.run.reserve import refuse_over_cap, refuse_unless_open
@@ -150,11 +150,30 @@ class Governor:
 
         It is never a second answer to the host. Raises `PortError` when it is not recorded.
         """
-        verified = await self._verified(step.answered(late), call)
-        redacted = verified.redacted(shown(self._policy(), verified))
+        checked = await self.checked(step, call, late)
         with anyio.fail_after(SETTLE_BOUND_S):
-            while not await self._store.settle(redacted):  # noqa: ASYNC110 - only while its end is being committed
+            while not await self._store.settle(checked):  # noqa: ASYNC110 - only while its end is being committed
                 await anyio.sleep(SETTLE_AGAIN_S)
+
+    async def checked(self, step: RecordedStep, call: Call, late: Returned) -> VerifiedStep:
+        """A step with an answer that came late: its checks are made, and what its policy masks is masked."""
+        verified = await self._verified(step.answered(late), call)
+        return verified.redacted(shown(self._policy(), verified))
+
+    async def settle_task(self, checked: VerifiedStep, *, told: bool) -> None:
+        """Take the result of a task for the end of its step; `told` says that the agent reads it.
+
+        Raises `PortError` when it is not recorded.
+        """
+
+        def closing(run: Run, step: SupportedStep, failure: Failure | None) -> Closing:
+            policy = self._policy()
+            if run.state is RunState.OPEN and undoes(checked):
+                why = "policy has the step undone, and its result came by a task: a person has to undo it"
+                return Closing(next_step=NextStep.STOP, run_state=RunState.PAUSED, why=why)
+            return close(run, step, failure, budgets_of(run, policy.budgets), policy.next_rules)
+
+        await self._store.settle(checked, told=told, close=closing)
 
     async def abandon(self, step: ProposedStep, call: Call) -> ClosedStep | Unrecorded:
         """End a step in which a fault of ours showed itself: refused if nothing was sent, unknown if something was."""

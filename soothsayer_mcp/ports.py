@@ -173,10 +173,11 @@ class Store(Protocol):
         """
         ...
 
-    async def settle(self, step: VerifiedStep) -> bool:
+    async def settle(self, step: VerifiedStep, *, told: bool = False, close: Close | None = None) -> bool:
         """Record the answer that came after a step had ended as unknown, with what its checks found; durable then.
 
-        False while its end is not on record yet. Raises `PortError` when it is not unknown any more.
+        `told` says that the agent reads it, and `close` chooses what becomes of the run by the result of a task. False
+        while its end is not on record yet. Raises `PortError` when it is not unknown any more.
         """
         ...
 

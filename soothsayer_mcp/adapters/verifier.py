@@ -320,7 +320,8 @@ class _Check:
         if kind == "step.outcome":
             self._outcome[name] = body
         if kind == "step.outcome" or kind in _WITHHELD:
-            failed = body.get("outcome") != "succeeded"
+            later = body.get("outcome") == "unknown" and "task" in body
+            failed = body.get("outcome") != "succeeded" and not later
             if failed != (str(body.get("failure")) in _CLASSES) or failed != ("reason" in body):
                 self._problem(f"step {_name(name)} does not have one failure class, or has one and succeeded", pos)
 

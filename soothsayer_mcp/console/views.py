@@ -9,7 +9,7 @@ from typing import cast
 
 from soothsayer_mcp.console.measures import count, duration, size
 from soothsayer_mcp.model.call import Cause
-from soothsayer_mcp.model.failure import REASONS, Guidance, Reason
+from soothsayer_mcp.model.failure import REASONS, Acted, Guidance, Reason
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.model.undo import UndoClass
 from soothsayer_mcp.trace.rows import EntryRow, Payload, StepRow, Story
@@ -26,7 +26,10 @@ def ended_as(step: StepRow) -> str:
         return "in flight"
     if step.failure:
         return step.failure
-    return f"succeeded, kept {step.levels[-1]}" if step.levels else "succeeded"
+    if step.outcome == "unknown" and step.acted == Acted.MAYBE:
+        return "task goes on"
+    how = "task ended" if step.outcome == "unknown" else "succeeded"
+    return f"{how}, kept {step.levels[-1]}" if step.levels else how
 
 
 def because(step: StepRow) -> str:
@@ -41,6 +44,8 @@ def because(step: StepRow) -> str:
         parts += _acted(step)
     else:
         parts.append(rule)
+        if step.outcome == "unknown" and step.checks:
+            parts[-1] += f": {', '.join(step.checks)}"
     if step.would and step.would != step.effect:
         parts.append(f"observed only: enforcing would {_WOULD[step.would]}")
     if step.next in {"stop", "compact"} and step.cause != Cause.UNDO:

@@ -46,8 +46,7 @@ def judge_answer(step: AnsweredStep) -> tuple[Finding, ...]:
 
 def is_final(outcome: Returned) -> bool:
     """Whether this is the answer: the server wants nothing more (`input_required`), and answers no later (a task)."""
-    result = outcome.result or {}
-    return result.get("resultType", "complete") == "complete" and "task" not in result
+    return outcome.final
 
 
 def _finding(answer: Answer, detail: str, reason: Reason | None, check: str = OUTPUT_SCHEMA) -> Finding:

@@ -23,6 +23,10 @@ class Returned:
     """Whether the frame reads in exactly one way; checks of a frame that does not answer `unknown`."""
     tool_us: int = 0
     """From handing the call to the server's pipe until its answer was read."""
+    final: bool = True
+    """Whether this is the answer; false while the server wants something first, or answers later."""
+    task: str = ""
+    """The task by which the answer comes later; mostly empty."""
 
     @property
     def is_error(self) -> bool:

@@ -15,6 +15,8 @@ class How(StrEnum):
 
     LATE_ANSWER = "late_answer"
     """The server answered after all."""
+    TASK_RESULT = "task_result"
+    """It had answered with a task, and the task has ended."""
     READ_BACK = "read_back"
     """Another tool was asked."""
     CAPTURE = "capture"
@@ -34,6 +36,8 @@ class Settlement:
     how: How
     by: str = ""
     """The person, or the rule that says what is asked; empty for an answer."""
+    told: bool = False
+    """Whether the agent reads how it ended, so that it need not be told again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

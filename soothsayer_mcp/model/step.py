@@ -155,9 +155,11 @@ class VerifiedStep(AnsweredStep):
 
     @property
     def acted(self) -> Acted:
-        """Whether the tool had its effect: `yes` for a success."""
+        """Whether the tool had its effect: `yes` for a success, `maybe` while a task goes on."""
         failure = self.failure
-        return Acted.YES if failure is None else failure.acted
+        if failure is not None:
+            return failure.acted
+        return Acted.MAYBE if isinstance(self.outcome, Returned) and self.outcome.task else Acted.YES
 
     def closed(self, closing: Receipt, next_step: NextStep, why: str = "", stored: Aside | None = None) -> "ClosedStep":
         """Learn that the outcome is durable: it may be answered."""

@@ -175,7 +175,7 @@ class Calls:
             return answer
         if self._connection.fleet.only is None:
             self._connection.owners.learn_result(server.name, result)
-        if "task" in result or "taskId" in result:
+        if closed.outcome.task:
             self._late.learn(closed, request)
         if not request.stateless:
             return answer

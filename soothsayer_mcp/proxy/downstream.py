@@ -14,6 +14,7 @@ from soothsayer_mcp.model.outcome import Returned
 from soothsayer_mcp.model.step import RecordedStep
 from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.ports import Call, Clock, Connect, Leg, LegEnd, NoAnswer, OversizedLine, PortError, ServerIdentity
+from soothsayer_mcp.proxy import tasks
 from soothsayer_mcp.proxy.bridge import BridgedLeg
 from soothsayer_mcp.wire import replies
 from soothsayer_mcp.wire.eras import Era
@@ -383,7 +384,7 @@ class Downstream:
                 )
             raise
         tool_us = (self._clock.monotonic_ns() - began) // 1000
-        return _returned(frame, tool_us, judged=_is_judged(step))
+        return _returned(frame, tool_us, step)
 
     def cancel(self, request_key: IdKey, raw: bytes) -> None:
         """Send a cancel on; what it cancels may still answer, for a bounded time."""
@@ -535,7 +536,7 @@ class Downstream:
         if overdue is not None:
             step, call, began = overdue
             tool_us = (self._clock.monotonic_ns() - began) // 1000
-            late = _returned(frame, tool_us, judged=_is_judged(step))
+            late = _returned(frame, tool_us, step)
             self._side.late_answer(self, frame, step, call, late)
             return
         self._side.from_server(self, frame)
@@ -589,13 +590,16 @@ def _is_judged(step: RecordedStep) -> bool:
     return step.decision.dues.after or (step.tool is not None and step.tool.check_result is not None)
 
 
-def _returned(frame: Frame, tool_us: int, *, judged: bool) -> Returned:
+def _returned(frame: Frame, tool_us: int, step: RecordedStep) -> Returned:
     result, error = frame.result, frame.error
+    final, task = (True, "") if not isinstance(result, dict) else tasks.promised(step.proposal.raw, result)
     return Returned(
         raw=frame.raw,
         result=result if isinstance(result, dict) else None,
         error=error if isinstance(error, dict) else None,
         # A second, strict reading is paid only where a check will look inside.
-        strict=frame.strict if judged else True,
+        strict=frame.strict if _is_judged(step) else True,
         tool_us=tool_us,
+        final=final,
+        task=task,
     )

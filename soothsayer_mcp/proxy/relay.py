@@ -78,7 +78,7 @@ class Relay:
         self._streams = streams = Streams(connection, gate)
         self._masks = masks = Masks(connection, gate)
         connection.shown = masks.answer
-        late = Late(connection, gate, masks)
+        late = Late(connection, gate, masks, governor)
         self._requests = requests = Requests(connection, gate)
         own = Own(connection, gate, around.shelf)
         self._opening = opening = Opening(connection, books, masks, own)

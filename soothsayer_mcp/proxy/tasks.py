@@ -10,9 +10,10 @@ from enum import Enum, StrEnum
 from typing import Final
 
 from soothsayer_mcp.model.call import RunId, StepId
-from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.model.json import Json, JsonObject
 from soothsayer_mcp.model.value import dataclass
-from soothsayer_mcp.wire.eras import Era
+from soothsayer_mcp.wire.eras import Era, era_of
+from soothsayer_mcp.wire.strict import read_server
 
 EXTENSION: Final = "io.modelcontextprotocol/tasks"
 
@@ -183,6 +184,26 @@ class Tasks:
         if len(self._live) > KEPT_LIMIT:
             oldest = next((key for key, live in self._live.items() if live.ended), next(iter(self._live)))
             del self._live[oldest]
+
+
+_PROMISES: Final = frozenset({"task", "taskId", "inputRequests"})
+
+
+def promised(sent: bytes, result: JsonObject) -> tuple[bool, str]:
+    """Tell whether a result is the last word on the call that was `sent`, and the task by which that comes later.
+
+    What a server merely says of itself makes neither: a task of the handshake era is one that the host asked for, and
+    only the stateless era has answers that ask.
+    """
+    kind = result.get("resultType")
+    if (kind is None or kind == "complete") and not _PROMISES & result.keys():
+        return True, ""
+    call = read_server(sent)
+    if era_of(call) is Era.HANDSHAKE:
+        task = created_task(result, Era.HANDSHAKE) if "task" in (call.params or {}) else None
+        return task is None, task or ""
+    whole = (kind is None or kind == "complete") and "inputRequests" not in result
+    return whole, created_task(result, Era.STATELESS) or ""
 
 
 def created_task(result: Json, era: Era) -> str | None:

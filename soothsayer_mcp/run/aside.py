@@ -34,5 +34,4 @@ def set_aside(step: VerifiedStep) -> VerifiedStep:
         return step
     declared = step.tool is not None and b'"outputSchema"' in step.tool.raw
     # What still asks for something, or comes later, is no result yet.
-    asks = outcome.result.get("resultType", "complete") != "complete" or "task" in outcome.result
-    return step if declared or asks else step.aside()
+    return step if declared or not outcome.final else step.aside()

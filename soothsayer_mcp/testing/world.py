@@ -94,6 +94,8 @@ class World:
         """Every outcome that became durable."""
         self.settled: list[VerifiedStep] = []
         """Every step that was settled by an answer that came late."""
+        self.settled_as: list[tuple[bool, Closing | None]] = []
+        """Of each of them, whether the agent reads it, and what the result of a task made of the run."""
         self.run = Run(id=RUN_ID, principal=PRINCIPAL, state=RunState.OPEN, version=1)
         self.facts: Facts = NO_FACTS
         self.answer = Returned(raw=ANSWER, result={"content": [{"type": "text", "text": "done"}]})
@@ -212,10 +214,11 @@ class World:
         await self._end("record_outcome")
         return step.closed(receipt, closing.next_step, closing.why)
 
-    async def settle(self, step: VerifiedStep) -> bool:
+    async def settle(self, step: VerifiedStep, *, told: bool = False, close: Close | None = None) -> bool:
         """Keep the answer that came late."""
         await self._begin("settle")
         self.settled.append(step)
+        self.settled_as.append((told, None if close is None else close(self.run, step, step.failure)))
         await self._end("settle")
         return True
 

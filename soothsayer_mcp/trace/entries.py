@@ -79,6 +79,8 @@ class Ending:
     """`succeeded`, `failed` or `unknown`."""
     failure: Failure | None
     acted: Acted
+    done: bool = True
+    """Whether the tool was done with it; false where it succeeded in asking for something first."""
 
 
 def quoted(value: str) -> str:
@@ -332,10 +334,7 @@ def outcome(
     tool_us = 0
     if isinstance(came, Returned):
         tool_us = came.tool_us
-        text += f',"is_error":{"true" if came.is_error else "false"}'
-        code = None if came.error is None else came.error.get("code")
-        if isinstance(code, int) and not isinstance(code, bool):
-            text += f',"rpc_code":{code}'
+        text += _came(came)
     elif isinstance(came, Unknown):
         tool_us = came.tool_us
     for name, kept in (("result", result), ("capture", capture)):
@@ -349,6 +348,15 @@ def outcome(
         text += f',"findings":{_counts(step.findings)}'
     text += f",{said_and_next(said, next_step, why)}"
     return f'{text},"dur_us":{dur_us},"tool_us":{tool_us},"store_us":{step.intent.took_us}'
+
+
+def _came(came: Returned) -> str:
+    """What an outcome tells of the answer beside its bytes."""
+    text = f',"is_error":{"true" if came.is_error else "false"}'
+    code = None if came.error is None else came.error.get("code")
+    if isinstance(code, int) and not isinstance(code, bool):
+        text += f',"rpc_code":{code}'
+    return f'{text},"task":{quoted(came.task)}' if came.task else text
 
 
 def settled(settlement: Settlement, result: str) -> str:
@@ -368,7 +376,10 @@ def ending(step: VerifiedStep) -> Ending:
     """Tell how a step ended."""
     failure = step.failure
     if failure is None:
-        return Ending(outcome="succeeded", failure=None, acted=step.acted)
+        came = step.outcome
+        later = isinstance(came, Returned) and bool(came.task)
+        done = not isinstance(came, Returned) or came.final
+        return Ending(outcome="unknown" if later else "succeeded", failure=None, acted=step.acted, done=done)
     open_end = isinstance(step.outcome, Unknown) or failure.reason is Reason.ANSWER_UNREADABLE
     unknown = open_end and failure.acted is Acted.MAYBE
     return Ending(outcome="unknown" if unknown else "failed", failure=failure, acted=failure.acted)

@@ -72,14 +72,14 @@ def test_an_answer_that_reads_in_two_ways_could_not_be_checked() -> None:
 @pytest.mark.parametrize(
     "result",
     [
-        {"resultType": "input_required", "inputRequests": {}},
-        {"task": {"taskId": "1"}},
-        {"content": [], "isError": True},
+        Returned(raw=b"{}", result={"resultType": "input_required"}, final=False),
+        Returned(raw=b"{}", result={"task": {"taskId": "1"}}, final=False, task="1"),
+        Returned(raw=b"{}", result={"content": [], "isError": True}),
     ],
     ids=["the server asks back", "a task", "isError"],
 )
-def test_nothing_is_found_where_nothing_is_owed_yet(result: JsonObject) -> None:
-    assert judged(result) == ()
+def test_nothing_is_found_where_nothing_is_owed_yet(result: Returned) -> None:
+    assert judge_answer(answered(result)) == ()
 
 
 def test_a_result_that_calls_itself_complete_is_checked() -> None:

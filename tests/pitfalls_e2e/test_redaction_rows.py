@@ -142,8 +142,9 @@ def test_the_result_of_a_task_is_masked_and_recorded_so(rig: Masking) -> None:
     ask(rig, request("tools/call", '{"name":"task","arguments":{},"task":{"ttl":1}}', '"mk"'), "mk")
     said = ask(rig, request("tasks/result", '{"taskId":"t1"}', '"tr"'), "tr")
     assert at(read(said.encode()), "result", "content", 0, "text") == f"late {marker('token')}"
-    late = [entry for entry in rig.entries("message.checked") if entry.get("of_step")]
-    assert len(late) == 1
+    [settled] = rig.entries("step.settled")
+    assert settled["how"] == "task_result"
+    assert TOKEN not in last_kept(rig, "result")
 
 
 def test_an_answer_that_reads_two_ways_is_withheld(rig: Masking) -> None:

@@ -1,6 +1,7 @@
 """A handshake host on a stateless-only server, and results that come later."""
 
 import json
+from dataclasses import replace
 
 import anyio
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from proxy.stage import (
     DONE,
     STATELESS_META,
+    Reply,
     ScriptedServer,
     ServerLeg,
     Stage,
@@ -21,7 +23,10 @@ from proxy.stage import (
     result,
 )
 from soothsayer_mcp.model.decision import Effect
+from soothsayer_mcp.model.failure import Acted, Reason
 from soothsayer_mcp.model.json import JsonObject
+from soothsayer_mcp.model.outcome import Returned
+from soothsayer_mcp.model.run import RunState
 from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.testing.factories import make_policy, make_rule
 
@@ -103,7 +108,8 @@ def deny_elicitation() -> Policy:
 
 # -- tasks
 
-TASK = '{"task":{"taskId":"t1","status":"working","pollInterval":1000}}'
+TASK = '{"task":{"taskId":"t1","status":"working","pollInterval":60000}}'
+AS_TASK = ',"task":{"ttl":60000}'
 TYPED = (
     '{"name":"echo","inputSchema":{"type":"object"},'
     '"outputSchema":{"type":"object","properties":{"n":{"type":"string"}}}}'
@@ -111,34 +117,144 @@ TYPED = (
 
 
 @pytest.mark.parametrize(("late", "withheld"), [('{"n":"ok"}', False), ('{"n":1}', True)])
-async def test_a_late_result_is_held_against_what_its_call_owed(late: str, *, withheld: bool) -> None:
+async def test_a_late_result_ends_the_step_as_the_answer_of_its_call_would_have(late: str, *, withheld: bool) -> None:
     text = f'{{"content":[],"structuredContent":{late},"_meta":{{"a":null}}}}'
     server = ScriptedServer(tools=[TYPED], tools__call=result(TASK)).on("tasks/result", result(text))
     async with Stage(server).playing() as stage:
         await stage.open()
-        assert "t1" in str((await stage.host.ask(call()))["result"])
-        stage.host.say(request("tasks/result", '{"taskId":"t1"}', "2"))
-        raw = await stage.host.answer(2)
-        if withheld:
-            assert reason_of(read(raw)) == "result_schema"
-            assert "structuredContent" not in raw.decode()
-        else:
-            assert raw == f'{{"jsonrpc":"2.0","id":2,"result":{text}}}'.encode()
-        [kept] = [note for note in stage.world.notes if note.payloads]
-        assert kept.payloads == {"result": text.encode()}
-        assert kept.fields["of_step"] == "5555.1"
+        assert "t1" in str((await stage.host.ask(call(more=AS_TASK)))["result"])
+        [going] = stage.world.outcomes
+        assert (going.failure, going.acted) == (None, Acted.MAYBE), "nobody knows yet how it ends"
+        for number in (2, 3):
+            stage.host.say(request("tasks/result", '{"taskId":"t1"}', str(number)))
+            raw = await stage.host.answer(number)
+            if withheld:
+                assert reason_of(read(raw)) == "result_schema"
+                assert "structuredContent" not in raw.decode()
+            else:
+                assert raw == f'{{"jsonrpc":"2.0","id":{number},"result":{text}}}'.encode()
+        [ended] = stage.world.settled
+        assert isinstance(ended.outcome, Returned)
+        assert ended.outcome.raw == f'{{"jsonrpc":"2.0","id":1,"result":{text}}}'.encode()
+        assert (ended.id, ended.failure is not None) == (going.id, withheld)
+        assert [told for told, _ in stage.world.settled_as] == [True]
 
 
 async def test_a_late_result_of_the_stateless_era_is_held_in_its_place() -> None:
-    made = '{"resultType":"task","taskId":"t1","status":"working","pollIntervalMs":1000}'
-    late = '{"content":[],"structuredContent":{"n":1}}'
-    done = f'{{"resultType":"complete","taskId":"t1","status":"completed","result":{late}}}'
-    server = ScriptedServer(tools=[TYPED], tools__call=result(made)).on("tasks/get", result(done))
+    done = f'{{"resultType":"complete","taskId":"t1","status":"completed","result":{UNFIT}}}'
+    server = ScriptedServer(tools=[TYPED], tools__call=result(MADE)).on("tasks/get", result(done))
     async with Stage(server).playing() as stage:
         await stage.host.ask(call(more="," + STATELESS_META))
         answer = await stage.host.ask(request("tasks/get", '{"taskId":"t1",' + STATELESS_META + "}", "2"), 2)
         assert "result_schema" in str(answer)
         assert "structuredContent" not in str(answer)
+
+
+MADE = '{"resultType":"task","taskId":"t1","status":"working","pollIntervalMs":60000}'
+UNFIT = '{"content":[],"structuredContent":{"n":1}}'
+
+
+def soon(made: str) -> str:
+    """The same, to be asked about as soon as we ever ask."""
+    return made.replace("60000", "1")
+
+
+def in_turn(*answers: str) -> Reply:
+    """These results, one after the other; the last one stays."""
+    left = list(answers)
+
+    def reply(leg: ServerLeg, message: JsonObject) -> None:
+        result(left.pop(0) if len(left) > 1 else left[0])(leg, message)
+
+    return reply
+
+
+async def test_a_task_that_its_host_leaves_alone_is_asked_for_at_its_interval_and_ends_its_step() -> None:
+    going, over = '{"taskId":"t1","status":"working","pollInterval":1}', '{"taskId":"t1","status":"completed"}'
+    server = ScriptedServer(tools__call=result(soon(TASK))).on("tasks/result", result(DONE))
+    server.on("tasks/get", in_turn(going, over))
+    async with Stage(server).playing() as stage:
+        await stage.open()
+        await stage.host.ask(call(more=AS_TASK))
+        await server.leg.until(lambda: "tasks/result" in server.leg.methods())
+        await anyio.wait_all_tasks_blocked()
+        [ended] = stage.world.settled
+        assert (ended.failure, ended.acted) == (None, Acted.YES)
+        assert [told for told, _ in stage.world.settled_as] == [False], "the agent has not read it"
+        assert [method for method in server.leg.methods() if method.startswith("tasks/")] == [
+            "tasks/get",
+            "tasks/get",
+            "tasks/result",
+        ]
+        # The host may still ask; it is given what the step ended with, and nothing is settled twice.
+        stage.host.say(request("tasks/result", '{"taskId":"t1"}', "2"))
+        assert await stage.host.answer(2) == f'{{"jsonrpc":"2.0","id":2,"result":{DONE}}}'.encode()
+        assert len(stage.world.settled) == 1
+
+
+async def test_a_task_of_the_stateless_era_is_asked_for_in_its_own_era() -> None:
+    done = f'{{"resultType":"complete","taskId":"t1","status":"completed","result":{UNFIT}}}'
+    server = ScriptedServer(tools=[TYPED], tools__call=result(soon(MADE))).on("tasks/get", result(done))
+    async with Stage(server).playing() as stage:
+        await stage.host.ask(call(more="," + STATELESS_META))
+        await server.leg.until(lambda: "tasks/get" in server.leg.methods())
+        await anyio.wait_all_tasks_blocked()
+        [ended] = stage.world.settled
+        assert ended.failure is not None
+        assert ended.failure.reason is Reason.RESULT_SCHEMA
+        [asked] = [raw for raw in server.leg.sent if b'"tasks/get"' in raw]
+        assert b'"io.modelcontextprotocol/protocolVersion":"2026-07-28"' in asked
+        assert b'"extensions":{"io.modelcontextprotocol/tasks":{}}' in asked
+
+
+@pytest.mark.parametrize(
+    ("reply", "why"),
+    [
+        (result('{"taskId":"t1","status":"cancelled"}'), "was cancelled"),
+        (error(-32602, "no such task"), "was forgotten"),
+    ],
+)
+async def test_a_task_that_brings_no_result_stays_unknown_and_is_asked_for_no_more(reply: Reply, why: str) -> None:
+    server = ScriptedServer(tools__call=result(soon(TASK))).on("tasks/get", reply)
+    async with Stage(server).playing() as stage:
+        await stage.open()
+        await stage.host.ask(call(more=AS_TASK))
+        await server.leg.until(lambda: "tasks/get" in server.leg.methods())
+        await anyio.wait_all_tasks_blocked()
+        assert stage.world.settled == []
+        [lost] = [note.fields for note in stage.world.notes if note.fields.get("reason") == "outcome_lost"]
+        assert why in str(lost["why"])
+        await anyio.wait_all_tasks_blocked()
+        assert server.leg.methods().count("tasks/get") == 1
+
+
+async def test_a_task_of_a_closed_run_is_left_alone() -> None:
+    server = ScriptedServer(tools__call=result(soon(TASK))).on("tasks/get", result('{"status":"working"}'))
+    async with Stage(server).playing() as stage:
+        await stage.open()
+        await stage.host.ask(call(more=AS_TASK))
+        looked = anyio.Event()
+        stage.world.after["read_run"] = looked.set
+        stage.world.run = replace(stage.world.run, state=RunState.STOPPED)
+        await looked.wait()
+        await anyio.wait_all_tasks_blocked()
+        assert "tasks/get" not in server.leg.methods()
+
+
+@pytest.mark.parametrize(
+    ("text", "more"),
+    [
+        ('{"content":[],"task":{"taskId":"t1"}}', ""),
+        ('{"content":[],"resultType":"input_required"}', ""),
+        ('{"content":[],"resultType":["task"],"taskId":"t1"}', ""),
+        ('{"content":[],"resultType":"complete","task":{"taskId":"t1"}}', "," + STATELESS_META),
+    ],
+    ids=["a task nobody asked for", "a question of another era", "no word at all", "a member without meaning"],
+)
+async def test_a_server_frees_itself_of_no_check_by_what_it_says_of_its_result(text: str, more: str) -> None:
+    async with Stage(ScriptedServer(tools=[TYPED], tools__call=result(text))).playing() as stage:
+        await stage.open()
+        assert reason_of(await stage.host.ask(call(more=more))) == "result_schema"
 
 
 async def test_tasks_of_several_servers_find_their_server() -> None:
@@ -148,7 +264,7 @@ async def test_tasks_of_several_servers_find_their_server() -> None:
     a.on("initialize", result(capabilities)).on("tasks/list", result('{"tasks":[{"taskId":"t1"},{"taskId":"other"}]}'))
     async with Stage(a, b).playing() as stage:
         await stage.open()
-        await stage.host.ask(call(name="a__echo"))
+        await stage.host.ask(call(name="a__echo", more=AS_TASK))
         assert "working" in str(await stage.host.ask(request("tasks/get", '{"taskId":"t1"}', "2"), 2))
         assert "tasks/get" not in b.leg.methods()
         assert "-32602" in str(await stage.host.ask(request("tasks/get", '{"taskId":"t2"}', "3"), 3))
@@ -160,7 +276,7 @@ async def test_the_status_of_a_task_passes_and_of_none_of_several_is_dropped() -
     status = notice("notifications/tasks/status", '{"taskId":"t1","status":"working"}').encode()
     async with Stage(ScriptedServer(tools__call=result(TASK))).playing() as stage:
         await stage.open()
-        await stage.host.ask(call())
+        await stage.host.ask(call(more=AS_TASK))
         stage.server.leg.feed(status)
         assert await stage.host.heard("notifications/tasks/status") == [status]
     async with Stage(ScriptedServer("a"), ScriptedServer("b")).playing() as stage:

@@ -86,7 +86,7 @@ def test_a_result_that_comes_later_is_missed_and_one_that_never_came_is_not(tmp_
         recorded = await intent(store, reading(run_id, keeping("a"), trusted=True))
         await end(store, recorded, Unknown(failure=Failure(reason=Reason.CALL_TIMEOUT, summary="")))
         assert seen(store, run_id, "a") == [Seen()]
-        came = Returned(raw=b'{"task":{}}', result={"task": {"taskId": "t"}})
+        came = Returned(raw=b'{"task":{}}', result={"task": {"taskId": "t"}}, final=False, task="t")
         await end(store, await intent(store, reading(run_id, keeping("a"), trusted=True)), came)
         assert seen(store, run_id, "a") == [Seen(frozenset(), FIRST)]
 

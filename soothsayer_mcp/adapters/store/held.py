@@ -210,7 +210,9 @@ def end_dues(batch: Batch, step: SupportedStep, no: int, ending: entries.Ending)
             if sighting.results and isinstance(step.outcome, Returned):
                 kept = _results(sighting.results, step.outcome.structured, load_key(batch.db, run))
                 results = compact(kept).decode()
-        batch.later(_END_SIGHT, int(ending.failure is None), level, said, results, after, run, sighting.pattern, no)
+        passed = ending.failure is None and ending.done
+        said = said or ("" if ending.done else "it asked for something first")
+        batch.later(_END_SIGHT, int(passed), level, said, results, after, run, sighting.pattern, no)
 
 
 def end_write(batch: Batch, subject: str, run: str, no: int, *, written: bool) -> None:

@@ -805,7 +805,7 @@ def _settle(
     failure = None if ending.failure is None else ending.failure.failure
     row.counters = count.ended(row.counters, cause, charge, failure=failure, size=size, owes=owes)
     if charge.marks and ending.outcome != "unknown":
-        end_marks(batch, row.id, no, "ok" if ending.failure is None else "failed")
+        end_marks(batch, row.id, no, "ok" if ending.failure is None and ending.done else "failed")
 
 
 def _owes(step: VerifiedStep, ending: entries.Ending) -> bool:
@@ -825,7 +825,7 @@ def _values(step: VerifiedStep) -> set[str] | None:
     keep, came = step.decision.reads.keep, step.outcome
     if keep is None or not isinstance(came, Returned) or came.result is None:
         return None
-    if "task" in came.result or "taskId" in came.result or "inputRequests" in came.result:
+    if not came.final:
         # The result itself comes later, by another way.
         return None
     if step.decision.reads.trusted and came.is_error:
@@ -845,6 +845,27 @@ def _has_read(batch: Batch, row: RunRow, step: VerifiedStep, values: set[str] | 
     if not reads.trusted:
         row.counters = row.counters._replace(untrusted_reads=row.counters.untrusted_reads + 1)
     keep_values(batch, row, values, reads.origin)
+
+
+def came_by_task(batch: Batch, row: RunRow, step: VerifiedStep, close: Close, at: int) -> None:
+    """With the result of a task that was settled: what the agent is given of it, and what becomes of the run."""
+    failure, came = entries.ending(step).failure, step.outcome
+    if step.cause is not Cause.AGENT or not isinstance(came, Returned):
+        return
+    size = 0 if entries.answer_is_ours(step) else len(came.raw)
+    counters, failed = row.counters, failure is not None
+    row.counters = counters._replace(
+        bytes_returned=counters.bytes_returned + size,
+        bytes_since_compact=counters.bytes_since_compact + size,
+        errors=counters.errors + failed,
+        error_streak=counters.error_streak + 1 if failed else 0,
+    )
+    if size:
+        _has_read(batch, row, step, _values(step))
+        row.counters = row.counters._replace(suspect_reads=row.counters.suspect_reads + _is_suspect(step))
+    closing = close(row.as_run(), step, failure)
+    if closing.run_state is not row.state:
+        change_state(batch, row, closing.run_state, reason=closing.why, by=PROXY, at=at)
 
 
 def _recalls(batch: Batch) -> Callable[[Questions], Facts]:

@@ -128,7 +128,8 @@ CREATE TABLE steps(
     reason TEXT, next TEXT,
   -- one class, or none
   dur_us INTEGER, tool_us INTEGER, UNIQUE(run, no),
-    CHECK((outcome IS NOT NULL AND outcome <> 'succeeded') = (failure IS NOT NULL)));
+    -- unknown and without a class: the answer comes later, as a task
+    CHECK(coalesce(outcome, '') = 'unknown' OR (coalesce(outcome, '') = 'failed') = (failure IS NOT NULL)));
 CREATE INDEX steps_at ON steps(at);
 CREATE INDEX steps_tool ON steps(server, tool, at);
 CREATE INDEX steps_denied ON steps(at) WHERE effect = 'deny';

@@ -5,7 +5,7 @@ from typing import cast
 
 from soothsayer_mcp.adapters.store.batch import Batch
 from soothsayer_mcp.adapters.store.held import end_dues, end_write
-from soothsayer_mcp.adapters.store.items import Item, known
+from soothsayer_mcp.adapters.store.items import Item, came_by_task, known
 from soothsayer_mcp.adapters.store.marks import end_marks
 from soothsayer_mcp.adapters.store.payloads import Payload
 from soothsayer_mcp.model.call import Cause
@@ -14,7 +14,7 @@ from soothsayer_mcp.model.failure import Acted, Reason
 from soothsayer_mcp.model.finding import Answer, Finding
 from soothsayer_mcp.model.settlement import Settlement
 from soothsayer_mcp.model.step import VerifiedStep
-from soothsayer_mcp.ports import PortError
+from soothsayer_mcp.ports import Close, PortError
 from soothsayer_mcp.trace import entries
 
 _STEP = "SELECT outcome, acted, does, cause FROM steps WHERE run = ? AND no = ?"
@@ -38,15 +38,18 @@ class SettleItem(Item[bool]):
         *,
         result: Payload | None = None,
         findings: Sequence[Finding] = (),
+        close: Close | None = None,
     ) -> None:
         """`step` is the step with the answer that came late; `None` where somebody says how it ended.
 
-        `findings` are those of its checks, where there is no answer.
+        `findings` are those of its checks, where there is no answer. `close` chooses what becomes of the run, where the
+        agent goes on by that answer.
         """
         super().__init__()
         self._findings = tuple(findings) if step is None else step.findings
         self._settlement = settlement
         self._step = step
+        self._close = close
         self._result = result
         self.size = 0 if result is None else result.size
 
@@ -70,7 +73,7 @@ class SettleItem(Item[bool]):
         parts = [] if self._result is None else [("result", self._result)]
         batch.append(Kind.STEP_SETTLED, tail, at, run=row.id, no=told.no, parts=parts)
         batch.later("UPDATE steps SET acted = ? WHERE run = ? AND no = ?", told.acted, row.id, told.no)
-        batch.later(_SETTLED, row.id, told.no, told.how, int(told.acted is Acted.NO))
+        batch.later(_SETTLED, row.id, told.no, told.how, int(told.told or told.acted is Acted.NO))
         if step is None:
             self._end_writes(batch)
         else:
@@ -80,6 +83,8 @@ class SettleItem(Item[bool]):
         if not self._owes(batch) and cause == Cause.AGENT and not entries.only_reads(does.split(",")):
             counters = row.counters
             row.counters = counters._replace(unverified_writes=max(0, counters.unverified_writes - 1))
+        if step is not None and self._close is not None:
+            came_by_task(batch, row, step, self._close, at)
         row.version += 1
         batch.changed(row)
         return True

@@ -435,15 +435,17 @@ class SqliteStore:
         )
         return step.closed(receipt, done.closing.next_step, done.closing.why, item.stored)
 
-    async def settle(self, step: VerifiedStep) -> bool:
+    async def settle(self, step: VerifiedStep, *, told: bool = False, close: Close | None = None) -> bool:
         """Record the answer that came after a step had ended as unknown. False while its end is not on record yet."""
         assert isinstance(step.outcome, Returned)
         raw = step.outcome.raw
         big = len(raw) > ROW_BYTES
         ready = self._ready_or_digest
         result = await asyncio.to_thread(ready, raw, step) if big else ready(raw, step)
-        told = Settlement(run=step.run_id, no=step.intent.no, acted=Acted.YES, how=How.LATE_ANSWER)
-        done = await self._submit(SettleItem(told, step, result=result), self._outcome_timeout_s)
+        how = How.LATE_ANSWER if close is None else How.TASK_RESULT
+        settlement = Settlement(run=step.run_id, no=step.intent.no, acted=Acted.YES, how=how, told=told)
+        item = SettleItem(settlement, step, result=result, close=close)
+        done = await self._submit(item, self._outcome_timeout_s)
         self._looked_at = 0.0  # the next look sees what was changed here
         return done
 
