@@ -12,6 +12,7 @@ import click
 from rich.text import Text
 
 from soothsayer_mcp.adapters.approver_keys import ApproverKeyError
+from soothsayer_mcp.adapters.faces import Pages
 from soothsayer_mcp.adapters.lazy import resolve
 from soothsayer_mcp.cli.approver import PASSPHRASE_FILE, key_of, read_passphrase
 from soothsayer_mcp.cli.asks import AS
@@ -67,6 +68,7 @@ def ui(  # noqa: D103 - the table says what it does
     access = cast("Callable[[int], _Access]", resolve("soothsayer_mcp.web.access:Access"))(listening.getsockname()[1])
     desk = PageDesk(output, signer=signer, policy=policy)
     site = cast("Callable[..., _Site]", resolve("soothsayer_mcp.web.app:Site"))(desk, access, _tell)
+    pages = Pages(state_dir(output.settings), access.address)
     opened = state_dir(output.settings) / f"ui-{os.getpid()}.html"
 
     def ready() -> None:
@@ -79,12 +81,18 @@ def ui(  # noqa: D103 - the table says what it does
             output.remark("no browser was found; open the link yourself")
 
     try:
-        ended = serve(site.app(), listening, ready, site.end)
+        pages.beat()
+    except OSError as error:
+        text = f"the state folder cannot be written: {error.strerror}"
+        raise Problem(text, id="state", exit=Exit.STATE) from error
+    try:
+        ended = serve(site.app(), listening, ready, pages.beat, site.end)
     finally:
         opened.unlink(missing_ok=True)
         listening.close()
         site.close()
         desk.leave()
+        pages.close()
     return SIGNALLED + ended
 
 

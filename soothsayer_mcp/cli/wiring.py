@@ -12,7 +12,7 @@ import anyio
 from soothsayer_mcp import __version__
 from soothsayer_mcp.adapters import schemas
 from soothsayer_mcp.adapters.config import Config, Remote, server_identity
-from soothsayer_mcp.adapters.faces import is_watched
+from soothsayer_mcp.adapters.faces import is_watched, open_pages
 from soothsayer_mcp.adapters.lab import EVIDENCE_CONDITIONS
 from soothsayer_mcp.adapters.launch import Child, Launch
 from soothsayer_mcp.adapters.lazy import resolve
@@ -250,6 +250,7 @@ def _asks(prepared: Plan, store: SqliteStore, sealer: Sealer) -> AskSettings:
         seal=sealer.seal,
         unseal=sealer.unseal,
         watched=lambda: is_watched(prepared.state),
+        page=lambda: open_pages(prepared.state),
         notify=None if desktop is None else desktop.tell_soon,
         expires_s=config.ask_expires_s,
         hold_s=config.ask_hold_s,

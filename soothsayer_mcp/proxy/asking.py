@@ -64,7 +64,9 @@ class Asking:
         self._requests = requests
         self._settings = settings
         self._shown: dict[str, anyio.Event] = {}
-        """Questions whose form is open in this host; set when anything came back."""
+        """Questions whose form, or page, is open in this host; set when anything came back that ends the wait."""
+        self._visited: set[str] = set()
+        """Those of them whose page somebody agreed to open."""
 
     def call_of(self, request: HostRequest) -> Call:
         """The live side of a call that a person can be asked about."""
@@ -100,7 +102,7 @@ class Asking:
         given = params.get("inputResponses")
         if retry.responses is not None:
             edits.append(Insert(("params",), "inputResponses", compact(retry.responses)))
-        elif retry.kind == "ask" and isinstance(given, Mapping) and OURS in given:
+        elif retry.kind != "go" and isinstance(given, Mapping) and OURS in given:
             # After a yes nobody is asked by us again: an answer under our name is for a proxy behind us.
             whole = len(given) == 1
             edits.append(Remove(("params", "inputResponses") if whole else ("params", "inputResponses", OURS)))
@@ -116,9 +118,12 @@ class Asking:
         retry = request.retry
         own = retry.state if retry is not None else state if isinstance(state, str) else None
         responses = retry.responses if retry is not None else params.get("inputResponses")
-        claims = self._claims("ask", closed, ask=ask.id, digest=request.digest, expires_at_us=ask.expires_at_us)
+        kind = "page" if request.page else "ask"
+        claims = self._claims(kind, closed, ask=ask.id, digest=request.digest, expires_at_us=ask.expires_at_us)
         claims |= {"u": own, "i": responses}
         question: JsonObject = {"mode": "form", "message": self._text(ask), "requestedSchema": FORM}
+        if request.page:
+            question = {"mode": "url", "message": _invitation(ask), "url": request.page}
         result: JsonObject = {
             "resultType": "input_required",
             "requestState": self._settings.seal(claims),
@@ -207,7 +212,8 @@ class Asking:
             self._unshow(ask.id)
         retry = request.retry
         if retry is not None and ask is not None and ask.id == retry.ask and ask.state is AskState.OPEN:
-            return await self._responded(request, ask), False
+            # Whoever agreed to look at a page has answered nothing.
+            return (ask if retry.kind == "page" else await self._responded(request, ask)), False
         return ask, True
 
     async def _is_as_shown(self, request: HostRequest, step: DecidedStep, server: Downstream) -> bool:
@@ -301,19 +307,21 @@ class Asking:
         terms = step.decision.asks
         strong = terms is not None and (terms.strong or bool(terms.needs))
         found: list[str] = []
-        if not strong and self._offers_form(request) and len(self._settings.write("", _card(step), 0)) <= FORM_CHARS:
+        if not strong and self._offers(request, "form") and len(self._settings.write("", _card(step), 0)) <= FORM_CHARS:
             found.append(Channel.HOST)
+        elif self._offers(request, "url") and self._settings.page():
+            found.append(Channel.PAGE)
         if self._settings.watched():
             found.append(Channel.WATCH)
         if self._settings.notify is not None:
             found.append(Channel.TERMINAL)
         return tuple(found)
 
-    def _offers_form(self, request: HostRequest) -> bool:
-        """Whether the host says that it puts forms to a person. A mode that is not named is a form."""
+    def _offers(self, request: HostRequest, mode: str) -> bool:
+        """Whether the host says that it puts forms to a person, or opens pages. A mode that is not named is a form."""
         offers = request.frame.meta.get(META_CLIENT_CAPABILITIES) if request.stateless else self._connection.offers
         offered = offers.get("elicitation") if isinstance(offers, Mapping) else None
-        return isinstance(offered, Mapping) and (not offered or "form" in offered)
+        return isinstance(offered, Mapping) and (mode in offered or (mode == "form" and not offered))
 
     async def _down_the_ladder(
         self, request: HostRequest, call: Call, step: DecidedStep, ask: Ask, *, fresh: bool, asks_host: bool
@@ -322,18 +330,20 @@ class Asking:
         channels = self._channels(request, step)
         limit_s = SHARE_OF_LIMIT * settings.limit_s(self._connection.client_of(request).name)
         began = self._connection.clock.monotonic_ns()
-        if Channel.HOST in channels and asks_host:
+        pages = settings.page() if Channel.PAGE in channels else ""
+        if (pages or Channel.HOST in channels) and asks_host:
+            page = f"{pages}/asks/{ask.id}" if pages else ""
             if request.stateless:
-                request.question = ask
+                request.question, request.page = ask, page
                 return ask
             if ask.id not in self._shown and fresh:
-                self._show(ask)
+                self._show(ask, page)
                 ask = await self._held(request, call, ask, limit_s)
         if ask.state is not AskState.OPEN:
             return ask
-        if fresh and settings.notify is not None and Channel.HOST not in channels:
+        if fresh and settings.notify is not None and {Channel.HOST, Channel.PAGE}.isdisjoint(channels):
             settings.notify(step.proposal.server, step.proposal.tool)
-        if Channel.WATCH in channels:
+        if Channel.WATCH in channels or _has_agreed(request):
             left_s = limit_s - (self._connection.clock.monotonic_ns() - began) / 1e9
             ask = await self._held(request, call, ask, min(settings.hold_s, left_s))
         elif ask.id not in self._shown and settings.notify is None:
@@ -341,14 +351,19 @@ class Asking:
             return await self._end(ask, AskState.WITHDRAWN, channel=PUT_AWAY)
         return ask
 
-    def _show(self, ask: Ask) -> None:
-        """Open the form in the host. What it answers counts whenever it comes, as long as the question is open."""
+    def _show(self, ask: Ask, page: str = "") -> None:
+        """Open the form in the host. What it answers counts whenever it comes, as long as the question is open.
+
+        With a `page` the host is asked to open that instead, and what it answers decides nothing.
+        """
         self._shown[ask.id] = anyio.Event()
 
         def answered(frame: Frame | None) -> None:
-            self._connection.spawn(self._form_answered, ask, frame)
+            self._connection.spawn(self._page_answered if page else self._form_answered, ask, frame)
 
         params: JsonObject = {"message": self._text(ask), "requestedSchema": FORM}
+        if page:
+            params = {"mode": "url", "elicitationId": ask.id, "message": _invitation(ask), "url": page}
         self._requests.put_own("elicitation/create", params, answered, token=ask.id)
 
     async def _form_answered(self, ask: Ask, frame: Frame | None) -> None:
@@ -358,6 +373,16 @@ class Asking:
             back = self._shown.pop(ask.id, None)
             if back is not None:
                 back.set()
+
+    async def _page_answered(self, ask: Ask, frame: Frame | None) -> None:
+        """The host opened the page or did not; a call waits for what is said there only if it did."""
+        result = None if frame is None else frame.result
+        if isinstance(result, Mapping) and result.get("action") == "accept":
+            self._visited.add(ask.id)
+            return
+        back = self._shown.pop(ask.id, None)
+        if back is not None:
+            back.set()
 
     async def _responded(self, request: HostRequest, ask: Ask) -> Ask:
         responses = (request.frame.params or {}).get("inputResponses")
@@ -407,7 +432,13 @@ class Asking:
 
     def _unshow(self, ask_id: str) -> None:
         """Close the form of a question that is settled."""
-        if self._shown.pop(ask_id, None) is not None:
+        if self._shown.pop(ask_id, None) is None:
+            return
+        if ask_id in self._visited:
+            self._visited.discard(ask_id)
+            done: JsonObject = {"elicitationId": ask_id}
+            self._connection.send(replies.notification("notifications/elicitation/complete", done))
+        else:
             self._requests.withdraw_own(ask_id)
 
     def _progress(self, request: HostRequest, told: int) -> None:
@@ -460,6 +491,21 @@ def _rule(step: DecidedStep) -> str:
     return " ".join(rule.id for rule in decision.rules if rule.effect is decision.effect) or "default"
 
 
+def _invitation(ask: Ask) -> str:
+    """Why a page is to be opened; what the question is about stands there."""
+    called = f"{ask.card.get('server')}.{ask.card.get('tool')}"
+    return f"A call of {called!a} waits for your answer on a page of soothsayer ui. Opening it answers nothing."
+
+
+def _has_agreed(request: HostRequest) -> bool:
+    """Whether the host says that it opened the page of a question: then somebody is about to look."""
+    if request.retry is None or request.retry.kind != "page":
+        return False
+    given = (request.frame.params or {}).get("inputResponses")
+    said = given.get(OURS) if isinstance(given, Mapping) else None
+    return isinstance(said, Mapping) and said.get("action") == "accept"
+
+
 def _named(step: DecidedStep) -> str:
     return f"{step.proposal.server}.{step.proposal.tool}"
 
@@ -476,7 +522,7 @@ def _retry(claims: JsonObject) -> Retry | None:
     """Read sealed claims; `None` when they are not of this version's form."""
     kind, ask, step = claims.get("k"), claims.get("a"), claims.get("s")
     asked, nonce, expires, state = claims.get("d"), claims.get("n"), claims.get("x"), claims.get("u")
-    if kind not in {"ask", "go"} or not all(isinstance(text, str) for text in (kind, ask, step, asked, nonce)):
+    if kind not in {"ask", "page", "go"} or not all(isinstance(text, str) for text in (kind, ask, step, asked, nonce)):
         return None
     if not isinstance(expires, int) or not isinstance(state, str | None):
         return None

@@ -31,6 +31,7 @@ class HostRequest:
         "frame",
         "id",
         "key",
+        "page",
         "question",
         "retry",
         "rounds",
@@ -52,6 +53,8 @@ class HostRequest:
         """How often it was called again for its host."""
         self.question: Ask | None = None
         """The question that its result puts, where the host is asked by a result."""
+        self.page = ""
+        """Where that question is answered, when it is not put as a form."""
         self.digest = ""
         """What a yes to this call would be bound to; known once it is asked about."""
         self.servers: tuple[str, ...] = ()

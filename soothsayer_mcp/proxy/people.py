@@ -33,6 +33,8 @@ class AskSettings:
     unseal: Callable[[str], JsonObject | None]
     watched: Callable[[], bool] = lambda: False
     """Whether somebody looks at open questions now."""
+    page: Callable[[], str] = lambda: ""
+    """Where the pages of an open `ui` are; empty while there is none."""
     notify: Callable[[str, str], bool] | None = None
     """Tells the desktop of a question by server and tool; `None` where nothing can be told."""
     expires_s: float = 600.0
@@ -49,7 +51,8 @@ class Retry:
     """What a request brought back that was sealed here."""
 
     kind: str
-    """`ask`: a question of ours went out; `go`: its yes is spent, and the server asked something of its own."""
+    """`ask`: a question of ours went out; `page`: the address where one is answered did; `go`: its yes is spent, and
+    the server asked something of its own."""
     ask: str
     step: str
     digest: str

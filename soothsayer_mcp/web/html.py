@@ -30,8 +30,8 @@ def _words(text: str) -> frozenset[str]:
 
 TAGS: Final = _words(
     "a article body button caption code dd details div dl dt fieldset footer form h1 h2 h3 head header html input ins"
-    " del kbd label li link main meta nav noscript ol p pre script section span strong summary svg table tbody td textarea"
-    " th thead time title tr ul g rect line path circle text"
+    " del kbd label li link main meta nav noscript ol p pre script section span strong summary svg table tbody td"
+    " textarea th thead time title tr ul g rect line path circle text"
 )
 ATTRIBUTES: Final = _words(
     "action aria-current aria-hidden aria-label aria-live autocomplete charset checked class colspan content cx cy d"

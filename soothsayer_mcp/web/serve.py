@@ -4,12 +4,13 @@ import asyncio
 import signal
 import socket
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from soothsayer_mcp.adapters.faces import BEAT_S
 from soothsayer_mcp.adapters.system import ENDING
 
 HOST = "127.0.0.1"
@@ -38,8 +39,13 @@ def listen(port: int) -> socket.socket:
     return socket.create_server((HOST, port), backlog=MOST_CONNECTIONS)
 
 
-def serve(app: ASGIApp, listening: socket.socket, ready: Callable[[], None], end: Callable[[], None]) -> int:
-    """Serve until a signal asks to end; the number of that signal. `end` lets go of what would stay open."""
+def serve(
+    app: ASGIApp, listening: socket.socket, ready: Callable[[], None], beat: Callable[[], None], end: Callable[[], None]
+) -> int:
+    """Serve until a signal asks to end; the number of that signal. `end` lets go of what would stay open.
+
+    `beat` says that we run, and is called again and again.
+    """
     config = uvicorn.Config(
         app,
         http="h11",
@@ -64,13 +70,26 @@ def serve(app: ASGIApp, listening: socket.socket, ready: Callable[[], None], end
 
     before = {number: signal.signal(number, leave) for number in ENDING}
     try:
-        asyncio.run(_serve(server, listening, ready))
+        asyncio.run(_serve(server, listening, ready, beat))
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
     return ended
 
 
-async def _serve(server: uvicorn.Server, listening: socket.socket, ready: Callable[[], None]) -> None:
+async def _serve(
+    server: uvicorn.Server, listening: socket.socket, ready: Callable[[], None], beat: Callable[[], None]
+) -> None:
     ready()
-    await server.serve(sockets=[listening])
+    beating = asyncio.create_task(_again(beat))
+    try:
+        await server.serve(sockets=[listening])
+    finally:
+        beating.cancel()
+
+
+async def _again(beat: Callable[[], None]) -> None:
+    while True:
+        await asyncio.sleep(BEAT_S)
+        with suppress(OSError):  # A full disk is told by what cannot be answered then.
+            beat()

@@ -1,6 +1,7 @@
 """The real `ui` beside a real proxy: a held call is answered through its socket, as a browser does it."""
 
 import html
+import json
 import os
 import re
 import shlex
@@ -138,12 +139,17 @@ def test_a_held_call_goes_on_within_a_second_of_the_answer_on_the_page_and_of_no
         assert not is_watched(rig.state)
 
 
-def test_a_strong_question_is_answered_with_what_stands_in_the_terminal(rig: Rig) -> None:
-    with Ui(rig.folder) as ui:
-        ui.sign_in()
-        ui.get("/asks")
+def test_a_host_opens_the_page_of_a_strong_question_which_wants_what_stands_in_the_terminal(tmp_path: Path) -> None:
+    with Rig(tmp_path, SCRIPT, policy=ASKING) as rig, Ui(tmp_path) as ui:
+        rig.host.initialize(capabilities={"elicitation": {"url": {}}})
         name = rig.host.ask("tools/call", {"name": "pay", "arguments": {"sum": 3}})
-        ask = ui.open_ask()
+        invited = json.loads(rig.host.message("elicitation/create"))
+        address = str(at(invited, "params", "url"))
+        ask = address.rpartition("/")[2]
+        assert address == f"{ui.origin}{ui.base}/asks/{ask}"
+        assert ui.browser.get(address).status_code == 401  # A link is no authority.
+        ui.sign_in()
+        rig.host.send({"jsonrpc": "2.0", "id": invited["id"], "result": {"action": "accept"}})
         good = {**ui.fields(ask), "answer": "yes"}
         assert ui.post(f"/asks/{ask}/answer", {**good, "code": ask[:6]}).status_code == 403
         (code,) = re.findall(rf"{ask[:6]} raw\.pay: to allow it, type (\w+) on the page", ui.err)
