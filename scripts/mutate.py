@@ -26,6 +26,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any, NoReturn, cast
@@ -255,6 +256,9 @@ def _annotations_and_docstrings(tree: ast.Module) -> set[ast.AST]:
             parts.append(node.annotation)
         elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             parts.append(node)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "zip":
+            # That two lengths are one is an assertion.
+            parts += [keyword.value for keyword in node.keywords if keyword.arg == "strict"]
         for part in parts:
             if part is not None:
                 quiet.update(ast.walk(part))
@@ -305,7 +309,7 @@ def _changed_flow(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
         case ast.If(body=body, orelse=orelse):
             yield "if X -> if True", ast.If(ast.Constant(value=True), body, orelse)
             yield "if X -> if False", ast.If(ast.Constant(value=False), body, orelse)
-        case ast.Return(value=ast.expr() as value) if not (isinstance(value, ast.Constant) and value.value is None):
+        case ast.Return(value=ast.expr() as value) if not _is_none_or_bool(value):
             yield "return X -> return None", ast.Return(ast.Constant(value=None))
         case ast.Expr(value=ast.Call()):
             yield "f() -> pass", ast.Pass()
@@ -315,6 +319,11 @@ def _changed_flow(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
             yield "break -> continue", ast.Continue()
         case _:
             return
+
+
+def _is_none_or_bool(value: ast.expr) -> bool:
+    """Whether `return None` would be no change, or a weaker one than the other truth value, which is tried."""
+    return isinstance(value, ast.Constant) and (value.value is None or isinstance(value.value, bool))
 
 
 class _Swap(ast.NodeTransformer):
@@ -415,7 +424,7 @@ _RUNNING: dict[int, Fork] = {}
 """The children of this process that were not waited for yet."""
 
 
-def fork(work: Work, *, bound_s: float, forks: bool = False) -> Fork:
+def fork(work: Work, *, bound_s: float = 7 * 86_400, forks: bool = False) -> Fork:
     """Do work in a child, which tells lines of JSON; it prints nothing."""
     reading, writing = os.pipe()
     pid = os.fork()
@@ -484,6 +493,18 @@ def lines_of(child: Fork) -> Iterator[Any]:
         yield {"by": "crash"}
 
 
+def told_by(children: Iterable[Fork]) -> Iterator[Any]:
+    """What several children tell, as they tell it."""
+    waiting = {child.pipe: lines_of(child) for child in children}
+    while waiting:
+        for pipe in select.select(list(waiting), [], [])[0]:
+            told = next(waiting[pipe], None)
+            if told is None:
+                del waiting[pipe]
+            else:
+                yield told
+
+
 def stop(child: Fork) -> None:
     """End a child and what it started."""
     try:
@@ -545,10 +566,11 @@ class Tests:
                 return self.failed
         return ""
 
-    def watch(self, tell: Tell) -> None:
-        """Run every test over the unchanged code, and tell what each reached."""
+    def watch(self, tell: Tell, slowest_s: float) -> None:
+        """Run every test over the unchanged code, and tell what each reached; one that takes too long is cut short."""
         by_file = {str(ROOT / _path_of(module)): module for module in self.sources}
         seen: dict[str, set[int]] = {}
+        began = 0.0
 
         def trace(frame: FrameType, event: str, _: object) -> object:
             lines = seen.get(frame.f_code.co_filename)
@@ -556,6 +578,8 @@ class Tests:
                 return None
             if event == "line":
                 lines.add(frame.f_lineno)
+            elif time.monotonic() - began > slowest_s:
+                pytest.skip("too slow to be used")
             return trace
 
         for node, item in self.items.items():
@@ -627,7 +651,7 @@ def serve(tests: Sequence[str], sources: dict[str, Source], chosen: Sequence[Mut
 
     def work(tell: Tell) -> None:
         def loop(held: Tests) -> None:
-            for told in lines_of(fork(held.watch, bound_s=1_800)):
+            for told in lines_of(fork(partial(held.watch, slowest_s=bounds.slowest_s), bound_s=1_800)):
                 if "node" in told:
                     held.reached[told["node"]] = Reached(told["seconds"], told["lines"])
                     tell({"watched": len(held.reached), "of": len(held.items)})
@@ -723,6 +747,20 @@ def fresh(mutant: Mutant, source: Source, tests: Sequence[str], *, slow: frozens
     return Trial(by=by, reached=ran)
 
 
+def serve_afresh(
+    share: Sequence[Mutant], sources: dict[str, Source], tests: Sequence[str], slow: frozenset[str], bound_s: float
+) -> Work:
+    """Make the work of a process that tries mutants one after another, each in a process that imports everything."""
+
+    def work(tell: Tell) -> None:
+        for mutant in share:
+            source = Source(mutant.module, sources[mutant.module].text)
+            trial = fresh(mutant, source, tests, slow=slow, bound_s=bound_s)
+            tell({"module": mutant.module, "number": mutant.number, **asdict(trial)})
+
+    return work
+
+
 # What was found out before.
 
 
@@ -731,7 +769,7 @@ class Known:
 
     def __init__(self, module: str, source: str, tests: Sequence[str], folder: Path) -> None:
         self._path = folder / f"{module}.json"
-        self._source = _digest(source.encode())
+        self._source = _digest(source.encode(), *(one.change.encode() for one in mutants(module, source)))
         self._tests = _digest(*[path.read_bytes() for path in _files(tests)])
         self._trials: dict[str, list[Any]] = {}
         try:
@@ -921,7 +959,7 @@ def _try(
     # Without a thread of its own: a process with threads must not fork.
     with _bar(console) as bar:
         task = bar.add_task("watching the unchanged code", total=None)
-        for told in lines_of(fork(serve(tests, sources, todo, bounds), bound_s=7 * 86_400, forks=True)):
+        for told in lines_of(fork(serve(tests, sources, todo, bounds), forks=True)):
             if "broken" in told:
                 return str(told["broken"])
             if "by" in told and "module" not in told:
@@ -931,7 +969,7 @@ def _try(
             elif "slow" in told:
                 slow = frozenset(told["slow"])
                 for node in told["slow"]:
-                    console.print(f"too slow to be used: {node}", markup=False, highlight=False)
+                    console.print(f"too slow to be used: {node}", markup=False, highlight=False, soft_wrap=True)
                 bar.reset(task, total=len(todo), description="mutants")
             else:
                 mutant = by_key[told["module"], told["number"]]
@@ -941,9 +979,12 @@ def _try(
                 keep(mutant, Trial(by=told["by"], reached=told["reached"]))
                 bar.advance(task)
             bar.refresh()
-        for mutant in again:
-            source = Source(mutant.module, sources[mutant.module].text)
-            keep(mutant, fresh(mutant, source, tests, slow=slow, bound_s=bounds.limit_s + 180))
+        shares = [again[start :: bounds.jobs] for start in range(min(bounds.jobs, len(again)))]
+        limit_s = bounds.limit_s + 180
+        for told in told_by([fork(serve_afresh(share, sources, tests, slow, limit_s), forks=True) for share in shares]):
+            if "by" in told and "module" not in told:
+                return f"ended by {told['by']}"
+            keep(by_key[told["module"], told["number"]], Trial(by=told["by"], reached=told["reached"]))
             bar.advance(task)
             bar.refresh()
     return ""

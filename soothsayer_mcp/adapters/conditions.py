@@ -290,7 +290,7 @@ class _Reader:
         function = _text(_bytes(node.body, 2))
         arguments = [_node(raw) for raw in (*_all_bytes(node.body, 1), *_all_bytes(node.body, 3))]
         overloads = self._overloads.get(node.id, set())
-        if function in {"_[_]", "_[?_]", "_?._"} and len(arguments) == _PAIR:
+        if function in {"_[_]", "_[?_]", "_?._"}:
             member = _literal(arguments[1])
             if member is not None:
                 self._field(arguments[0], member, bound)
@@ -313,18 +313,16 @@ class _Reader:
         variable, gathered = _text(_bytes(node.body, 1)), _text(_bytes(node.body, 3))
         if not gathered.startswith("@"):
             self._fault(node, "`optMap` and `optFlatMap` are not used here; write `.orValue()`")
-        step = _node(_bytes(node.body, 6))
-        inside = bound | {variable, _text(_bytes(node.body, 8))} - {""}
-        if _bytes(node.body, 4) and _node(_bytes(node.body, 4)).kind == _Kind.LIST:
+        over, step = _children(node)
+        inside = bound | {variable}
+        if _node(_bytes(node.body, 4)).kind == _Kind.LIST:
             # `filter` and `map` gather a list. A filter takes members as they are; a map could make larger ones.
             # The step is `@result + [x]`, or with a predicate `p ? @result + [x] : @result`.
             if not any(self._gathers(one, gathered, variable) for one in (step, *_children(step)[1:2])):
                 self._fault(node, "`map` is not used here, since it can make values grow without bound")
-            self._walk(_node(_bytes(node.body, 2)), bound)
-            self._walk(_children(step)[0], inside)
-            return
-        for number, inner in ((2, bound), (4, bound), (5, inside), (6, inside), (7, bound)):
-            self._walk(_node(_bytes(node.body, number)), inner)
+            step = _children(step)[0]
+        self._walk(over, bound)
+        self._walk(step, inside)
 
     @staticmethod
     def _gathers(node: _Node, gathered: str, variable: str) -> bool:
@@ -342,9 +340,6 @@ class _Reader:
         )
 
 
-_PAIR = 2
-
-
 def _children(node: _Node) -> list[_Node]:
     body = node.body
     match node.kind:
@@ -358,7 +353,8 @@ def _children(node: _Node) -> list[_Node]:
             entries = [_fields(raw) for raw in _all_bytes(body, 2)]
             return [_node(raw) for entry in entries for number in (3, 4) for raw in _all_bytes(entry, number)]
         case _Kind.FOLD:
-            return [_node(_bytes(body, number)) for number in (2, 4, 5, 6, 7)]
+            # What it goes over, and its step; the other parts hold nothing that people write.
+            return [_node(_bytes(body, 2)), _node(_bytes(body, 6))]
         case _:
             return []
 
@@ -406,7 +402,7 @@ def _fields(raw: bytes) -> Mapping[int, list[bytes | int]]:
         if wire == 0:
             found.setdefault(key >> 3, []).append(number())
             continue
-        size = {1: 8, 5: 4}.get(wire) or number()
+        size = 8 if wire == 1 else number()
         found.setdefault(key >> 3, []).append(raw[at : at + size])
         at += size
     return found

@@ -489,7 +489,7 @@ def _all(tests: tuple[Test, ...]) -> Test:
 
 
 def _cheap_first(spec: Mapping[str, Json]) -> list[str]:
-    return sorted((name for name in spec if name in MATCHERS), key=lambda name: MATCHERS[name].cost)
+    return sorted((name for name in spec if name in MATCHERS), key=_COST.__getitem__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -497,8 +497,6 @@ class Row:
     """One matcher."""
 
     prepare: Callable[[Json, Bench], Test]
-    cost: int
-    """Cheap ones are asked first."""
     whole: bool = False
     """Judges a list as a whole instead of its elements."""
     paths: bool = False
@@ -506,30 +504,33 @@ class Row:
 
 
 MATCHERS: dict[str, Row] = {
-    "is": Row(prepare=_is, cost=0),
-    "in": Row(prepare=_in, cost=0),
-    "min": Row(prepare=_compares(lambda value, bound: value >= bound), cost=0),
-    "max": Row(prepare=_compares(lambda value, bound: value <= bound), cost=0),
-    "above": Row(prepare=_compares(lambda value, bound: value > bound), cost=0),
-    "below": Row(prepare=_compares(lambda value, bound: value < bound), cost=0),
-    "max_chars": Row(prepare=_max_chars, cost=0),
-    "max_items": Row(prepare=_max_items, cost=0, whole=True),
-    "matches": Row(prepare=_matches, cost=2),
-    "under": Row(prepare=_under, cost=3, paths=True),
-    "glob": Row(prepare=_glob, cost=4, paths=True),
-    "host": Row(prepare=_host, cost=3),
-    "scheme": Row(prepare=_scheme, cost=2),
-    "port": Row(prepare=_port, cost=3),
-    "cidr": Row(prepare=_cidr, cost=3),
-    "email_domain": Row(prepare=_email_domain, cost=3),
-    "argv0": Row(prepare=_argv0, cost=3, whole=True),
-    "argv": Row(prepare=_argv, cost=3, whole=True),
-    "no_flags": Row(prepare=_no_flags, cost=4, whole=True),
-    "no_shell_syntax": Row(prepare=_no_shell_syntax, cost=1, whole=True),
-    "find": Row(prepare=_find, cost=5),
-    "not": Row(prepare=_not, cost=5),
-    "any_of": Row(prepare=_any_of, cost=5),
+    "is": Row(prepare=_is),
+    "in": Row(prepare=_in),
+    "min": Row(prepare=_compares(lambda value, bound: value >= bound)),
+    "max": Row(prepare=_compares(lambda value, bound: value <= bound)),
+    "above": Row(prepare=_compares(lambda value, bound: value > bound)),
+    "below": Row(prepare=_compares(lambda value, bound: value < bound)),
+    "max_chars": Row(prepare=_max_chars),
+    "max_items": Row(prepare=_max_items, whole=True),
+    "no_shell_syntax": Row(prepare=_no_shell_syntax, whole=True),
+    "matches": Row(prepare=_matches),
+    "scheme": Row(prepare=_scheme),
+    "under": Row(prepare=_under, paths=True),
+    "host": Row(prepare=_host),
+    "port": Row(prepare=_port),
+    "cidr": Row(prepare=_cidr),
+    "email_domain": Row(prepare=_email_domain),
+    "argv0": Row(prepare=_argv0, whole=True),
+    "argv": Row(prepare=_argv, whole=True),
+    "glob": Row(prepare=_glob, paths=True),
+    "no_flags": Row(prepare=_no_flags, whole=True),
+    "find": Row(prepare=_find),
+    "not": Row(prepare=_not),
+    "any_of": Row(prepare=_any_of),
 }
+"""Cheap ones first: they are asked in this order."""
+
+_COST = {name: cost for cost, name in enumerate(MATCHERS)}
 
 
 def is_whole(name: str, spec: Json) -> bool:
@@ -706,7 +707,8 @@ class ArgumentTest:
     absent_ok: bool
     present: bool | None
     paths: bool
-    cost: int
+    cost: tuple[bool, int]
+    """Cheap ones are asked first."""
     top: frozenset[str] = field(default_factory=frozenset[str])
     """The arguments that the key names."""
     plain: str | None = None
@@ -823,7 +825,7 @@ def prepare_argument(key: str, spec: Mapping[str, Json], bench: Bench) -> Argume
         absent_ok=spec.get("absent") == "ok",
         present=present if isinstance(present, bool) else None,
         paths=reads_paths(spec),
-        cost=max((MATCHERS[name].cost for name in spec if name in MATCHERS), default=0) + (0 if ways else 6),
+        cost=(not ways, max(map(_COST.__getitem__, _cheap_first(spec)), default=0)),
         top=frozenset(way[0] for way in ways if isinstance(way[0], str)),
         plain=only if isinstance(only, str) and not isinstance(present, bool) else None,
     )

@@ -15,6 +15,7 @@ from soothsayer_mcp.model.finding import Finding
 from soothsayer_mcp.model.json import Digest
 from soothsayer_mcp.model.outcome import Asked, Refused, Returned
 from soothsayer_mcp.model.run import Closing, Debts, Run, RunBinding, RunState
+from soothsayer_mcp.model.settlement import Twin
 from soothsayer_mcp.model.step import (
     AnsweredStep,
     ClosedStep,
@@ -39,6 +40,7 @@ from soothsayer_mcp.ports import (
     Standing,
     StoredResult,
 )
+from soothsayer_mcp.run.repeat import Repeat
 from soothsayer_mcp.testing.asks import MemoryAsks
 
 Happening: TypeAlias = Callable[[], Awaitable[None] | None]
@@ -107,6 +109,12 @@ class World:
         self.findings: tuple[Finding, ...] = ()
         """What is found after one."""
         self.held: Held = NothingHeld()
+        self.twin: Twin | None = None
+        """An earlier step with the same call, for commit A."""
+        self.repeat: Repeat | None = None
+        """How often the call got the same answer, for commit A."""
+        self.now_us = 0
+        """The time in commit A, where no question was answered."""
         self.asks: MemoryAsks | None = None
         """Where questions to people are kept, if any are put."""
         self.before: dict[str, Happening] = {}
@@ -185,8 +193,17 @@ class World:
         await self._begin("record_intent")
         approval = step.support.approval
         ask = None if approval is None or self.asks is None else self.asks.look(approval.ask)
-        now_us = 0 if ask is None else ask.answered_at_us or 0
-        refusal = admit(Standing(run=self.run, recall=self.recall, held=self.held, now_us=now_us, ask=ask), step)
+        now_us = self.now_us if ask is None else ask.answered_at_us or 0
+        standing = Standing(
+            run=self.run,
+            recall=self.recall,
+            held=self.held,
+            now_us=now_us,
+            ask=ask,
+            repeat=self.repeat,
+            twin=self.twin,
+        )
+        refusal = admit(standing, step)
         if refusal is None and approval is not None and self.asks is not None:
             self.asks.spend(approval.ask)
         if refusal is not None:
