@@ -17,12 +17,17 @@ from mcp.types import ElicitRequestParams, ElicitResult, TextContent
 from asks.test_asking_a_host import ASKING, SCRIPT
 from fidelity.rig import entries
 from needs import need, need_command
+from pitfalls_e2e.remote import listing
+from soothsayer_mcp.testing.servers import tool
 
 ROOT = Path(__file__).parents[2]
 CLIENTS = Path(__file__).parent / "clients"
 Action: TypeAlias = Literal["accept", "decline", "cancel"]
 Asks: TypeAlias = Callable[[Action, Sequence[str]], dict[str, Any]]
 ARGUMENTS = '{"to":"ann"}'
+DENYING = ASKING.replace('ask: "A person looks first.", id: look', 'deny: "Nothing leaves.", id: stays')
+FIRST = "Denied by policy rule asking/stays: Nothing leaves. Nothing was sent. [policy_denied/rule_denied, step "
+"""What the agent reads first; the step's name follows."""
 
 
 def by_sdk(mode: str) -> Asks:
@@ -40,7 +45,8 @@ def by_sdk(mode: str) -> Asks:
                 result = await client.call_tool("send", json.loads(ARGUMENTS))
                 (block,) = result.content
                 assert isinstance(block, TextContent)
-                return {"asked": asked, "error": result.is_error or False, "text": block.text}
+                blocks = [each.type for each in result.content]
+                return {"asked": asked, "error": result.is_error or False, "text": block.text, "blocks": blocks}
 
         return anyio.run(run)
 
@@ -102,3 +108,22 @@ def test_a_question_ends_alike_in_every_client(tmp_path: Path, asks: Asks, actio
     assert told["error"] is (action != "accept")
     assert [entry["answer"] for entry in entries(state, "approval.answered")] == [answer]
     assert len(SCRIPT.record(tmp_path).calls()) == (1 if action == "accept" else 0)
+
+
+@pytest.mark.parametrize("reached", ["stdio", "http"])
+def test_a_denial_is_one_text_that_every_client_shows_as_an_error(tmp_path: Path, asks: Asks, reached: str) -> None:
+    """Hosts speak to the proxy over stdio only, so this is one of the two transports that the pitfall names."""
+    (tmp_path / "policy.yaml").write_text(DENYING, encoding="utf-8")
+    state = tmp_path / "state"
+    words = ["--name", "raw", "--policy", str(tmp_path / "policy.yaml"), "--state", str(state)]
+    proxy = [sys.executable, "-m", "soothsayer_mcp", "proxy", *words]
+    with listing([tool("send")]) as (url, called):
+        told = asks("cancel", [*proxy, *(["--url", url] if reached == "http" else ["--", *SCRIPT.command(tmp_path)])])
+    first, _, then = str(told["text"]).partition("\n")
+    assert first.startswith(FIRST)
+    assert then.startswith("Do: ")
+    assert (told["error"], told["blocks"], told["asked"]) == (True, ["text"], [])
+    [refused] = entries(state, "step.refused")[1:]
+    assert (refused["effect"], refused["failure"], refused["reason"]) == ("deny", "policy_denied", "rule_denied")
+    assert called == []
+    assert reached == "http" or SCRIPT.record(tmp_path).calls() == []

@@ -26,7 +26,9 @@ async def main(action: str, arguments: str, command: list[str]) -> None:
     ):
         await session.initialize()
         result = await session.call_tool("send", json.loads(arguments))
-    sys.stdout.write(json.dumps({"asked": asked, "error": result.isError, "text": result.content[0].text}) + "\n")
+    blocks = [block.type for block in result.content]
+    told = {"asked": asked, "error": result.isError, "text": result.content[0].text, "blocks": blocks}
+    sys.stdout.write(json.dumps(told) + "\n")
 
 
 asyncio.run(main(sys.argv[1], sys.argv[2], sys.argv[3:]))

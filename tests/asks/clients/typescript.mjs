@@ -15,4 +15,5 @@ client.setRequestHandler(ElicitRequestSchema, async (request) => {
 await client.connect(new StdioClientTransport({ command, args: rest, env: process.env }));
 const result = await client.callTool({ name: "send", arguments: JSON.parse(args) });
 await client.close();
-console.log(JSON.stringify({ asked, error: result.isError ?? false, text: result.content[0].text }));
+const blocks = result.content.map((block) => block.type);
+console.log(JSON.stringify({ asked, error: result.isError ?? false, text: result.content[0].text, blocks }));
