@@ -281,7 +281,14 @@ def loaded_note(policy: Policy) -> Note:
             "machine": dict(policy.machine),
         },
         payloads={"source": canonical(sources)},
-        budgets={name: most for name, most in dataclasses.asdict(policy.budgets).items() if most not in (None, {})},
+        budgets={
+            **{name: most for name, most in dataclasses.asdict(policy.budgets).items() if most not in (None, {})},
+            **(
+                {"tools": [[one.name, one.mark, one.calls] for one in policy.tool_budgets]}
+                if policy.tool_budgets
+                else {}
+            ),
+        },
         marks=policy.marks,
     )
 

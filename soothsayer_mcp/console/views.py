@@ -29,7 +29,8 @@ def ended_as(step: StepRow) -> str:
     if step.outcome == "unknown" and step.acted == Acted.MAYBE:
         return "task goes on"
     how = "task ended" if step.outcome == "unknown" else "succeeded"
-    return f"{how}, kept {step.levels[-1]}" if step.levels else how
+    # What a check read is no step of the agent's: what was checked of the look itself shows nothing for the run.
+    return f"{how}, kept {step.levels[-1]}" if step.levels and step.cause != Cause.PROBE else how
 
 
 def because(step: StepRow) -> str:
@@ -54,6 +55,8 @@ def because(step: StepRow) -> str:
         parts.append(f"{step.undo}{_by(step.undone_by)}")
     if step.of_step and step.cause == Cause.UNDO:
         parts = [f"undoes {_short(step.of_step)}", *parts[bool(parts) and parts[0] == DEFAULT :]]
+    if step.cause == Cause.PROBE:
+        parts = ["read for a check", *parts[bool(parts) and parts[0] == DEFAULT :]]
     return "; ".join(parts)
 
 

@@ -35,6 +35,12 @@ class Finding:
     """How an agent looks at it itself."""
 
 
+def told_undone(*, shown: bool) -> tuple[str, ...]:
+    """The same once the call was undone; `shown`: whether its answer follows."""
+    then = "its answer follows, and holds no more" if shown else "its answer is withheld"
+    return (f"It was undone; {then}.",)
+
+
 def told(finding: Finding, tool: str, *, shown: bool) -> tuple[str, ...]:
     """What an agent reads below the first line about a check that is not kept; `shown`: whether the answer follows."""
     if finding.answer is Answer.UNKNOWN:

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from functools import cached_property
 from typing import Self, TypeVar
 
@@ -14,7 +14,7 @@ from soothsayer_mcp.model.dues import NOTHING_DUE, Dues
 from soothsayer_mcp.model.entry import Receipt
 from soothsayer_mcp.model.evidence import Support
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
-from soothsayer_mcp.model.finding import Answer, Finding, told
+from soothsayer_mcp.model.finding import Answer, Finding, told, told_undone
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.model.outcome import Aside, Asked, Outcome, Refused, Returned, Shown, Unknown
 from soothsayer_mcp.model.run import NextStep
@@ -177,9 +177,15 @@ class ClosedStep(VerifiedStep):
     stored: Aside | None = None
     """Its result as it is stored; `None` where the agent is given all of it, or none of it."""
 
-    def undone(self, next_step: NextStep, why: str) -> "ClosedStep":
-        """Learn what follows now that it was tried to undo it."""
-        return _learn(ClosedStep, self, next_step=next_step, why=why)
+    def undone(self, next_step: NextStep, why: str, *, back: bool = False) -> "ClosedStep":
+        """Learn what follows now that it was tried to undo it; `back` where things are as they were."""
+        made = _learn(ClosedStep, self, next_step=next_step, why=why)
+        failure = self.failure
+        if back and failure is not None and failure.reason is Reason.CHECK_BROKEN:
+            # A cached property: what was worked out is told otherwise from here on.
+            lines = told_undone(shown=not self.decision.dues.withhold_broken)
+            made.__dict__["failure"] = replace(failure, lines=lines)
+        return made
 
 
 def _learn(later: type[_Later], step: ProposedStep, **learned: object) -> _Later:

@@ -253,10 +253,10 @@ class Calls:
         tool = "" if terms is None else terms.tool
         if done.state is UndoState.UNDONE:
             told = f"{tool} took it back" if tool else "its files are as they were before the call"
-            return closed.undone(closed.next_step, _joined(closed.why, told))
+            return closed.undone(closed.next_step, _joined(closed.why, told), back=True)
         if done.state is UndoState.NOT_NEEDED:
             told = "it had changed nothing" if tool else "it had changed no file"
-            return closed.undone(closed.next_step, _joined(closed.why, told))
+            return closed.undone(closed.next_step, _joined(closed.why, told), back=True)
         told = f"{done.state}, {done.why}" if done.why else done.state.value
         return closed.undone(NextStep.STOP, _joined(closed.why, f"that did not succeed: {told}"))
 

@@ -10,7 +10,6 @@ from typing import Final
 
 from soothsayer_mcp.evidence.completion import unmet
 from soothsayer_mcp.model.call import CONTROL, ArgumentFault, PinState, ToolDefinition
-from soothsayer_mcp.model.facts import Questions, TallyQuestion, holder_of_run
 from soothsayer_mcp.model.failure import REASONS, Acted, Reason
 from soothsayer_mcp.model.json import Json, JsonObject, canonical, compact, digest
 from soothsayer_mcp.model.outcome import Returned
@@ -19,6 +18,7 @@ from soothsayer_mcp.model.step import RecordedStep
 from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.ports import Call, Clock, Desk, PortError, Tools
+from soothsayer_mcp.proxy.shared import used_by_tools
 from soothsayer_mcp.run.allowance import budgets_of
 from soothsayer_mcp.run.gate import missing
 from soothsayer_mcp.run.giving import refuse_to_give
@@ -202,7 +202,7 @@ class ControlTools:
             f"{counted.calls} calls, of which {counted.errors} failed; {counted.denials} further ones were refused."
         )
         spent = used(counted, budgets_of(run, self._policy().budgets), self._clock.now_us())
-        spent += self._used_by_tools(run)
+        spent += used_by_tools(self._policy(), run.id, self._desk.recall)
         if spent:
             left = ", ".join(f"{name} {most - count:,} of {most:,}" for name, count, most in spent)
             lines.append(f"Left of its budgets: {left}.")
@@ -299,20 +299,6 @@ class ControlTools:
             names = ", ".join(f"{run.id[:4]}.{no}" for no in done.unverified[:MOST_LISTED])
             lines = (*lines, f"Nothing checked these steps, which did more than read: {names}.")
         return Said(lines=lines, fields=fields)
-
-    def _used_by_tools(self, run: Run) -> tuple[tuple[str, int, int], ...]:
-        """Tools, used and most of each budget that some tools share."""
-        shared = {
-            TallyQuestion(mark=one.mark, holder=holder_of_run(run.id)): one for one in self._policy().tool_budgets
-        }
-        if not shared:
-            return ()
-        found = self._desk.recall(Questions(tallies=tuple(shared))).tallies
-        return tuple(
-            (f"calls of {one.name}", found[question].sent, one.calls)
-            for question, one in shared.items()
-            if question in found
-        )
 
     async def _missing(self, run: Run) -> tuple[str, ...]:
         debts = await self._desk.debts_of(run.id)

@@ -16,6 +16,7 @@ from soothsayer_mcp.proxy.gate import Gate
 from soothsayer_mcp.proxy.merge import ListKind
 from soothsayer_mcp.proxy.owed import HostRequest
 from soothsayer_mcp.proxy.resources import DIGEST, RESULTS, is_own
+from soothsayer_mcp.proxy.shared import used_by_tools
 from soothsayer_mcp.run.digest import digest_of
 from soothsayer_mcp.run.giving import refuse_to_give
 from soothsayer_mcp.wire import replies
@@ -75,7 +76,14 @@ class Own:
         summary = await self._shelf.summarize(run, now_us)
         rules = policy.run_rules
         found = unmet(rules.required, run, self._shelf.held, now_us) if rules.required else ()
-        return digest_of(summary, policy.budgets, now_us, refuse_unverified=rules.refuse_unverified, unmet=found)
+        return digest_of(
+            summary,
+            policy.budgets,
+            now_us,
+            refuse_unverified=rules.refuse_unverified,
+            unmet=found,
+            tools=used_by_tools(policy, run, self._connection.store.recall),
+        )
 
     @staticmethod
     def serves(request: HostRequest) -> bool:

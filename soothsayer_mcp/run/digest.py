@@ -14,8 +14,19 @@ SHOWN_CHARS = 120
 MOST_LISTED = 20
 
 
-def digest_of(summary: Summary, budgets: Budgets, now_us: int, *, refuse_unverified: bool, unmet: Iterable[str]) -> str:
-    """Tell it in lines. Names from outside are quoted; nothing that a tool returned is in it."""
+def digest_of(
+    summary: Summary,
+    budgets: Budgets,
+    now_us: int,
+    *,
+    refuse_unverified: bool,
+    unmet: Iterable[str],
+    tools: Sequence[tuple[str, int, int]] = (),
+) -> str:
+    """Tell it in lines. Names from outside are quoted; nothing that a tool returned is in it.
+
+    `tools` are name, used and most of the budgets that some tools share.
+    """
     run, short = summary.run, summary.run.id[:4]
     state = f"{run.state} ({_cut(run.why)})" if run.why else run.state
     lines = [f"Run {short} is {state}; {run.counters.calls} calls were sent, {run.counters.denials} were refused."]
@@ -25,7 +36,7 @@ def digest_of(summary: Summary, budgets: Budgets, now_us: int, *, refuse_unverif
         lines.append(f"It is limited to {run.scope.text}.")
     left = [
         f"{name} {most - count:,} of {most:,}"
-        for name, count, most in used(run.counters, budgets_of(run, budgets), now_us)
+        for name, count, most in (*used(run.counters, budgets_of(run, budgets), now_us), *tools)
     ]
     lines += _listed("Left of its budgets", left)
     lines += _listed(

@@ -114,3 +114,16 @@ def test_no_more_questions_than_the_budget_has_reach_a_person(tmp_path: Path) ->
         assert step(refused)["reason"] == "budget_spent"
         assert "the budget asks (0 of 0) is used up" in json.dumps(refused)
         assert not rig.entries("approval.asked")
+
+
+def test_what_is_left_of_tools_together_is_told_to_people_and_to_a_host_that_compacts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = Script(tools=[tool("flat")], on={"tool:flat": [{"do": "echo"}]})
+    with Rig(tmp_path, script, policy=POLICY + "next: {compact_after: {calls: 1}}\n") as rig:
+        rig.host.initialize()
+        assert "- calls of raw.f* 1 of 2" in json.dumps(said(rig, "flat", 100))
+        number = str(rig.entries("step.outcome")[-1]["run"])
+    capsys.readouterr()
+    assert int(run(["run", "show", number, "--state", str(tmp_path / "state")])) == 0
+    assert "calls of raw.f*: 1 of 2 left" in capsys.readouterr().out

@@ -10,6 +10,7 @@ from fidelity.rig import entries
 from soothsayer_mcp.__main__ import run
 from soothsayer_mcp.adapters.store.reader import Reader
 from soothsayer_mcp.adapters.verifier import verify
+from soothsayer_mcp.console import views
 from soothsayer_mcp.testing.hosts import RawHost
 from soothsayer_mcp.trace.query import Filter
 
@@ -168,6 +169,18 @@ def test_what_cannot_be_taken_back_pauses_the_run(
         assert orders(shop)[name] == left
         assert "run_paused" in call(host, "set", "a", "x")
     assert run_state(shop)[1] == "paused"
+
+
+def test_what_was_undone_is_owed_no_more_and_says_so(shop: Path) -> None:
+    (shop / "policy.yaml").write_text(POLICY.replace("labels:", "budgets: {unverified_writes: 1}\nlabels:"))
+    with connect(shop) as host:
+        for _ in range(2):
+            told = call(host, "set", "a", "lie")
+            assert "It was undone; its answer is withheld." in told
+            assert "may be in place" not in told
+    with Reader(shop / "state") as reader:
+        steps = [*reader.steps(Filter(), reader.now(), limit=None)]
+    assert {views.because(one) for one in steps if one.cause == "probe"} == {"read for a check"}
 
 
 def test_an_inverse_that_policy_denies_promises_nothing(shop: Path) -> None:

@@ -16,11 +16,13 @@ from urllib.parse import quote
 
 from soothsayer_mcp.adapters.store.asks import BY_PREFIX, GRANTS, OPEN_ASKS, ask_of, grant_of
 from soothsayer_mcp.adapters.store.batch import load_run
+from soothsayer_mcp.adapters.store.marks import recall
 from soothsayer_mcp.adapters.store.schema import APPLICATION_ID, FORMAT, RARE, SEGMENT_NAME, SHAPE
 from soothsayer_mcp.adapters.store.undoing import load_pasts
 from soothsayer_mcp.model.ask import Ask, Grant
 from soothsayer_mcp.model.budget import Budgets
 from soothsayer_mcp.model.call import RunId
+from soothsayer_mcp.model.facts import Questions, TallyQuestion, holder_of_run
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.model.run import RunScope
 from soothsayer_mcp.run.allowance import budgets_of
@@ -309,8 +311,16 @@ class Reader:
         stated = cast("dict[str, Any]", json.loads(_text(rows[0][0]))) if rows else {}
         if row is None:
             return []
+        tools = cast("list[tuple[str, str, int]]", stated.pop("tools", []))
         told = used(row.counters, budgets_of(row.as_run(), Budgets(**stated)), row.last_at)
-        return [Budget(name=name, cap=most, used=count) for name, count, most in told]
+        found = [Budget(name=name, cap=most, used=count) for name, count, most in told]
+        asked = {TallyQuestion(mark=mark, holder=holder_of_run(row.id)): (name, most) for name, mark, most in tools}
+        tallies = recall(self._db, Questions(tallies=tuple(asked))).tallies
+        return found + [
+            Budget(name=f"calls of {name}", cap=most, used=tallies[question].sent)
+            for question, (name, most) in asked.items()
+            if question in tallies
+        ]
 
     def pasts(self, run: str) -> list[Past]:
         """The agent's steps of a run, with what is kept for their undo."""
