@@ -236,6 +236,8 @@ def _why_not(how: Launch, path: str, error: OSError) -> str:
             return f"{shown} is there, but the interpreter that its first line names is not"
         return f"its command {shown} is not there: mend `command`"
     if isinstance(error, PermissionError):
+        if os.path.isdir(os.path.join(how.cwd or "", path)):  # noqa: PTH112, PTH118 - the same
+            return f"its command {shown} is a folder: name the program in it"
         return f"its command {shown} may not be run: check its permissions"
     return f"its command {shown} could not be started ({error.strerror})"
 

@@ -314,6 +314,8 @@ def proxy_options(given: Given, command: tuple[str, ...], environ: Mapping[str, 
     headers = tuple(_header(text) for text in given.values.get("header_env", []))
     if url is not None and command:
         raise usage("give either a command after `--` or --url, not both")
+    if url is not None and not url.startswith(("https://", "http://")):
+        raise usage(f"--url {url}: a url begins with https:// or http://")
     if given.values.get("name", [""])[-1] == CONTROL:
         raise usage(f'the name "{CONTROL}" is kept for our own tools', fix="give the server another")
     if headers and url is None:

@@ -315,7 +315,7 @@ class HostConnection:
             try:
                 found[server.name] = await ask(server)
             except PortError as error:
-                self.log(f"{server.name}: {about}: {error.summary}")
+                self.log(f"{about}: {error.summary}")
                 self.dropped(b"", error.reason, origin="host", server=server.name, why=f"{about}: {error.summary}")
             waiting.discard(server.name)
             if not waiting:

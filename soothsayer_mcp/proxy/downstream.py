@@ -443,7 +443,8 @@ class Downstream:
         try:
             await self._come_up()
         except PortError as error:
-            self._give_up_start(error.summary)
+            # Whoever is told names the server first.
+            self._give_up_start(error.summary.removeprefix(f"server {self.name} "))
         except BaseException:
             self._give_up_start("could not be started")
             raise

@@ -235,6 +235,7 @@ async def test_a_server_is_started_in_its_folder(listener: Listener, tmp_path: P
         (server("/no/such/command"), ("/no/such/command is not there", "`command`")),
         (server("true", cwd="/no/such/folder"), ("folder /no/such/folder is not there", "`cwd`")),
         (server("/etc/passwd"), ("/etc/passwd may not be run", "permissions")),
+        (server("/etc"), ("/etc is a folder", "program")),
     ],
 )
 async def test_a_server_that_cannot_start_says_why_and_how_to_mend_it(how: Launch, parts: tuple[str, ...]) -> None:

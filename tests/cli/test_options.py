@@ -67,6 +67,7 @@ INVALID: list[list[str]] = [
     ["--header-env", "A=B"],
     ["--allow-address", "private"],
     ["--url", "https://x.test", "--", "cmd"],
+    ["--url", "x.test/mcp"],
     ["--url", "https://x.test", "--pass-env", "A"],
     ["--name="],
     ["--name", "soothsayer", "--", "cmd"],
@@ -126,7 +127,8 @@ def test_every_row_of_the_proxy_table_reaches_its_field() -> None:
     """An option that is read and lost would be worse than none."""
     plain = parse_proxy([], {})
     for option in PROXY:
-        argv = [option.names[0]] if option.is_flag else [option.names[0], (option.choices or ("A=B",))[-1]]
+        value = "https://x.test" if option.field == "url" else (option.choices or ("A=B",))[-1]
+        argv = [option.names[0]] if option.is_flag else [option.names[0], value]
         if option.field in {"header_env", "allow_address"}:
             argv += ["--url", "https://x.test"]
         if option.field == "pass_env":

@@ -102,7 +102,8 @@ async def test_a_server_that_is_dead_or_refuses_leaves_the_others_alone() -> Non
         assert "fs__read" not in str(listed)
         assert reason_of(await stage.host.ask(call("2", name="fs__read"), 2)) == "server_unreachable"
         assert (await stage.host.ask(call("3", name="git__read"), 3))["result"] == json.loads(DONE)
-        assert any("fs" in line and "left out" in line for line in stage.logged)
+        assert "left out until they are ready: fs, odd" in stage.logged
+        assert {"opening: fs cannot be started", "opening: odd refused the opening"} <= set(stage.logged)
 
 
 async def test_no_server_at_all_is_an_error() -> None:

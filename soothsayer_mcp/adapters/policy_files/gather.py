@@ -226,7 +226,9 @@ class _Gatherer:
             self.contents[path] = None
             file, mark = asked_by or (path, START)
             what = "there is no such policy file" if isinstance(error, FileNotFoundError) else "the file cannot be read"
-            self.add(file, mark, "file", f"{what}: {path} ({error.strerror})")
+            which = f": {path}" if asked_by else ""
+            why = "" if isinstance(error, FileNotFoundError) else f" ({error.strerror})"
+            self.add(file, mark, "file", f"{what}{which}{why}")
             return None
         self.contents[path] = raw
         tree, problems = examine(raw, path)

@@ -177,6 +177,9 @@ class _Reader:
             return f'{said}; inside braces or brackets write "${{name}}" with quotes'
         if "\t" in line and "token" in said:
             return f"{said}; indent with blanks, not with tabs"
+        begun = error.context_mark
+        if begun is not None and begun.line + 1 != where.line:
+            return f"{said}; what is not closed here begins in line {begun.line + 1}"
         return said
 
     def _document(self, events: Iterator[yaml.Event]) -> Node | None:
