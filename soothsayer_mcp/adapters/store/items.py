@@ -365,8 +365,7 @@ class OutcomeItem(Item[Closed]):
         ending = entries.ending(step)
         _settle(batch, row, step.cause, step.decision.charge, no, ending, size=self._size, owes=_owes(step, ending))
         if self._size and step.cause is Cause.AGENT:
-            _has_read(batch, row, step, self._values)
-            row.counters = row.counters._replace(suspect_reads=row.counters.suspect_reads + self._suspect)
+            _has_read(batch, row, step, self._values, suspect=self._suspect)
         same = 0 if self._same is None else self._count_answer(batch, row, self._same, at, ending)
         run = row.as_run()
         closing = self._close(replace(run, same_answers=same) if same else run, step, ending.failure)
@@ -839,11 +838,14 @@ def _is_suspect(step: VerifiedStep) -> bool:
     return signs is not None and isinstance(came, Returned) and came.result is not None and signs(came.result)
 
 
-def _has_read(batch: Batch, row: RunRow, step: VerifiedStep, values: set[str] | None) -> None:
+def _has_read(batch: Batch, row: RunRow, step: VerifiedStep, values: set[str] | None, *, suspect: bool) -> None:
     """Note what the agent was given: whether it taints the run, and which values stood in it."""
-    reads = step.decision.reads
-    if not reads.trusted:
-        row.counters = row.counters._replace(untrusted_reads=row.counters.untrusted_reads + 1)
+    reads, counters = step.decision.reads, row.counters
+    if suspect or not reads.trusted:
+        row.counters = counters._replace(
+            untrusted_reads=counters.untrusted_reads + (not reads.trusted),
+            suspect_reads=counters.suspect_reads + suspect,
+        )
     keep_values(batch, row, values, reads.origin)
 
 
@@ -861,8 +863,7 @@ def came_by_task(batch: Batch, row: RunRow, step: VerifiedStep, close: Close, at
         error_streak=counters.error_streak + 1 if failed else 0,
     )
     if size:
-        _has_read(batch, row, step, _values(step))
-        row.counters = row.counters._replace(suspect_reads=row.counters.suspect_reads + _is_suspect(step))
+        _has_read(batch, row, step, _values(step), suspect=_is_suspect(step))
     closing = close(row.as_run(), step, failure)
     if closing.run_state is not row.state:
         change_state(batch, row, closing.run_state, reason=closing.why, by=PROXY, at=at)

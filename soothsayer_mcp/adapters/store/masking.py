@@ -110,11 +110,11 @@ def mask(raw: bytes, *, limit_s: float | None = None) -> tuple[bytes, int]:
     if len(raw) <= _SMALL_BYTES and not _compiled and not _has_hint(raw):
         return raw, 0
     patterns = _patterns()
-    began = time.thread_time()  # its own time: a busy machine must not turn payloads into digests
     try:
         hits = patterns.hits(raw)
         if not hits:
             return raw, 0
+        began = time.thread_time()  # its own time: a busy machine must not turn payloads into digests
         masked, count = _Walk(patterns, hits, began + (LIMIT_S if limit_s is None else limit_s)).mask(raw.decode())
         return masked.encode(), count
     except (ValueError, RecursionError, MaskingError) as error:
