@@ -5,6 +5,7 @@ import sqlite3
 import time
 from collections.abc import Sequence
 from dataclasses import field
+from functools import lru_cache
 from itertools import chain
 from typing import cast
 
@@ -36,7 +37,7 @@ _FIRST_COUNTER = 22
 class _Insert:
     """Inserts rows of one table, many to a statement."""
 
-    __slots__ = ("_statements",)
+    __slots__ = ("_one", "_statements")
 
     def __init__(self, table: str, columns: str) -> None:
         row = f"({','.join('?' * (columns.count(',') + 1))})"
@@ -44,8 +45,12 @@ class _Insert:
             (size, f"INSERT INTO {table}({columns}) VALUES {','.join([row] * size)}")  # noqa: S608 - names of ours
             for size in _CHUNKS
         ]
+        self._one = self._statements[-1][1]
 
     def run(self, db: sqlite3.Connection, rows: Sequence[tuple[object, ...]]) -> None:
+        if len(rows) == 1:
+            db.execute(self._one, rows[0])
+            return
         done = 0
         for size, statement in self._statements:
             while len(rows) - done >= size:
@@ -116,7 +121,7 @@ class RunRow:
         """The run as pure code may see it."""
         return Run(
             id=self.id,
-            principal=Principal(id=self.principal, how=self.how),
+            principal=_principal(self.principal, self.how),
             state=self.state,
             version=self.version,
             why=self.why,
@@ -127,6 +132,11 @@ class RunRow:
             halted=self.halted,
             allowance=self.allowance,
         )
+
+
+@lru_cache
+def _principal(who: str, how: str) -> Principal:
+    return Principal(id=who, how=how)
 
 
 def load_run(db: sqlite3.Connection, run_id: str) -> RunRow | None:

@@ -424,9 +424,9 @@ class Writer:
                 self.steps += isinstance(item, IntentItem)
                 if isinstance(item, RecoverItem):
                     self._remove_strays(item)
+                elif item.error is not None and isinstance(item, OutcomeItem):
+                    self.put(item.lost())
             item.settled()
-            if committed and item.error is not None and isinstance(item, OutcomeItem):
-                self.put(item.lost())
             if item.done is not None:
                 item.done.set()
             elif item.loop is not None:
