@@ -130,7 +130,9 @@ class LockWatch:
         self._lock = load_lock(path)
 
     def of(self, server: ServerIdentity) -> Locked | None:
-        """What the lock has of a server; `None` where no lock rules over it."""
+        """What the lock has of a server's tools; `None` where no lock rules over it, as over its prompts."""
+        if "/" in server.name:
+            return None
         stamp = _stamp(self._path)
         if stamp != self._stamp:
             self._stamp = stamp

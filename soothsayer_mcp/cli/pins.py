@@ -20,7 +20,10 @@ from soothsayer_mcp.console.measures import rfc3339
 from soothsayer_mcp.model.call import PinState
 from soothsayer_mcp.model.json import Json
 
-SELECTION = "SERVER is a server's name, TOOLs are some of its tools; without them, all."
+SELECTION = (
+    "SERVER is a server's name, or SERVER/prompts or SERVER/instructions for these alone; TOOLs are some of its tools,"
+    " or names of prompts; without them, all."
+)
 
 
 @command("pins list")
@@ -129,7 +132,7 @@ def _chosen(pins: Sequence[Pin], server: str | None, tools: Sequence[str]) -> li
     """The pins of a server and its tools. Raises `Problem` for a name that none has."""
     if server is None:
         return list(pins)
-    of_server = [pin for pin in pins if server in {pin.server, pin.server.partition("@")[0]}]
+    of_server = [pin for pin in pins if server in _names_of(pin)]
     if not of_server:
         near = nearest(server, sorted({pin.server for pin in pins}))
         raise Problem(f'no server "{server}" has listed tools', id="not-found", near=near, exit=Exit.NO)
@@ -139,6 +142,12 @@ def _chosen(pins: Sequence[Pin], server: str | None, tools: Sequence[str]) -> li
             text = f'server "{server}" has no tool "{tool}"'
             raise Problem(text, id="not-found", near=nearest(tool, sorted(names)), exit=Exit.NO)
     return [pin for pin in of_server if not tools or pin.tool in tools]
+
+
+def _names_of(pin: Pin) -> set[str]:
+    """By which names a pin is chosen: those of its server, too, of what a server says beside its tools."""
+    declared = pin.server.partition("@")[0]
+    return {pin.server, declared, declared.partition("/")[0]}
 
 
 def _differences(differing: Sequence[Pin], pins: Sequence[Pin]) -> list[Difference]:

@@ -1,6 +1,7 @@
 """The lists of several servers, answered as one: whole items in the order of the configuration, bytes as they came."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from soothsayer_mcp.model.decision import Effect, Mode
 from soothsayer_mcp.policy.decide import visible
@@ -9,10 +10,11 @@ from soothsayer_mcp.proxy import merge
 from soothsayer_mcp.proxy.connection import SERVER_INFO, HostConnection
 from soothsayer_mcp.proxy.downstream import Downstream
 from soothsayer_mcp.proxy.gate import Gate
+from soothsayer_mcp.proxy.guidance import Guidance
 from soothsayer_mcp.proxy.merge import HiddenItem, Item, ListKind
 from soothsayer_mcp.proxy.owed import HostRequest
 from soothsayer_mcp.proxy.paging import pages_of
-from soothsayer_mcp.proxy.pins import Books
+from soothsayer_mcp.proxy.pins import Books, ListUnreadableError, items_of
 from soothsayer_mcp.proxy.unshown import Unshown
 from soothsayer_mcp.wire import replies
 from soothsayer_mcp.wire.codes import Code
@@ -44,6 +46,7 @@ class Catalogue:
         *,
         own: Callable[[ListKind], Sequence[bytes] | None],
         unshown: Unshown,
+        guidance: Guidance,
     ) -> None:
         """Filter by the policy in force when an answer is made; `own` are listed after those of the servers."""
         self._own = own
@@ -51,6 +54,7 @@ class Catalogue:
         self._books = books
         self._gate = gate
         self._unshown = unshown
+        self._guidance = guidance
 
     async def answer(self, request: HostRequest, kind: ListKind) -> bytes:
         """Make the one answer."""
@@ -82,13 +86,23 @@ class Catalogue:
 
         async def ask(server: Downstream) -> Sequence[Frame]:
             if kind is not ListKind.TOOLS:
-                return await pages_of(server, kind.method, envelope)
+                edition = self._guidance.edition(server.name)
+                pages = await pages_of(server, kind.method, envelope)
+                if kind is ListKind.PROMPTS:
+                    await self._compare_prompts(server, pages, edition)
+                return pages
             book = self._books.of(server)
             book.void()
             await book.read(policy=policy, envelope=envelope)
             return book.pages
 
         return await self._connection.ask_all(servers, ask, within_s=LIST_BOUND_S, about=kind.method)
+
+    async def _compare_prompts(self, server: Downstream, pages: Sequence[Frame], edition: int) -> None:
+        """Raises `PortError`. A list that cannot be read is told, and left out, where it is put together."""
+        with suppress(ListUnreadableError):
+            items = [item for page in pages for item in items_of(page, ListKind.PROMPTS.member)]
+            await self._guidance.learn(server, items, edition=edition)
 
     def _items(self, kind: ListKind, servers: Sequence[Downstream], pages: dict[str, Sequence[Frame]]) -> list[Item]:
         names = self._connection.fleet.names
@@ -126,6 +140,9 @@ class Catalogue:
         read_by = READ_BY.get(kind)
         if read_by is None:
             return True
+        server = self._connection.fleet.named(item.server)
+        if kind is ListKind.PROMPTS and (server is None or not self._guidance.shows(server, item)):
+            return False
         method, member = read_by
         return self._gate.decide(item.server, method, {member: item.name}).effect is Effect.ALLOW
 

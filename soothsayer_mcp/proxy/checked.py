@@ -11,6 +11,7 @@ from soothsayer_mcp.proxy import merge
 from soothsayer_mcp.proxy.connection import HostConnection, mended, text_of
 from soothsayer_mcp.proxy.downstream import Downstream
 from soothsayer_mcp.proxy.gate import Gate, Refusal
+from soothsayer_mcp.proxy.guidance import Guidance
 from soothsayer_mcp.proxy.inputs import Inputs, InvalidStateError
 from soothsayer_mcp.proxy.masks import Masks
 from soothsayer_mcp.proxy.owed import HostRequest
@@ -37,7 +38,15 @@ class Checked:
     """The checked rows."""
 
     def __init__(
-        self, connection: HostConnection, gate: Gate, streams: Streams, masks: Masks, *, own: Own, inputs: Inputs
+        self,
+        connection: HostConnection,
+        gate: Gate,
+        streams: Streams,
+        masks: Masks,
+        *,
+        own: Own,
+        inputs: Inputs,
+        guidance: Guidance,
     ) -> None:
         """Check the requests of one connection."""
         self._connection = connection
@@ -46,6 +55,7 @@ class Checked:
         self._masks = masks
         self._own = own
         self._inputs = inputs
+        self._guidance = guidance
 
     def read(self, request: HostRequest) -> None:
         """`resources/read`: to the owner of the URI; where nobody claims it, to each in turn until one has it."""
@@ -133,6 +143,11 @@ class Checked:
             self._connection.spawn(self._check, request, way, then)
 
     async def _check(self, request: HostRequest, way: Way, then: Callable[[Frame], bytes | None] | None) -> None:
+        if request.method == "prompts/get":
+            held = await self._guidance.refusal(way.server, way.params.get("name"))
+            if held is not None:
+                self._connection.refuse(request, held.reason, held.summary)
+                return
         if await self._passes(request, way):
             raw = self._towards(request, way.server, way.raw)
             if raw is None:

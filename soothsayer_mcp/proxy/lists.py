@@ -14,12 +14,13 @@ from soothsayer_mcp.proxy.connection import COMPLETE, SERVER_INFO, HostConnectio
 from soothsayer_mcp.proxy.control import TABLE, is_control_name
 from soothsayer_mcp.proxy.downstream import Downstream
 from soothsayer_mcp.proxy.gate import Gate
+from soothsayer_mcp.proxy.guidance import Guidance
 from soothsayer_mcp.proxy.masks import Masks
 from soothsayer_mcp.proxy.merge import ListKind, list_answer
 from soothsayer_mcp.proxy.owed import HostRequest
 from soothsayer_mcp.proxy.own import Own
 from soothsayer_mcp.proxy.paging import next_cursor
-from soothsayer_mcp.proxy.pins import Books, Item, ListUnreadableError, ToolBook
+from soothsayer_mcp.proxy.pins import Books, Item, ListUnreadableError, ToolBook, items_of
 from soothsayer_mcp.proxy.unshown import Unshown
 from soothsayer_mcp.wire import replies
 from soothsayer_mcp.wire.codes import Code
@@ -31,15 +32,20 @@ PRIVATE = Replace(("result", "cacheScope"), b'"private"')
 class Lists:
     """The rows of the lists."""
 
-    def __init__(self, connection: HostConnection, books: Books, gate: Gate, masks: Masks, own: Own) -> None:
+    def __init__(
+        self, connection: HostConnection, books: Books, gate: Gate, masks: Masks, *, own: Own, guidance: Guidance
+    ) -> None:
         """Filter by the policy in force when an answer comes."""
         self._connection = connection
         self._books = books
         self._gate = gate
         self._masks = masks
         self._own = own
+        self._guidance = guidance
         self._unshown = Unshown(connection)
-        self._catalogue = Catalogue(connection, books, gate, own=self._own_items, unshown=self._unshown)
+        self._catalogue = Catalogue(
+            connection, books, gate, own=self._own_items, unshown=self._unshown, guidance=guidance
+        )
 
     def tools(self, request: HostRequest) -> None:
         """`tools/list`: the tools that are not denied for certain, by the decision function that calls go through."""
@@ -71,8 +77,45 @@ class Lists:
         self._list(request, ListKind.TEMPLATES)
 
     def prompts(self, request: HostRequest) -> None:
-        """`prompts/list`: the prompts that could be got."""
-        self._list(request, ListKind.PROMPTS)
+        """`prompts/list`: the prompts that could be got, without those that are not what was accepted."""
+        server = self._connection.fleet.only
+        if server is None:
+            self._connection.spawn(self._answer_of_all, request, ListKind.PROMPTS)
+            return
+        edition = self._guidance.edition(server.name)
+
+        def then(answer: Frame) -> bytes | None:
+            if answer.kind is FrameKind.ERROR:
+                return self._masks.whole(
+                    request, (server.name,), self._listed(request, server, ListKind.PROMPTS, answer)
+                )
+            self._connection.spawn(self._show_prompts, request, server, answer, edition)
+            return None
+
+        self._connection.pass_on(request, server, then=then, read=unread)
+
+    async def _show_prompts(self, request: HostRequest, server: Downstream, answer: Frame, edition: int) -> None:
+        policy = self._connection.policies.current()
+        try:
+            await self._compare_prompts(request, server, answer, edition)
+            shown = self._listed(request, server, ListKind.PROMPTS, answer)
+        except PortError as error:
+            shown = self._unreadable(request, server, error.summary, answer, policy)
+        except ListUnreadableError as error:
+            shown = self._unreadable(request, server, f"{server.name} {error}", answer, policy)
+        request.answer(self._masks.whole(request, (server.name,), shown))
+
+    async def _compare_prompts(self, request: HostRequest, server: Downstream, answer: Frame, edition: int) -> None:
+        """Raises `PortError` and `ListUnreadableError`."""
+        guidance, items = self._guidance, items_of(answer, ListKind.PROMPTS.member)
+        if next_cursor(answer) is None and "cursor" not in (request.frame.params or {}):
+            await guidance.learn(server, items, edition=edition)
+        envelope = self._connection.envelope_of(request)
+        await guidance.read(server, envelope)
+        if not all(item is None or guidance.knows(server.name, item) for item in items):
+            # The page shows something else than what was compared: the list changed under it.
+            guidance.void(server.name)
+            await guidance.read(server, envelope)
 
     # -- tools --------------------------------------------------------------------------------------------------------
 
@@ -165,30 +208,32 @@ class Lists:
             self._connection.spawn(self._answer_of_all, request, kind)
             return
 
-        def listed(answer: Frame) -> bytes:
-            if answer.kind is FrameKind.ERROR:
-                ours = self._own.listed(kind)
-                return answer.raw if ours is None or not _has_no_list(answer) else self._only_own(request, kind, ours)
-            policy = self._connection.policies.current()
-            if policy.mode is Mode.OBSERVE:
-                return mended(answer, request)
-            try:
-                values = values_of(answer, kind.member)
-            except ListUnreadableError as error:
-                return self._unreadable(request, server, f"{server.name} {error}", answer, policy)
-            keep = [at for at, value in enumerate(values) if self._shows(server, kind, value)]
-            hides = len(keep) < len(values)
-            own = (self._own.listed(kind) or ()) if next_cursor(answer) is None else ()
-            return self._cut(request, server, answer, kind.member, keep=keep, of=len(values), hides=hides, extra=own)
-
         def then(answer: Frame) -> bytes:
-            return self._masks.whole(request, (server.name,), listed(answer))
+            return self._masks.whole(request, (server.name,), self._listed(request, server, kind, answer))
 
         self._connection.pass_on(request, server, then=then, read=unread)
 
+    def _listed(self, request: HostRequest, server: Downstream, kind: ListKind, answer: Frame) -> bytes:
+        if answer.kind is FrameKind.ERROR:
+            ours = self._own.listed(kind)
+            return answer.raw if ours is None or not _has_no_list(answer) else self._only_own(request, kind, ours)
+        policy = self._connection.policies.current()
+        if policy.mode is Mode.OBSERVE:
+            return mended(answer, request)
+        try:
+            values = values_of(answer, kind.member)
+        except ListUnreadableError as error:
+            return self._unreadable(request, server, f"{server.name} {error}", answer, policy)
+        keep = [at for at, value in enumerate(values) if self._shows(server, kind, value)]
+        hides = len(keep) < len(values)
+        own = (self._own.listed(kind) or ()) if next_cursor(answer) is None else ()
+        return self._cut(request, server, answer, kind.member, keep=keep, of=len(values), hides=hides, extra=own)
+
     def _shows(self, server: Downstream, kind: ListKind, value: Json) -> bool:
         named = value.get(kind.identity) if isinstance(value, dict) else None
-        if not isinstance(named, str):
+        if not isinstance(value, dict) or not isinstance(named, str):
+            return False
+        if kind is ListKind.PROMPTS and not self._guidance.shows(server, Item(raw=b"", value=value, name=named)):
             return False
         read_by = READ_BY.get(kind)
         if read_by is None:

@@ -8,6 +8,7 @@ from soothsayer_mcp.model.decision import Effect
 from soothsayer_mcp.proxy.connection import HostConnection, quoted, text_of
 from soothsayer_mcp.proxy.downstream import Downstream
 from soothsayer_mcp.proxy.gate import Gate
+from soothsayer_mcp.proxy.guidance import Guidance
 from soothsayer_mcp.proxy.late import Late
 from soothsayer_mcp.proxy.pins import Books
 from soothsayer_mcp.proxy.requests import Requests
@@ -34,6 +35,7 @@ class Notices:
         *,
         gate: Gate,
         books: Books,
+        guidance: Guidance,
         requests: Requests,
         streams: Streams,
         late: Late,
@@ -42,6 +44,7 @@ class Notices:
         self._connection = connection
         self._gate = gate
         self._books = books
+        self._guidance = guidance
         self._requests = requests
         self._streams = streams
         self._late = late
@@ -125,6 +128,7 @@ class Notices:
             self._books.of(server).void()
         else:
             self._connection.owners.void_lists(server.name)
+            self._guidance.void(server.name)
         if META_SUBSCRIPTION_ID in frame.meta:
             self._tagged(server, frame)
         else:

@@ -1,16 +1,19 @@
 """How a connection opens, in either era, and how a server that came back is brought to where it was."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Final
 
 import anyio
 
+from soothsayer_mcp.model.decision import Mode
 from soothsayer_mcp.model.failure import Acted, Reason
 from soothsayer_mcp.model.json import Json, compact
 from soothsayer_mcp.ports import PortError
 from soothsayer_mcp.proxy import merge
-from soothsayer_mcp.proxy.connection import SERVER_INFO, HostConnection, client_named
+from soothsayer_mcp.proxy.connection import SERVER_INFO, HostConnection, client_named, unread
 from soothsayer_mcp.proxy.downstream import Downstream
+from soothsayer_mcp.proxy.guidance import Guidance, says_something
 from soothsayer_mcp.proxy.masks import Masks
 from soothsayer_mcp.proxy.owed import HostRequest
 from soothsayer_mcp.proxy.own import Own
@@ -34,7 +37,7 @@ LISTS: Final = ("tools", "prompts", "resources")
 class Opening:
     """The rows of openings, and all that has to be said again to a server that was started again."""
 
-    def __init__(self, connection: HostConnection, books: Books, masks: Masks, own: Own) -> None:
+    def __init__(self, connection: HostConnection, books: Books, masks: Masks, own: Own, guidance: Guidance) -> None:
         """Nothing is open yet."""
         self.bound_s = OPENING_BOUND_S
         """How long several servers may take to open."""
@@ -42,6 +45,7 @@ class Opening:
         self._books = books
         self._masks = masks
         self._own = own
+        self._guidance = guidance
         self._initialize: Frame | None = None
         self._initialized: bytes | None = None
         self._level: Frame | None = None
@@ -68,14 +72,13 @@ class Opening:
             connection.spawn(self._initialize_all, request, self.underway)
             return
 
-        def then(answer: Frame) -> bytes:
+        def then(answer: Frame) -> bytes | None:
             if answer.kind is FrameKind.RESULT:
                 self._take_initialize(only, answer)
                 connection.version = _version(answer)
-                return self._with_ours(answer)
-            return answer.raw
+            return self._opened(request, only, answer)
 
-        connection.pass_on(request, only, then=then)
+        connection.pass_on(request, only, then=then, read=unread)
 
     def initialized(self, frame: Frame) -> None:
         """`notifications/initialized`: to every server that was initialized."""
@@ -93,10 +96,32 @@ class Opening:
         if only is None:
             self._connection.spawn(self._discover_all, request)
         else:
-            self._connection.pass_on(request, only, then=self._discovered)
+            self._connection.pass_on(request, only, then=partial(self._opened, request, only), read=unread)
 
-    def _discovered(self, answer: Frame) -> bytes:
-        return self._with_ours(answer) if answer.kind is FrameKind.RESULT else answer.raw
+    def _opened(self, request: HostRequest, server: Downstream, answer: Frame) -> bytes | None:
+        """One server's opening, with its instructions only if they were accepted; `None` where that takes a while."""
+        if not says_something(answer):
+            return self._as_read(request, server, answer)
+        if self._connection.policies.current().mode is Mode.OBSERVE:
+            self._connection.spawn(self._compare, server, answer)
+            return self._as_read(request, server, answer)
+        self._connection.spawn(self._open_compared, request, server, answer)
+        return None
+
+    def _as_read(self, request: HostRequest, server: Downstream, answer: Frame) -> bytes:
+        readable = self._masks.answer(request, server.name, answer)
+        return self._with_ours(readable) if readable.kind is FrameKind.RESULT else readable.raw
+
+    async def _compare(self, server: Downstream, answer: Frame) -> None:
+        await self._guidance.without_held(server, answer)
+
+    async def _open_compared(self, request: HostRequest, server: Downstream, answer: Frame) -> None:
+        try:
+            answer = await self._guidance.without_held(server, answer)
+        except PortError as error:
+            request.answer(replies.error(request.id, Code.INTERNAL_ERROR, f"{error.summary}."))
+            return
+        request.answer(self._as_read(request, server, answer))
 
     def _with_ours(self, answer: Frame) -> bytes:
         """An opening that promises tools and resources, where the server has none and there are ours."""
@@ -148,7 +173,7 @@ class Opening:
 
         await connection.ask_all(list(connection.fleet), ask, within_s=self.bound_s, about="opening")
         self._answered = True
-        openings = self._openings()
+        openings = await self._without_held(self._openings())
         missing = ", ".join(server.name for server in connection.fleet if server.name not in self._results)
         if not openings and len(connection.fleet):
             request.answer(replies.error(request.id, Code.INTERNAL_ERROR, f"No server answered: {missing}."))
@@ -182,6 +207,7 @@ class Opening:
             if server.name in found and found[server.name].kind is FrameKind.RESULT
         ]
         whole = len(openings) == len(fleet)
+        openings = await self._without_held(openings)
         result = merge.discover_result(openings, server_info=SERVER_INFO, carries=_carries) if whole else None
         if result is None:
             text = "Not all servers speak the stateless revision."
@@ -221,6 +247,19 @@ class Opening:
             for server in self._connection.fleet
             if server.name in self._results
         ]
+
+    async def _without_held(self, openings: list[merge.Opening]) -> list[merge.Opening]:
+        """Openings whose instructions were accepted, or are left out; one that cannot be read in one way says none."""
+        compared: list[merge.Opening] = []
+        for opening in openings:
+            server = self._connection.fleet.named(opening.server)
+            try:
+                frame = opening.frame if server is None else await self._guidance.without_held(server, opening.frame)
+            except PortError as error:
+                self._connection.log(f"{opening.server} is left out: {error.summary}")
+                continue
+            compared.append(merge.Opening(server=opening.server, frame=frame))
+        return compared
 
     def _came_late(self, server: Downstream) -> None:
         if self._initialized is not None:
@@ -262,6 +301,7 @@ class Opening:
         server.capabilities = _capabilities(answer)
         server.batches = _version(answer) == BATCH_VERSION
         self._books.of(server).void()
+        self._guidance.void(server.name)
 
 
 def _capabilities(answer: Frame) -> Mapping[str, Json]:

@@ -18,6 +18,7 @@ from soothsayer_mcp.proxy.connection import HostConnection, Surroundings
 from soothsayer_mcp.proxy.downstream import Downstream
 from soothsayer_mcp.proxy.fleet import Fleet
 from soothsayer_mcp.proxy.gate import Gate
+from soothsayer_mcp.proxy.guidance import Guidance
 from soothsayer_mcp.proxy.inputs import Inputs
 from soothsayer_mcp.proxy.late import Late
 from soothsayer_mcp.proxy.lists import Lists
@@ -81,7 +82,8 @@ class Relay:
         late = Late(connection, gate, masks, governor)
         self._requests = requests = Requests(connection, gate)
         own = Own(connection, gate, around.shelf)
-        self._opening = opening = Opening(connection, books, masks, own)
+        guidance = Guidance(connection)
+        self._opening = opening = Opening(connection, books, masks, own, guidance)
         asking = None if around.asks is None else Asking(connection, books, requests, around.asks)
         inputs = Inputs(connection, gate)
         self._calls = calls = Calls(connection, books, governor, inputs, late, asking, own)
@@ -89,12 +91,14 @@ class Relay:
         parts: dict[str, object] = {
             "opening": opening,
             "calls": calls,
-            "lists": Lists(connection, books, gate, masks, own),
-            "checked": Checked(connection, gate, streams, masks, own=own, inputs=inputs),
+            "lists": Lists(connection, books, gate, masks, own=own, guidance=guidance),
+            "checked": Checked(connection, gate, streams, masks, own=own, inputs=inputs, guidance=guidance),
             "streams": streams,
             "late": late,
             "requests": requests,
-            "notices": Notices(connection, gate=gate, books=books, requests=requests, streams=streams, late=late),
+            "notices": Notices(
+                connection, gate=gate, books=books, guidance=guidance, requests=requests, streams=streams, late=late
+            ),
             "refusals": Refusals(connection),
         }
         every = [*ROUTES.values(), *UNKNOWN.values(), *MISPLACED.values()]
