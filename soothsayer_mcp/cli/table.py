@@ -103,7 +103,7 @@ COMMANDS: tuple[Row, ...] = (
     Row(
         words="ui",
         section="look",
-        help="Questions on a page in the browser of this machine; they are answered there.",
+        help="Steps, questions and runs on pages in the browser of this machine; questions are answered there.",
         runs=f"{_CLI}.ui:ui",
     ),
     Row(words="run list", section="runs", help="Runs, newest first.", runs=f"{_CLI}.runs:run_list"),

@@ -3,7 +3,7 @@
 import difflib
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from soothsayer_mcp.adapters.approver_keys import ApproverKey, ApproverKeyError
@@ -19,6 +19,8 @@ from soothsayer_mcp.model.ask import Ask, AskAnswer, AskState, Channel, Vote
 from soothsayer_mcp.model.call import Principal
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.model.value import dataclass
+from soothsayer_mcp.trace.query import parse
+from soothsayer_mcp.trace.rows import EntryRow
 from soothsayer_mcp.web.desk import ChangedError, RuleChange
 
 if TYPE_CHECKING:
@@ -55,6 +57,11 @@ class PageDesk(StateDesk):
         if self._signer is None or not ask.needs:
             return held_back(ask)
         return ask if may_answer(ask, self._signer.key.key) else None
+
+    def entries_of(self, run: str, kinds: Sequence[str], most: int) -> list[EntryRow]:
+        """The newest entries of a run that are of these kinds, oldest first."""
+        wanted = parse(f"run:{run} kind:{','.join(kinds)}")
+        return self._must(lambda watcher: list(watcher.entries(wanted, watcher.now(), limit=most)))[::-1]
 
     def answer(self, ask: Ask, state: AskState, comment: str, shape: Mapping[str, Json] | None) -> tuple[Ask, bool]:
         """Answer a question as the person here: as it stands then, and whether this answer counted."""

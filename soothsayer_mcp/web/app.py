@@ -1,6 +1,7 @@
 """The pages as one application: what each address answers, over a desk, behind the gate."""
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from http import HTTPStatus
@@ -19,11 +20,13 @@ from soothsayer_mcp.adapters.store.reader import AmbiguousError, NotFoundError
 from soothsayer_mcp.console.card import pieces
 from soothsayer_mcp.console.tui.desk import Card, DeskError
 from soothsayer_mcp.model.ask import Ask, AskState
+from soothsayer_mcp.model.run import RunState
+from soothsayer_mcp.trace.query import Filter, FilterError, parse
 from soothsayer_mcp.web.access import Access, Gate, Session
 from soothsayer_mcp.web.codes import Codes
 from soothsayer_mcp.web.desk import ChangedError, Desk
 from soothsayer_mcp.web.live import Pulse, Sight
-from soothsayer_mcp.web.pages import asks
+from soothsayer_mcp.web.pages import asks, record, timeline
 from soothsayer_mcp.web.pages.frame import Frame, login, signed_out, trouble
 
 P = ParamSpec("P")
@@ -57,6 +60,11 @@ class Site:
             Route("/logout", self.logout, methods=["POST"]),
             Route("/static/{name}", self.static),
             Route("/", self.home),
+            Route("/runs", self.runs),
+            Route("/runs/{run}", self.run),
+            Route("/runs/{run}/state", self.change_run, methods=["POST"]),
+            Route("/steps/{step}", self.step),
+            Route("/steps/{step}/why", self.why),
             Route("/asks", self.asks),
             Route("/asks/{ask}", self.ask),
             Route("/asks/{ask}/always", self.always),
@@ -113,10 +121,6 @@ class Site:
         return Response(self._static[name], media_type=STATIC[name])
 
     # Questions.
-
-    async def home(self, _request: Request) -> Response:
-        """Where to begin."""
-        return RedirectResponse(f"{self.access.base}/asks", status_code=303)
 
     async def asks(self, request: Request) -> Response:
         """Open questions."""
@@ -182,6 +186,57 @@ class Site:
             self._codes.want(ask.id, _call(ask))
         return HTMLResponse(asks.card_page(frame, card, coded=coded, trouble=trouble), status_code=status)
 
+    # The record.
+
+    async def home(self, request: Request) -> Response:
+        """Steps, the newest first, or those before a place."""
+        query, trouble = request.query_params.get("q", ""), ""
+        try:
+            wanted = parse(query)
+        except FilterError as error:
+            wanted, trouble = None, str(error)
+        key = _key(request.query_params.get("before", ""))
+        rows = [] if wanted is None else await self.read(self.desk.before, key, wanted, record.MOST + 1)
+        older = (rows[1].at_us, rows[1].n) if len(rows) > record.MOST else None
+        shown = rows[-record.MOST :][::-1]
+        frame = await self.frame(request, [row.run for row in shown])
+        return HTMLResponse(record.live_page(frame, shown, query, older=older, trouble=trouble))
+
+    async def runs(self, request: Request) -> Response:
+        """Runs, the one with the newest step first."""
+        found = await self.read(self.desk.runs, Filter(), record.MOST)
+        return HTMLResponse(record.runs_page(await self.frame(request, [row.run for row in found]), found))
+
+    async def run(self, request: Request) -> Response:
+        """One run."""
+        name = request.path_params["run"]
+        if _RUN.fullmatch(name) is None:
+            raise HTTPException(404)
+        told = await self.read(self.desk.run_page, name, record.MOST)
+        entries = await self.read(self.desk.entries_of, name, timeline.KINDS, 20 * record.MOST)
+        return HTMLResponse(record.run_page(await self.frame(request, [name]), told, timeline.marks(name, entries)))
+
+    async def change_run(self, request: Request) -> Response:
+        """Pause, resume or stop a run."""
+        name, to = request.path_params["run"], _one(request, "to")
+        if _RUN.fullmatch(name) is None or to not in {RunState.OPEN, RunState.PAUSED, RunState.STOPPED}:
+            raise HTTPException(404)
+        await self.write(self.desk.change_run, name, RunState(to))
+        _session(request).notice = f"run {name[:4]}: {to}"
+        return RedirectResponse(f"{self.access.base}/runs/{name}", status_code=303)
+
+    async def step(self, request: Request) -> Response:
+        """One step."""
+        story = await self.read(self.desk.story, _step_name(request))
+        return HTMLResponse(record.step_page(await self.frame(request, [story.step.run]), story))
+
+    async def why(self, request: Request) -> Response:
+        """Every rule that could have concerned a step."""
+        name = _step_name(request)
+        story = await self.read(self.desk.story, name)
+        lines = await self.read(self.desk.explain, name, _WIDTH)
+        return HTMLResponse(record.why_page(await self.frame(request, [story.step.run]), story.step, lines))
+
     # What all pages need.
 
     async def frame(self, request: Request, runs: Sequence[str] = ()) -> Frame:
@@ -233,6 +288,25 @@ class Site:
         session = cast("Session | None", request.state.session)
         frame = Frame(base=self.access.base, form="" if session is None else session.form, approver=self.desk.approver)
         return HTMLResponse(trouble(frame, title, text), status_code=status)
+
+
+_RUN = re.compile(r"[0-9a-f]{32}")
+_STEP = re.compile(r"([0-9a-f]{32})\.([0-9]{1,9})")
+_PLACE = re.compile(r"([0-9]{1,18})\.([0-9]{1,18})")
+_WIDTH: Final = 120
+
+
+def _step_name(request: Request) -> tuple[str, int]:
+    found = _STEP.fullmatch(request.path_params["step"])
+    if found is None:
+        raise HTTPException(404)
+    return found[1], int(found[2])
+
+
+def _key(text: str) -> tuple[int, int] | None:
+    """A place among steps, as an address says it."""
+    found = _PLACE.fullmatch(text)
+    return None if found is None else (int(found[1]), int(found[2]))
 
 
 async def _beside(executor: Executor, ask: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

@@ -3,13 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from rich.text import Text
+
 from soothsayer_mcp.console.tui.desk import Card, DeskError, Key, RunPage, StepName
 from soothsayer_mcp.model.ask import Ask, AskState
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.model.run import RunState
 from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.trace.query import Filter
-from soothsayer_mcp.trace.rows import RunRow, StepRow, Story
+from soothsayer_mcp.trace.rows import EntryRow, RunRow, StepRow, Story
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +87,14 @@ class Desk(Protocol):
 
     def answer_for_good(self, ask: Ask, comment: str, digest: str) -> tuple[Ask, bool]:
         """A yes to a question, and the change of policy whose digest was shown; nothing where it is another by now."""
+        ...
+
+    def entries_of(self, run: str, kinds: Sequence[str], most: int) -> list[EntryRow]:
+        """The newest entries of a run that are of these kinds, oldest first."""
+        ...
+
+    def explain(self, step: StepName, width: int) -> list[Text]:
+        """Every rule that could concern a step, and why it did or did not match."""
         ...
 
     def change_run(self, run: str, to: RunState) -> None:

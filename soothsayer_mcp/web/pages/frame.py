@@ -9,7 +9,7 @@ from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.web.access import FORM_TOKEN
 from soothsayer_mcp.web.html import Child, Html, document, el
 
-TABS: Final = (("/asks", "Questions"),)
+TABS: Final = (("/", "Live"), ("/asks", "Questions"), ("/runs", "Runs"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class Frame:
         return el("input", type="hidden", name=FORM_TOKEN, value=self.form)
 
 
-def page(frame: Frame, title: str, *body: Child, tab: str = "", reload: bool = False) -> str:
+def page(frame: Frame, title: str, *body: Child, tab: str = "", reload: bool = False, wide: bool = False) -> str:
     """A whole page. With `reload` it comes anew by itself where nothing runs that would keep it current."""
     head = [
         el("meta", charset="utf-8"),
@@ -62,13 +62,17 @@ def page(frame: Frame, title: str, *body: Child, tab: str = "", reload: bool = F
             el(
                 "body",
                 _header(frame, tab),
-                el("main", el("p", frame.notice, class_="notice", role="status") if frame.notice else None, body),
+                el("main", _notice(frame), body, class_="wide" if wide else None),
             ),
             lang="en",
             data_base=frame.base,
             data_pos=frame.pos,
         )
     )
+
+
+def _notice(frame: Frame) -> Html | None:
+    return el("p", frame.notice, class_="notice", role="status") if frame.notice else None
 
 
 def _header(frame: Frame, tab: str) -> Html:
