@@ -371,6 +371,8 @@ class _Gatherer:
                         self._check_tool(file, (*section, number, key), text)
                 for way, pattern in _earlier(entry):
                     self._check_pattern(file, (*section, number, *way), pattern)
+                for way, tool in _asked(entry):
+                    self._check_tool(file, (*section, number, *way), tool)
         for number, item in enumerate(_list(_held(file.form.get("complete")), "require")):
             self._check_pattern(file, ("complete", "require", number, "step", "tools"), _held(item.get("step")))
         for form, _, number in file.rules:
@@ -574,6 +576,23 @@ def _earlier(entry: Form) -> Iterator[tuple[Way, Form]]:
     history = entry.get("history")
     if isinstance(history, Mapping) and "of" in history:
         yield ("history", "of"), _held(history["of"])
+
+
+def _asked(entry: Form, way: Way = ()) -> Iterator[tuple[Way, str]]:
+    """The tools that what a rule or label owes calls, or looks for among earlier steps, and where."""
+    for key in ("require", "verify", "any"):
+        for number, item in enumerate(_list(entry, key)):
+            yield from _asked(item, (*way, key, number))
+    for key in ("capture", "undo", "settle", "readback", "check", "of", "count"):
+        held = entry.get(key)
+        if isinstance(held, Mapping):
+            if isinstance(tool := held.get("tool"), str) and tool:
+                yield (*way, key, "tool"), tool
+            yield from _asked(held, (*way, key))
+    step = entry.get("step")
+    if isinstance(step, Mapping):
+        for key in ("tools", "except"):
+            yield from (((*way, "step", key), text) for text in _texts(step.get(key)))
 
 
 def _servers(file: _File) -> frozenset[str]:
