@@ -183,6 +183,8 @@ class Charge:
     """How often the same call may get the same answer while nothing changes; `None` compares no answers."""
     marks: tuple[Mark, ...] = ()
     caps: tuple[Cap, ...] = ()
+    once: tuple[str, ...] = ()
+    """Digests of what only one call may have: with the same one it is a repetition."""
 
 
 NO_CHARGE = Charge()

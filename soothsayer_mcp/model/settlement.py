@@ -67,3 +67,5 @@ class Twin:
     step: str
     acted: Acted
     """`maybe` while it is not settled."""
+    keyed: bool = False
+    """Whether it had the same key, so that this one is a repetition whatever became known of it."""

@@ -19,7 +19,7 @@ from soothsayer_mcp.model.dues import NOTHING_DUE
 from soothsayer_mcp.model.facts import NO_FACTS, Cap, Charge, Facts, TallyQuestion
 from soothsayer_mcp.model.failure import Failure, Reason
 from soothsayer_mcp.model.following import OnFailure
-from soothsayer_mcp.model.json import Json, canonical
+from soothsayer_mcp.model.json import Json, canonical, digest
 from soothsayer_mcp.model.message import Message
 from soothsayer_mcp.model.run import Run, RunScope
 from soothsayer_mcp.model.step import ProposedStep
@@ -488,7 +488,7 @@ def _ends_soon(candidates: Candidates, now_us: int) -> bool:
 
 def _charge(candidates: Candidates, scene: Scene, found: Sequence[Sequence[Match]], limited: Sequence[Rule]) -> Charge:
     """What the call counts for once it is admitted."""
-    if not (candidates.bearings or limited or candidates.costs or candidates.budgeted):
+    if not (candidates.bearings or limited or candidates.costs or candidates.budgeted or candidates.once):
         return candidates.charge
     marks = [one.counted.bearing(scene, one.fits(scene)) for one in candidates.bearings]
     caps: list[Cap] = []
@@ -515,7 +515,18 @@ def _charge(candidates: Candidates, scene: Scene, found: Sequence[Sequence[Match
         caps=tuple(sorted(caps, key=attrgetter("words"))),
         bytes_most=min(sizes, default=None),
         cost_micro=_cost_micro(candidates, scene) if candidates.costs else candidates.charge.cost_micro,
+        once=_once(candidates, scene) if candidates.once else (),
     )
+
+
+def _once(candidates: Candidates, scene: Scene) -> tuple[str, ...]:
+    """What makes the call one that is sent once: a digest for each argument that says so and is there."""
+    subject, found = candidates.subject, list[str]()
+    for test in candidates.once:
+        values = test.values(scene.arguments or {})
+        if values:
+            found.append(digest(canonical([subject.server, subject.tool, test.key, [*values]])))
+    return tuple(found)
 
 
 def _cost_micro(candidates: Candidates, scene: Scene) -> int | None:

@@ -357,6 +357,8 @@ class Label:
     """What each call costs, in millionths."""
     cost_args: tuple[str, ...] = ()
     """Arguments that say what a call costs."""
+    once: tuple[str, ...] = ()
+    """Arguments by which a repetition of a call is known."""
     polling_us: int = 0
     """How soon the same call may be repeated while nothing changes; 0 says nothing."""
     demands: LabelOwes | None = None
@@ -647,6 +649,8 @@ class Candidates:
     """What every call counts for."""
     costs: tuple[ArgumentTest, ...]
     """The arguments that say what a call costs."""
+    once: tuple[ArgumentTest, ...]
+    """The arguments by which a repetition of a call is known."""
     budgeted: tuple[tuple[Counted, ToolBudget], ...]
     """What the calls of some tools together may use up."""
     tiers: tuple[tuple[str, Prepared], ...]
@@ -951,6 +955,10 @@ class Policy:
             costs=tuple(
                 prepare_argument(way, {}, Bench(place=place, lab=self._lab, every=False))
                 for way in dict.fromkeys(way for label in self._labelling(server, name) for way in label.cost_args)
+            ),
+            once=tuple(
+                prepare_argument(way, {}, Bench(place=place, lab=self._lab, every=False))
+                for way in sorted({way for label in self._labelling(server, name) for way in label.once})
             ),
             budgeted=tuple(
                 (Counted(mark=one.mark), one)

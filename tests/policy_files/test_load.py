@@ -87,7 +87,7 @@ ERRORS: list[tuple[str, str]] = [
     ("labels: [{tools: a.b, does: wirte}]", "did you mean"),
     (
         "labels: [{tools: a.b, does: read, idempotency: x}]",
-        '3:35: "idempotency" is not supported yet: this version does not have it [policy-key]',
+        '3:48: "x" names no argument; write args.NAME [policy-value]',
     ),
     ("labels: [{tools: a.b, trust: frist_party}]", 'did you mean "first_party"? [policy-key]'),
     ("labels: [{tools: a.b}]", "3:10: the label says nothing about its tools"),

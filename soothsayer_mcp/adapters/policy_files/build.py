@@ -542,6 +542,7 @@ def _label(form: Form) -> Label:
         secret=tuple(sorted(_words_in(form, "secret"))),
         demands=_label_owes(form),
         cost_micro=_micro(cost) if isinstance(cost := form.get("cost"), int | float) else 0,
+        once=(once.removeprefix("args."),) if isinstance(once := form.get("idempotency"), str) else (),
         cost_args=(cost.removeprefix("args."),) if isinstance(cost, str) else (),
         polling_us=polling * 1000 if isinstance(polling := form.get("polling"), int) else 0,
     )

@@ -1014,8 +1014,6 @@ def _cost(value: object) -> object:
 class LabelDocument(Document):
     """What the operator knows about some tools."""
 
-    later: ClassVar[frozenset[str]] = frozenset(["idempotency"])
-
     tools: _ToolGlobs
     except_: _ToolGlobs = Field(default=[], alias="except")
     does: Annotated[list[_Does], _Many, _AtLeastOne] = []
@@ -1026,6 +1024,7 @@ class LabelDocument(Document):
     ok_when: Annotated[str, _when(EVIDENCE_CONDITIONS)] = ""
     polling: Annotated[int, BeforeValidator(_milliseconds)] = 0
     cost: Annotated[object, AfterValidator(_cost)] = 0
+    idempotency: _Argument = ""
     verify: Literal["none"] | Annotated[list[VerifyDocument], _Many, _AtLeastOne] = []
     undo: Literal["none", "restore", "never"] = "none"
 

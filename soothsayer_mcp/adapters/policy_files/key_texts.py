@@ -133,6 +133,7 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
         "touches": "What these tools write to, as subjects: file(args.path). Unsaid, all but a read touches all.",
         "ok_when": "A condition on the result without which it is no success, whatever the tool says.",
         "cost": "What a call costs: a number, or the argument that says so, as args.amount. Of several the most holds.",
+        "idempotency": "The argument, as args.reference, by which a repetition is known: the same value is sent once.",
         "polling": "How soon a call may be repeated although nothing changes, as 5s. A project cannot say so.",
         "verify": "Checks that every call of these tools owes; none says that nothing is to be checked.",
         "undo": "none: nothing to undo; restore: the files they touch are kept where they can be; or never.",

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable
 from typing import cast
 
 from soothsayer_mcp.adapters.store.batch import Batch, load_key
+from soothsayer_mcp.adapters.store.twins import use_keys
 from soothsayer_mcp.adapters.store.undoing import begin_undo
 from soothsayer_mcp.evidence.scope import AbsentError, take
 from soothsayer_mcp.evidence.steps import keyed
-from soothsayer_mcp.model.call import RunId
+from soothsayer_mcp.model.call import Cause, RunId
 from soothsayer_mcp.model.dues import LastWrite, Seen
 from soothsayer_mcp.model.entry import Kind
 from soothsayer_mcp.model.evidence import Evidence
@@ -150,6 +151,8 @@ def begin_dues(batch: Batch, step: SupportedStep, no: int, at: int) -> str:
         _open(batch, step, no, at)
     if dues.undo is not None:
         begin_undo(batch, step, no)
+    if step.decision.charge.once and step.cause is Cause.AGENT:
+        use_keys(batch, step, no)
     return entries.terms(dues.opens, evidence)
 
 

@@ -15,7 +15,7 @@ from soothsayer_mcp.adapters.store.marks import counting, deny_marks, end_marks,
 from soothsayer_mcp.adapters.store.origins import keep_values
 from soothsayer_mcp.adapters.store.payloads import Payload, Payloads
 from soothsayer_mcp.adapters.store.repeats import FORGET, KEY_BYTES, count_repeat, find_repeat
-from soothsayer_mcp.adapters.store.twins import find_twin, told_of
+from soothsayer_mcp.adapters.store.twins import find_repeated, find_twin, told_of
 from soothsayer_mcp.adapters.store.undoing import end_undo, undone_by
 from soothsayer_mcp.evidence.completion import unmet
 from soothsayer_mcp.model.budget import Allowance
@@ -168,7 +168,7 @@ class IntentItem(Item[Recorded]):
         self._undoing = entries.undoing(step.decision.dues.undo, {name: one.field for name, one in self._kept})
         self.size = sum(part.size for _, part in self._parts)
         # A yes is looked at, and spent, on what earlier items of the batch left of it.
-        self.reads = step.support.approval is not None
+        self.reads = step.support.approval is not None or bool(step.decision.charge.once)
         self._call = bytes.fromhex(match)[:KEY_BYTES]
         self._match = match
         self._tail = entries.proposal(step, "" if args is None else args.field, match) + entries.decision(
@@ -266,6 +266,10 @@ class IntentItem(Item[Recorded]):
         repeat = find_repeat(batch, row, step.decision.charge, self._call)
         if repeat is not None:
             standing = replace(standing, repeat=repeat)
+        if step.decision.charge.once and step.cause is Cause.AGENT:
+            standing = replace(standing, twin=find_repeated(batch, step))
+            if standing.twin is not None:
+                return self._admit(standing, step)
         # Nothing is looked up where no step of the run ever ended as unknown, nor for what only reads.
         if not row.unknown or step.cause is not Cause.AGENT or entries.only_reads(step.decision.does):
             return self._admit(standing, step)
