@@ -76,7 +76,8 @@ REAL_SERVERS = (
         folder="py",
         argv=lambda _folder, _page: [program("py", "mcp-server-fetch"), "--ignore-robots-txt", "--allow-private-ips"],
         tool="fetch",
-        arguments=lambda _folder, page: {"url": page},
+        # Raw: to simplify a page, the server starts node or looks for it, which costs as much as its own start.
+        arguments=lambda _folder, page: {"url": page, "raw": True},
         answer="A page on loopback",
         speaks_stateless=True,
     ),
