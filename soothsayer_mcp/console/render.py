@@ -13,7 +13,7 @@ from soothsayer_mcp.console import views
 from soothsayer_mcp.console.layout import BAD, BOLD, DIM, EFFECTS, GAP, ODD, Column, Page, table, visible
 from soothsayer_mcp.console.measures import ago, clock_time, count, duration, full_time, size
 from soothsayer_mcp.console.text import cut, escape, escape_lines
-from soothsayer_mcp.model.failure import REASONS, FixBy, Reason
+from soothsayer_mcp.model.failure import REASONS, Acted, FixBy, Reason
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.model.undo import UndoClass
 from soothsayer_mcp.model.value import dataclass
@@ -401,7 +401,8 @@ def _guidance(page: Page, step: StepRow) -> None:
     row = views.guidance(step.reason)
     if row is not None:
         page.add("means", f"{row.meaning} Whoever can mend it: {_FIX_BY[row.fix_by]}.")
-        page.add("to do", row.remedy)
+        if step.outcome != "unknown" or step.acted == Acted.MAYBE:
+            page.add("to do", row.remedy)  # what is settled needs nobody to look
 
 
 _FIX_BY = {

@@ -217,10 +217,10 @@ class Calls:
             if isinstance(closed, ClosedStep):
                 if closed.decision.on_failure and undoes(closed):
                     closed = await self._undone(request, closed)
-                if closed.support.settling is not None and self._settles.ask(request, call, closed):
-                    closed = closed.undone(
-                        closed.next_step, _joined(closed.why, "another tool is asked whether it did")
-                    )
+                settling = closed.support.settling
+                if settling is not None and self._settles.ask(request, call, closed):
+                    asked = f"Soothsayer asks {settling.terms.tool} whether it happened"
+                    closed = closed.undone(closed.next_step, _joined(closed.why, asked))
             self._settles.look(request)
         except PortError as error:
             closed = Unrecorded(failure=error.failure)

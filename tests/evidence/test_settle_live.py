@@ -107,7 +107,7 @@ def findings(shop: Path, no: object) -> list[object]:
 def test_what_is_seen_to_have_happened_is_believed_at_once_and_its_checks_are_made(host: RawHost, shop: Path) -> None:
     told = place(host, "a", "done", "n")
     assert "call_timeout" in told
-    assert "another tool is asked whether it did" in told
+    assert "Note: Soothsayer asks shop.get whether it happened." in told
     [found] = settled(shop)
     assert (found["how"], found["acted"], found["by"]) == ("read_back", "yes", "rule:shop/looked-up")
     assert findings(shop, found["no"]) == ["kept"]
@@ -170,3 +170,4 @@ def test_what_a_killed_proxy_left_is_settled_by_the_next(
     run(["show", f"{found['run']}.1", "--payloads", "--state", str(shop / "state")])
     out = capsys.readouterr().out
     assert "by read_back (rule:shop/looked-up)" in " ".join(out.split())
+    assert "run settle" not in out
