@@ -31,10 +31,13 @@ PROMISES = MappingProxyType(
             "tests/proxy/test_several.py::test_one_servers_trouble_touches_no_other_and_repeats_no_call",
             "tests/governor/test_governor.py::test_an_answer_that_does_not_come_ends_as_unknown_when_time_is_up",
             "tests/crash/test_proxy_killed.py::test_proxies_killed_at_random_under_load_leave_no_call_without_its_record",
+            "tests/evidence/test_settling.py::test_what_is_settled_is_what_became_of_the_call_and_nothing_is_settled_too_early",
+            "tests/run/test_sent_once.py::test_the_same_key_is_sent_once_over_arguments_runs_processes_and_kills",
         ),
         "undone-or-untouched": (
             "tests/rollback/test_rollback_live.py::test_the_story_of_the_failed_run",
             "tests/rollback/test_rollback_live.py::test_a_killed_rollback_is_finished_by_the_next",
+            "tests/rollback/test_killed_while_capturing.py::test_what_a_proxy_killed_anywhere_left_is_finished_by_a_second_rollback",
             "tests/undo/test_undo_plan.py::test_a_foreign_write_is_a_conflict_or_changes_nothing_that_the_plan_touches",
         ),
         "intent-first": (
