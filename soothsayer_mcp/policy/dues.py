@@ -171,7 +171,7 @@ class DuesPlan:
             return ()
         wanted = [*self.touches, *(one for rule in self.rules.values() for one in rule.touches or ())]
         wanted += [one for rule in self.rules.values() if rule.undo is not None for one in rule.undo.files]
-        wanted += [one for rule in self.rules.values() for item in rule.require for one in item.ages]
+        wanted += [one for rule in self.rules.values() for item in rule.require for one in item.ages if one.varies]
         return subject_questions(wanted, arguments, self.place, self.workspace)
 
     def dues(self, rules: Iterable[str], scene: Scene) -> Dues:
@@ -285,7 +285,7 @@ def plan_dues(
     named = tuple(map(template, dict.fromkeys(touches)))
     fixed = not verify and not watches and undo is None and not any(one.keys for one in named)
     wanted = [*named, *(one for rule in rules for one in rule.touches or ())]
-    wanted += [one for rule in rules for item in rule.require for one in item.ages]
+    wanted += [one for rule in rules for item in rule.require for one in item.ages if one.varies]
     opens = (EVERYTHING,) if everything else tuple(subject(one.name) for one in named)
     by_pattern = {watch.sighting.pattern: watch for watch in watches}
     return DuesPlan(

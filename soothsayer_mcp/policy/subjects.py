@@ -23,6 +23,11 @@ class Template:
     """`args.path`, `workspace`, or a quoted text."""
 
     @property
+    def varies(self) -> bool:
+        """Whether it hangs on the arguments of a call; else where its path leads is looked up at load."""
+        return any(key.startswith("args.") for key in self.keys)
+
+    @property
     def quoted(self) -> bool:
         """Whether it is a file whose path policy writes out."""
         return self.name == FILE and self.keys[:1] != () and self.keys[0][0] in "\"'"

@@ -92,6 +92,7 @@ def test_servers_that_name_files_alike_cost_nothing(tmp_path: Path) -> None:
     assert judge(policy, "fs.write", {"path": "A"}, links={"/Work/A": "/Work/A"}).dues.opens == ("file:/Work/A",)
     plan = policy.candidates(tool("ci.push")).dues
     assert plan.among == ALONE
+    assert policy.questions(step("ci.push", {"path": "a"})).links == ()
 
 
 def test_a_server_that_policy_says_nothing_of_is_met_by_one_that_it_describes(tmp_path: Path) -> None:
