@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self, cast
 
+from kept import keep
 from soothsayer_mcp.model.json import JsonObject
 from soothsayer_mcp.testing.hosts import STATELESS_META, RawHost
 from soothsayer_mcp.testing.servers import Record, Script
@@ -69,6 +70,7 @@ class Rig:
         else:
             self.command += ["--name", self.script.name, "--policy", folder / "policy.yaml"]
             self.command += ["--url", url] if url else ["--", *(command or self.script.command(folder))]
+            keep(folder / "policy.yaml", self.state, servers=[self.script.name], workspace=folder)
         self.host = RawHost(self.command, cwd=folder, env=None if env is None else {**os.environ, **env})
 
     def __enter__(self) -> Self:
