@@ -157,6 +157,7 @@ def test_what_a_proxy_killed_anywhere_left_is_finished_by_a_second_rollback(tmp_
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(7200)
 def test_proxies_and_rollbacks_killed_anywhere_five_hundred_times(tmp_path_factory: pytest.TempPathFactory) -> None:
     for seed in range(500):
         killed(laid(tmp_path_factory.mktemp("killed")), random.Random(f"both {seed}"))
