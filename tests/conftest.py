@@ -3,7 +3,11 @@
 import os
 import signal
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+import warm
+from soothsayer_mcp.testing.hosts import RawHost, start_fresh
 
 for _name in ("DISPLAY", "WAYLAND_DISPLAY", "DBUS_SESSION_BUS_ADDRESS"):
     os.environ.pop(_name, None)
@@ -16,3 +20,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # Machines that run tests are busy: how long an example takes to be drawn says nothing of what it is drawn for.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Before any fixture of a test: whether its proxies are forked from a warm process, or start from nothing."""
+    cold = item.get_closest_marker("cold") is not None or not hasattr(os, "fork") or "SOOTHSAYER_COLD" in os.environ
+    RawHost.start = staticmethod(start_fresh if cold else warm.start)

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import IO, ClassVar, Final, Protocol, Self
 
 from soothsayer_mcp.model.call import RequestId
 from soothsayer_mcp.model.json import Json, JsonObject, compact
@@ -35,23 +35,58 @@ class EndedError(Exception):
     """The command closed its output while more was expected; the text has what it said on standard error."""
 
 
+class Child(Protocol):
+    """As much of `subprocess.Popen` as is used."""
+
+    pid: int
+    stdin: IO[bytes] | None
+    stdout: IO[bytes] | None
+    stderr: IO[bytes] | None
+
+    def poll(self) -> int | None:
+        """Tell how it ended; `None` while it runs."""
+        ...
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end. Raises `subprocess.TimeoutExpired`."""
+        ...
+
+    def send_signal(self, sig: int) -> None:
+        """Send it a signal, unless it is known to have ended."""
+        ...
+
+    def kill(self) -> None:
+        """Kill it."""
+        ...
+
+
+class Start(Protocol):
+    """Starts a command with pipes for its streams, in a session of its own."""
+
+    def __call__(self, command: Sequence[str], *, cwd: Path | None, env: Mapping[str, str] | None) -> Child:
+        """Start it in a folder, with this as its whole environment, or the present one when `None`."""
+        ...
+
+
+def start_fresh(command: Sequence[str], *, cwd: Path | None, env: Mapping[str, str] | None) -> Child:
+    """Start a command as everything is started, in a group of its own, so that nothing it started outlives `close`."""
+    pipe = subprocess.PIPE
+    return subprocess.Popen(  # noqa: S603 - the command is the test's own
+        command, stdin=pipe, stdout=pipe, stderr=pipe, cwd=cwd, env=env, start_new_session=True
+    )
+
+
 class RawHost:
     """One connection to a command over its standard input and output."""
+
+    start: ClassVar[Start] = staticmethod(start_fresh)
+    """How commands are started; a suite may have a cheaper way."""
 
     def __init__(
         self, command: Sequence[str | Path], *, cwd: Path | None = None, env: Mapping[str, str] | None = None
     ) -> None:
         """Start the command; `env` is its whole environment, or the present one when `None`."""
-        self._child = subprocess.Popen(  # noqa: S603 - the command is the test's own
-            [str(word) for word in command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=cwd,
-            env=env,
-            # A group of its own, so that nothing it started outlives `close`.
-            start_new_session=True,
-        )
+        self._child = self.start([str(word) for word in command], cwd=cwd, env=env)
         assert self._child.stdin is not None
         assert self._child.stdout is not None
         assert self._child.stderr is not None

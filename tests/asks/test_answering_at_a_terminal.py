@@ -124,6 +124,7 @@ def test_a_no_at_the_terminal_is_told_to_the_agent_with_its_reason(watched: Rig)
 
 
 @pytest.mark.pitfall("P-ASK-05")
+@pytest.mark.cold
 def test_what_descends_from_the_host_answers_nothing(watched: Rig) -> None:
     send(watched)
     ask = asked(watched)

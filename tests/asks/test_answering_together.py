@@ -97,6 +97,7 @@ def test_calls_of_one_shape_are_one_card_that_one_command_answers_in_whole_or_in
     assert text(answer(watched, again)) == "sent"
 
 
+@pytest.mark.cold
 def test_what_is_not_of_one_shape_or_wants_a_person_is_not_answered_together(watched: Rig) -> None:
     held(watched, "ann", "bob")
     for amount in (1, 2):
