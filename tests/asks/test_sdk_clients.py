@@ -16,6 +16,7 @@ from mcp.types import ElicitRequestParams, ElicitResult, TextContent
 
 from asks.test_asking_a_host import ASKING, SCRIPT
 from fidelity.rig import entries
+from kept import keep
 from needs import need, need_command
 from pitfalls_e2e.remote import listing
 from soothsayer_mcp.testing.servers import tool
@@ -99,6 +100,7 @@ def test_a_question_ends_alike_in_every_client(tmp_path: Path, asks: Asks, actio
     (tmp_path / "policy.yaml").write_text(ASKING, encoding="utf-8")
     state = tmp_path / "state"
     words = ["--name", "raw", "--policy", str(tmp_path / "policy.yaml"), "--state", str(state)]
+    keep(tmp_path / "policy.yaml", state, servers=["raw"], workspace=tmp_path)
     command = [sys.executable, "-m", "soothsayer_mcp", "proxy", *words, "--", *SCRIPT.command(tmp_path)]
     told = asks(action, command)
     text, answer = ENDS[action]
@@ -116,6 +118,7 @@ def test_a_denial_is_one_text_that_every_client_shows_as_an_error(tmp_path: Path
     (tmp_path / "policy.yaml").write_text(DENYING, encoding="utf-8")
     state = tmp_path / "state"
     words = ["--name", "raw", "--policy", str(tmp_path / "policy.yaml"), "--state", str(state)]
+    keep(tmp_path / "policy.yaml", state, servers=["raw"], workspace=tmp_path)
     proxy = [sys.executable, "-m", "soothsayer_mcp", "proxy", *words]
     with listing([tool("send")]) as (url, called):
         told = asks("cancel", [*proxy, *(["--url", url] if reached == "http" else ["--", *SCRIPT.command(tmp_path)])])

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from end_to_end.conftest import OPEN_POLICY, SOOTHSAYER
+from kept import keep
 from soothsayer_mcp.cli.exits import Exit
 from soothsayer_mcp.testing.hosts import RawHost
 
@@ -58,6 +59,7 @@ def open_proxy(tmp_path: Path, *words: str, env: dict[str, str] | None = None, b
     # A command after the server, so that the shell stays between it and us.
     argv = ["sh", "-c", '"$@"; exit 0', "sh", *server] if behind_shell else server
     proxy = [str(SOOTHSAYER), "proxy", "--name", "real", "--policy", str(policy), "--state", str(tmp_path / "state")]
+    keep(policy, tmp_path / "state", servers=["real"], workspace=tmp_path)
     return RawHost([*proxy, "--", *argv], env=env)
 
 

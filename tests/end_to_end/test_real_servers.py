@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from end_to_end.conftest import OPEN_POLICY, REAL_SERVERS, SOOTHSAYER, RealServer, furnish
+from kept import keep
 from soothsayer_mcp.model.json import JsonObject
 from soothsayer_mcp.testing.hosts import RawHost
 from soothsayer_mcp.wire.eras import HANDSHAKE_VERSIONS, STATELESS_VERSION
@@ -37,6 +38,7 @@ def pair(real_server: RealServer, page: str, tmp_path: Path) -> Iterator[Pair]:
     folder = furnish(tmp_path / "seen")
     policy = tmp_path / "open.yaml"
     policy.write_text(OPEN_POLICY, encoding="utf-8")
+    keep(policy, tmp_path / "state", servers=["real"], workspace=tmp_path)
     argv = real_server.argv(folder, page)
     with ExitStack() as stack:
         hosts: list[RawHost] = []

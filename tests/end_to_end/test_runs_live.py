@@ -14,6 +14,7 @@ from typing import cast
 import pytest
 
 from fidelity.rig import ALLOWING, at, entries
+from kept import keep
 from soothsayer_mcp.adapters.store.reader import Reader
 from soothsayer_mcp.adapters.verifier import verify
 from soothsayer_mcp.model.json import Json, JsonObject
@@ -43,6 +44,7 @@ class Place:
         words: list[str | Path] = [sys.executable, "-m", "soothsayer_mcp", "proxy", "--quiet", "--state", self.state]
         words += ["--name", name, "--policy", self.folder / "policy.yaml"]
         words += ["--", *self.scripts[name].command(self.folder)]
+        keep(self.folder / "policy.yaml", self.state, servers=[name], workspace=self.work)
         host = RawHost(words, cwd=self.work, env={**os.environ, **environ})
         client: JsonObject = {"name": f"host-{name}", "version": "1"}
         opening: JsonObject = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client}

@@ -11,6 +11,7 @@ from typing import cast
 import pytest
 
 from fidelity.rig import ALLOWING, entries
+from kept import keep
 from soothsayer_mcp.adapters.verifier import verify
 from soothsayer_mcp.model.json import JsonObject
 from soothsayer_mcp.testing.hosts import RawHost
@@ -27,6 +28,7 @@ def start(folder: Path, workspace: Path) -> RawHost:
     words = [sys.executable, "-m", "soothsayer_mcp", "proxy", "--quiet", "--state", folder / "state"]
     words += ["--name", "raw", "--policy", folder / "policy.yaml", "--", *Script().command(folder)]
     workspace.mkdir(exist_ok=True)
+    keep(folder / "policy.yaml", folder / "state", servers=["raw"], workspace=workspace)
     return RawHost(words, cwd=workspace)
 
 

@@ -9,6 +9,7 @@ from typing import cast
 
 import pytest
 
+from configured import connect
 from soothsayer_mcp.adapters.store.reader import Reader
 from soothsayer_mcp.console import render, views
 from soothsayer_mcp.model.json import JsonObject
@@ -94,17 +95,9 @@ def workspace(tmp_path: Path) -> Path:
     return folder
 
 
-def connect(workspace: Path) -> RawHost:
-    top = workspace.parent
-    words = [sys.executable, "-m", "soothsayer_mcp", "proxy", "--state", top / "state", "-c", top / "config.yaml"]
-    host = RawHost(words)
-    host.initialize()
-    return host
-
-
 @pytest.fixture
 def host(workspace: Path) -> Iterator[RawHost]:
-    with connect(workspace) as one:
+    with connect(workspace.parent) as one:
         yield one
 
 
@@ -161,13 +154,13 @@ def test_the_latest_run_counts_and_an_edit_beside_the_proxy_is_seen(host: RawHos
 def test_what_was_used_once_is_used_up_after_a_restart_too(workspace: Path, *, killed: bool) -> None:
     once = POLICY.replace("not_before:", "single_use: true, not_before:")
     (workspace.parent / "policy.yaml").write_text(once)
-    with connect(workspace) as host:
+    with connect(workspace.parent) as host:
         assert run_tests(host)[0] is False
         assert push(host)[0] is False
         if killed:
             host.signal(signal.SIGKILL)
             host.exit_code()
-    with connect(workspace) as host:
+    with connect(workspace.parent) as host:
         assert "[missing_evidence/consumed" in push(host)[1]
         assert run_tests(host)[0] is False
         assert push(host)[0] is False
@@ -208,7 +201,7 @@ def test_a_refusal_and_a_broken_check_say_what_is_wrong_and_what_to_do(host: Raw
 
 
 def test_a_step_shows_what_it_rests_on_and_what_its_checks_saw(workspace: Path) -> None:
-    with connect(workspace) as host:
+    with connect(workspace.parent) as host:
         run_tests(host)
         push(host)
         write(host, workspace, "lie")
@@ -236,7 +229,7 @@ def look_at(run: str) -> render.Look:
 def test_a_tool_of_the_called_server_is_no_independent_witness(workspace: Path) -> None:
     apart = POLICY.replace("until: 'result.branch", "independent: true, until: 'result.branch")
     (workspace.parent / "policy.yaml").write_text(apart)
-    with connect(workspace) as host:
+    with connect(workspace.parent) as host:
         run_tests(host)
         failed, text = push(host)
     first, then = text.splitlines()
@@ -256,7 +249,7 @@ def test_neither_the_word_of_a_server_nor_the_same_tool_again_is_evidence(worksp
     verify: [{readback: {tool: dev.push, args: {}, until: 'true'}}]
 """
     (workspace.parent / "policy.yaml").write_text(POLICY + again)
-    with connect(workspace) as host:
+    with connect(workspace.parent) as host:
         failed, text = write(host, workspace, "lie")
         assert failed
         assert "[verification_failed/check_broken" in text
@@ -269,7 +262,7 @@ def test_neither_the_word_of_a_server_nor_the_same_tool_again_is_evidence(worksp
 @pytest.mark.pitfall("P-EVID-06")
 def test_could_not_check_is_neither_kept_nor_broken_and_no_check_is_no_finding(workspace: Path) -> None:
     (workspace.parent / "policy.yaml").write_text(POLICY.replace("args.branch'}", "args.branch', within: 1s}"))
-    with connect(workspace) as host:
+    with connect(workspace.parent) as host:
         run_tests(host)
         assert "[missing_evidence/unchecked" in push(host, "silent")[1]
         assert "[verification_failed/check_broken" in push(host, "lost")[1]
@@ -320,7 +313,7 @@ def test_a_write_through_a_server_with_other_settings_makes_evidence_too_old(tmp
         "soothsayer: config/v1\npolicy: [policy.yaml]\nworkspace: Work\n"
         f"mcpServers:\n  dev: {server}\n  files: {server}\n"
     )
-    with connect(folder) as host:
+    with connect(folder.parent) as host:
         for writer in ("files__write", "dev__write"):
             assert told(host, "dev__run", command="pytest -q")[0] is False
             assert told(host, writer, path=str(folder / "app.py"), content="y")[0] is False

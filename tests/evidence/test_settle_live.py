@@ -10,6 +10,7 @@ from typing import cast
 
 import pytest
 
+from configured import connect
 from fidelity.rig import entries
 from soothsayer_mcp.__main__ import run
 from soothsayer_mcp.model.json import JsonObject
@@ -75,13 +76,6 @@ def shop(tmp_path: Path) -> Path:
         f"  shop: {{command: {sys.executable}, args: [{tmp_path / 'server.py'}, {tmp_path / 'ws'}]}}\n"
     )
     return tmp_path
-
-
-def connect(shop: Path) -> RawHost:
-    words = [sys.executable, "-m", "soothsayer_mcp", "proxy", "--state", shop / "state", "-c", shop / "config.yaml"]
-    host = RawHost(words)
-    host.initialize()
-    return host
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What tests keep for the processes they start is what those look for: else they would only be slower, and none say so."""
+"""What tests keep for the processes that they start is what those look for: otherwise they would just be slower."""
 
 from pathlib import Path
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from configured import connect
 from fidelity.rig import entries
 from soothsayer_mcp.__main__ import run
 from soothsayer_mcp.adapters.store.reader import Reader
@@ -91,13 +92,6 @@ def shop(tmp_path: Path) -> Path:
         f"  shop: {{command: {sys.executable}, args: [{tmp_path / 'server.py'}, {tmp_path}]}}\n"
     )
     return tmp_path
-
-
-def connect(shop: Path) -> RawHost:
-    words = [sys.executable, "-m", "soothsayer_mcp", "proxy", "--state", shop / "state", "-c", shop / "config.yaml"]
-    host = RawHost(words)
-    host.initialize()
-    return host
 
 
 def call(host: RawHost, tool: str, name: str, state: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from configured import SOOTHSAYER, connect
 from soothsayer_mcp.adapters.store.reader import Reader
 from soothsayer_mcp.adapters.verifier import verify
 from soothsayer_mcp.model.json import JsonObject
@@ -74,7 +75,6 @@ rules:
       check: {readback: {tool: orders.get, args: {id: "${args.id}"}, until: 'result.state == null'}}
 """
 TOOLS = "get set add put_back drop"
-SOOTHSAYER = (sys.executable, "-m", "soothsayer_mcp")
 
 
 def laid(top: Path, policy: str = POLICY, tools: str = TOOLS) -> Path:
@@ -88,12 +88,6 @@ def laid(top: Path, policy: str = POLICY, tools: str = TOOLS) -> Path:
         f"  orders: {{command: {sys.executable}, args: [{top / 'server.py'}, {top}]}}\n"
     )
     return top
-
-
-def connect(top: Path) -> RawHost:
-    host = RawHost([*SOOTHSAYER, "proxy", "--state", top / "state", "-c", top / "config.yaml"])
-    host.initialize()
-    return host
 
 
 def call(host: RawHost, tool: str, name: str, state: str = "") -> JsonObject:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from configured import SOOTHSAYER, connect
 from soothsayer_mcp.adapters.store.reader import Reader
 from soothsayer_mcp.adapters.verifier import verify
 from soothsayer_mcp.model.json import JsonObject
@@ -54,7 +55,6 @@ rules:
     tools: "fs.write | fs.remove | fs.die | fs.lie"
     undo: {restore: file(args.path)}
 """
-SOOTHSAYER = (sys.executable, "-m", "soothsayer_mcp")
 
 
 @pytest.fixture
@@ -76,16 +76,9 @@ def laid(tmp_path: Path) -> Path:
     return ws
 
 
-def connect(folder: Path) -> RawHost:
-    top = folder.parent
-    host = RawHost([*SOOTHSAYER, "proxy", "--state", top / "state", "-c", top / "config.yaml"])
-    host.initialize()
-    return host
-
-
 @pytest.fixture
 def host(folder: Path) -> Iterator[RawHost]:
-    with connect(folder) as one:
+    with connect(folder.parent) as one:
         yield one
 
 
@@ -117,7 +110,7 @@ def test_the_story_of_the_failed_run(folder: Path) -> None:
     a, b, new = folder / "a.py", folder / "b.py", folder / "new.py"
     a.write_text("a")
     b.write_text("b")
-    with connect(folder) as host:
+    with connect(folder.parent) as host:
         call(host, "write", a, "a2")
         call(host, "write", b, "b2")
         call(host, "send", a)
@@ -175,7 +168,7 @@ def test_an_open_run_is_paused_first_and_an_error_answer_is_undone_too(folder: P
 def test_a_deny_stops_an_undo_and_it_is_on_record(folder: Path) -> None:
     policy = folder.parent / "policy.yaml"
     policy.write_text(POLICY + '  - {deny: "nothing is put back", tools: "soothsayer.restore", cause: undo}\n')
-    with connect(folder) as host:
+    with connect(folder.parent) as host:
         call(host, "write", folder / "a", "x")
     done = rollback(folder, "--yes")
     assert done.returncode == 1
@@ -199,7 +192,7 @@ def killed_in_between(folder: Path, chance: random.Random) -> None:
     for name in names[:2]:
         name.write_text(f"old {name.name}")
     before = tree(folder)
-    with connect(folder) as host:
+    with connect(folder.parent) as host:
         for turn in range(2):
             for name in names:
                 call(host, "write", name, f"{turn} {name.name}")

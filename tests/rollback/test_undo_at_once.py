@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from configured import SOOTHSAYER, connect
 from soothsayer_mcp.adapters.store.reader import Reader
 from soothsayer_mcp.adapters.verifier import verify
 from soothsayer_mcp.testing.hosts import RawHost
@@ -64,7 +65,6 @@ WATCHED = """
     args: {content: {matches: "contested"}}
     verify: [{readback: {tool: fs.seen, args: {path: "${args.path}"}, until: "result.same == true", within: 1s}}]
 """
-SOOTHSAYER = (sys.executable, "-m", "soothsayer_mcp")
 
 
 @pytest.fixture
@@ -79,13 +79,6 @@ def folder(tmp_path: Path) -> Path:
         'probes: {files: {roots: ["${workspace}"]}}\n'
     )
     return ws
-
-
-def connect(folder: Path) -> RawHost:
-    top = folder.parent
-    host = RawHost([*SOOTHSAYER, "proxy", "--state", top / "state", "-c", top / "config.yaml"])
-    host.initialize()
-    return host
 
 
 def call(host: RawHost, tool: str, path: Path, content: str = "") -> str:
@@ -111,7 +104,7 @@ def soothsayer(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
 def test_what_a_lying_server_wrote_is_put_back_before_the_agent_is_answered(folder: Path) -> None:
     a, new = folder / "a", folder / "new"
     a.write_text("old")
-    with connect(folder) as host:
+    with connect(folder.parent) as host:
         told = call(host, "write", a, "a lie")
         assert a.read_text() == "old"
         assert "verification_failed/check_broken" in told
@@ -143,7 +136,7 @@ def test_what_a_lying_server_wrote_is_put_back_before_the_agent_is_answered(fold
 def test_what_somebody_else_wrote_since_stays_and_the_run_is_paused(folder: Path) -> None:
     a = folder / "a"
     a.write_text("old")
-    with connect(folder) as host:
+    with connect(folder.parent) as host:
         told = call(host, "write", a, "contested")
         assert a.read_text() == "by hand"
         assert "that did not succeed: conflict" in told
@@ -162,7 +155,7 @@ def test_what_somebody_else_wrote_since_stays_and_the_run_is_paused(folder: Path
 
 def test_what_may_or_may_not_have_happened_is_not_undone_blindly(folder: Path) -> None:
     a = folder / "a"
-    with connect(folder) as host:
+    with connect(folder.parent) as host:
         told = call(host, "die", a, "x")
         assert "policy says undo on tool_error/connection_lost, and it is not known whether it happened" in told
         assert a.read_text() == "x"
@@ -175,7 +168,7 @@ def test_what_may_or_may_not_have_happened_is_not_undone_blindly(folder: Path) -
 def test_a_deny_holds_for_an_undo_that_policy_demands(folder: Path) -> None:
     policy = folder.parent / "policy.yaml"
     policy.write_text(POLICY + '  - {deny: "nothing is put back", tools: "soothsayer.restore", cause: undo}\n')
-    with connect(folder) as host:
+    with connect(folder.parent) as host:
         told = call(host, "write", folder / "a", "a lie")
         assert "that did not succeed: failed, rule_denied" in told
         assert "run_paused" in call(host, "write", folder / "a", "again")
@@ -189,7 +182,7 @@ def test_an_undo_that_was_cut_short_is_finished_by_a_rollback_and_never_made_twi
 ) -> None:
     a = folder / "a"
     a.write_text("old")
-    with connect(folder) as host:
+    with connect(folder.parent) as host:
         call(host, "write", a, "honest")
         host.ask("tools/call", {"name": "write", "arguments": {"path": str(a), "content": "a lie"}})
         limit = time.monotonic() + 30
