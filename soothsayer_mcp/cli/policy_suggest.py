@@ -13,10 +13,11 @@ from soothsayer_mcp.adapters.store.reader import Reader
 from soothsayer_mcp.cli.command import FilterCommand, command
 from soothsayer_mcp.cli.exits import Exit
 from soothsayer_mcp.cli.output import Output
-from soothsayer_mcp.cli.policy import recalled_step
+from soothsayer_mcp.cli.policy import ground_of, recalled_step
 from soothsayer_mcp.cli.problems import Problem
 from soothsayer_mcp.cli.recorded import recall
 from soothsayer_mcp.cli.state import open_reader
+from soothsayer_mcp.console.measures import count
 from soothsayer_mcp.console.text import escape
 from soothsayer_mcp.model.decision import Effect
 from soothsayer_mcp.model.facts import Facts
@@ -49,15 +50,21 @@ class _Trace:
     more=(
         "TRACE is a filter as log takes it; without any, all steps. Only steps that succeeded and whose checks hold are"
         " read. What can pay, delete or administer, what nobody labelled, and what varies too much stays with a"
-        " person. Prints; --write puts the policy, its tests and the tools into a folder, never over a file."
+        " person. What a tool does is what the labels said when it was called, or say in the policy that is named: so"
+        " fill in the labels that it asks for, and name that file. Prints; --write puts the policy, its tests and the"
+        " tools into a folder, never over a file."
     ),
     kind=FilterCommand,
 )
 @click.argument("trace", nargs=-1, metavar="[TRACE]...")
 @click.option("--write", "folder", metavar="DIR", type=click.Path(path_type=Path), help="Write the files there.")
-def policy_suggest(output: Output, trace: tuple[str, ...], folder: Path | None) -> int:  # noqa: D103 - see the table
+@click.option("--policy", "policies", metavar="FILE|NAME", multiple=True, help="Label the tools by this policy.")
+def policy_suggest(  # noqa: D103 - see the table
+    output: Output, trace: tuple[str, ...], folder: Path | None, policies: tuple[str, ...]
+) -> int:
+    labels = ground_of(output, policies).load() if policies else None
     with open_reader(output.settings) as reader:
-        read = _read(reader, list(reader.steps(parse(" ".join(trace)), reader.now(), limit=None)))
+        read = _read(reader, list(reader.steps(parse(" ".join(trace)), reader.now(), limit=None)), labels)
         if not read.seen:
             raise Problem("no step fits that succeeded and whose arguments are on record", id="not-found", exit=Exit.NO)
         found = suggest(read.seen, read.workspace)
@@ -74,7 +81,8 @@ def policy_suggest(output: Output, trace: tuple[str, ...], folder: Path | None) 
         return Exit.DONE
     if folder is None:
         output.text(files[f"{NAME}.yaml"])
-    remarks = [f"{one.tool}: {one.calls} calls stay with a person: {one.why_not}" for one in found if one.rule is None]
+    left = [one for one in found if one.rule is None]
+    remarks = [f"{one.tool}: {count(one.calls, 'call')} left to a person, because {one.why_not}" for one in left]
     remarks += [f"it would also let in the refused step {step.run[:6]}.{step.no}, {step.call}" for step in let_in]
     if read.unread:
         remarks.append(f"{read.unread} steps were not read: their arguments are not kept whole")
@@ -85,7 +93,7 @@ def policy_suggest(output: Output, trace: tuple[str, ...], folder: Path | None) 
     return Exit.DONE
 
 
-def _read(reader: Reader, steps: Sequence[StepRow]) -> _Trace:
+def _read(reader: Reader, steps: Sequence[StepRow], labels: Policy | None) -> _Trace:
     seen: list[Seen] = []
     tools: dict[str, dict[str, JsonObject]] = {}
     workspaces: list[str] = []
@@ -105,7 +113,7 @@ def _read(reader: Reader, steps: Sequence[StepRow]) -> _Trace:
         raw: Json = json.loads(tool.raw)
         if isinstance(raw, dict) and "name" in raw:
             tools.setdefault(step.server, {})[step.tool] = raw
-            does = tuple(step.does.replace(",", " ").split())
+            does = tuple(step.does.replace(",", " ").split()) if labels is None else labels.candidates(tool).does
             seen.append(Seen(server=step.server, tool=step.tool, does=does, arguments=recalled.arguments, run=step.run))
             workspaces.append(recalled.workspace)
     refused = tuple(step for step in steps if step.effect == Effect.DENY and step.cause == "agent")
@@ -126,7 +134,7 @@ def _allows(policy: Policy, reader: Reader, step: StepRow) -> bool:
 
 def _files(found: Sequence[Suggested], read: _Trace, folder: Path) -> dict[str, str]:
     """The files, as they lie in a folder; the tests expect what the policy says, so they are made last."""
-    files = {f"{NAME}.yaml": _policy(found)}
+    files = {f"{NAME}.yaml": _policy(found, read.tools)}
     files |= {
         f"{server}.tools.json": json.dumps({"tools": [tools[name] for name in sorted(tools)]}, indent=1) + "\n"
         for server, tools in sorted(read.tools.items())
@@ -171,14 +179,14 @@ def _local(arguments: JsonObject, workspace: str) -> Json:
     """Arguments with the workspace that tests have."""
 
     def moved(value: Json) -> Json:
-        if isinstance(value, str) and value.startswith(workspace + "/"):
+        if isinstance(value, str) and (value == workspace or value.startswith(workspace + "/")):
             return "/w" + value.removeprefix(workspace)
         return [moved(item) for item in value] if isinstance(value, list) else value
 
     return {name: moved(value) for name, value in arguments.items()}
 
 
-def _policy(found: Sequence[Suggested]) -> str:
+def _policy(found: Sequence[Suggested], tools: Mapping[str, Mapping[str, JsonObject]]) -> str:
     lines = [
         "# Made from recorded steps. It allows what was seen and asks about the rest; read it before you use it.",
         "soothsayer: policy/v1",
@@ -189,14 +197,39 @@ def _policy(found: Sequence[Suggested]) -> str:
     if labelled:
         lines.append("labels:")
         lines += [f"  - {{tools: {_flow(one.tool)}, does: {_flow([*one.does])}}}" for one in labelled]
-    lines += [
-        f"# What does {escape(one.tool)} do? Label it: {one.calls} calls." for one in found if one not in labelled
-    ]
+    asked = [one for one in found if one not in labelled]
+    if asked:
+        lines += _QUESTION if labelled else [*_QUESTION, "#labels:"]
+        lines += [_asked(one, tools) for one in asked]
     ruled = [one.rule for one in found if one.rule is not None]
     if ruled:
         lines.append("rules:")
         lines += [f"  - {_flow(rule)}" for rule in ruled]
     return "\n".join(lines) + "\n"
+
+
+_QUESTION = (
+    "# Nobody has said yet what these tools do. Say it, take away the #, and have the rules made again by",
+    f"#   soothsayer policy suggest --policy {NAME}.yaml",
+    "# does: read, write, send, share, delete, pay, exec or admin; several as a list. A server's own word is no label.",
+)
+
+
+def _asked(one: Suggested, tools: Mapping[str, Mapping[str, JsonObject]]) -> str:
+    """A label that waits for a person, with what the server says of its tool."""
+    server, _, name = one.tool.partition(".")
+    hints = tools[server][name].get("annotations")
+    held: JsonObject = hints if isinstance(hints, dict) else {}
+    said = [text for (hint, value), text in _HINTS.items() if held.get(hint) is value]
+    says = f"; its server says that it {' and '.join(said)}" if said else ""
+    return f"#  - {{tools: {escape(_flow(one.tool))}, does: }}  # {count(one.calls, 'call')}{says}"
+
+
+_HINTS = {
+    ("readOnlyHint", True): "only reads",
+    ("readOnlyHint", False): "changes something",
+    ("destructiveHint", True): "may destroy",
+}
 
 
 def _flow(value: Json) -> str:

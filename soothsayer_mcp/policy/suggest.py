@@ -101,7 +101,7 @@ def _shape(key: str, given: Sequence[Json], root: str) -> JsonObject | None:
             return {"under": folder}
     distinct = {canonical(value): value for value in values}
     if len(distinct) <= MOST_VALUES:
-        return {"in": [distinct[form] for form in sorted(distinct)]}
+        return {"in": [_portable(distinct[form], root) for form in sorted(distinct)]}
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         numbers = [value for value in values if isinstance(value, int | float)]
         return {"min": min(numbers), "max": max(numbers)}
@@ -109,6 +109,12 @@ def _shape(key: str, given: Sequence[Json], root: str) -> JsonObject | None:
     if len(texts) == len(values) and "" not in hosts and len(hosts) <= MOST_VALUES:
         return {"host": sorted(hosts), "scheme": sorted({urlsplit(text).scheme for text in texts})}
     return None
+
+
+def _portable(value: Json, root: str) -> Json:
+    """A path in the workspace, whose ever that is, as what it is there."""
+    inside = isinstance(value, str) and (value == root or value.startswith(root.rstrip("/") + "/"))
+    return "${workspace}" + value.removeprefix(root.rstrip("/")) if inside and isinstance(value, str) else value
 
 
 def _host(text: str) -> str:

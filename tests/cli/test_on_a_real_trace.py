@@ -330,3 +330,18 @@ def test_a_suggestion_is_printed_and_says_what_stays_with_a_person(
     ended = soothsayer("policy", "suggest", *there)
     assert ended.out.splitlines()[1:3] == ["soothsayer: policy/v1", "name: suggested"]
     assert soothsayer("policy", "suggest", "tool:nothing", *there).code == Exit.NO
+
+
+def test_tools_that_nobody_labelled_are_asked_about_and_get_rules_once_they_are(
+    soothsayer: Soothsayer, there: tuple[str, str], tmp_path: Path
+) -> None:
+    bare = tmp_path / "bare.yaml"
+    bare.write_text("soothsayer: policy/v1\nname: bare\ndefault: ask\n")
+    asked = soothsayer("policy", "suggest", "tool:read_file", "--policy", str(bare), *there).out
+    assert "#labels:" in asked
+    assert '#  - {tools: "files.read_file", does: }' in asked
+    assert "rules:" not in asked
+    bare.write_text(asked.replace("#labels:", "labels:").replace("#  - ", "  - ").replace("does: }", "does: read}"))
+    told = soothsayer("policy", "suggest", "tool:read_file", "--policy", str(bare), *there).out
+    assert '"tools": "files.read_file"' in told
+    assert "#labels:" not in told

@@ -115,3 +115,9 @@ def test_what_was_seen_is_allowed_and_a_call_with_anything_new_is_not(
     )
     if fresh or one.rule is None:
         assert judge(policy, definition, other).effect.value == "ask"
+
+
+def test_a_place_in_the_workspace_is_named_by_what_it_is_there() -> None:
+    """So that the suggested tests, whose workspace is another, and other people's machines mean the same."""
+    spec = args({"path": "/w"}, {"path": "/w/a"}, {"path": "/wide/a"})
+    assert spec == {"path": {"in": ["${workspace}", "${workspace}/a", "/wide/a"]}}
