@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # What is handed on to pytest, to `soothsayer demo` and to the benchmarks: make test ARGS="tests/policy -k order"
 ARGS ?=
 
-.PHONY: help demo test check format coverage bench soak mutate pitfalls servers hosts-cli docs dist clean
+.PHONY: help demo test check format coverage bench soak mutate pitfalls conformance servers hosts-cli docs dist clean
 
 help:
 	@sed -n 's/^#: //p' $(firstword $(MAKEFILE_LIST))
@@ -64,6 +64,10 @@ mutate: .venv/.ready-test
 #: make pitfalls    the rows of docs/pitfalls.md that no test covers yet
 pitfalls: .venv/.ready-test
 	@$(PY) scripts/pitfall_rows.py $(ARGS)
+
+#: make conformance the official suite on a client, directly and through the proxy to remote servers; they must not differ
+conformance: .venv/.ready-test
+	@$(PY) scripts/conformance.py
 
 #: make servers     the real tool servers that the end-to-end tests drive, under .servers/
 servers: .venv/.ready-test
