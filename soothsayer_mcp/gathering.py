@@ -317,14 +317,14 @@ class Inspection:
         began = self._clock.monotonic_ns()
         looked: Looked | None = None
         with anyio.move_on_after(max(self._hold_s, _within_s(item) + 1.0)):
-            looked = (
-                await self._any(item, key, site) if item.kind == "any" else await self._one(item, key, site, outcome)
-            )
+            looked = await self._one(item, key, site, outcome)
         if looked is None:
             looked = unknown(Level.E3, item.kind, "no answer in time")
         return _finding(item, looked, (self._clock.monotonic_ns() - began) // 1000)
 
     async def _one(self, item: Item, key: str, site: _Site, outcome: Returned | None) -> Looked:
+        if item.kind == "any":
+            return await self._any(item, key, site, outcome)
         if item.kind != "schema":
             return await self._look(item, key, site)
         if outcome is None:
@@ -343,10 +343,10 @@ class Inspection:
             answer=Answer.KEPT if fault is None else Answer.BROKEN, level=Level.E1, subject="schema", detail=detail
         )
 
-    async def _any(self, item: Item, key: str, site: _Site) -> Looked:
+    async def _any(self, item: Item, key: str, site: _Site, outcome: Returned | None) -> Looked:
         found: list[Looked] = []
         for number, one in enumerate(item.one_of):
-            looked = await self._look(one, f"{key}.{number}", site)
+            looked = await self._one(one, f"{key}.{number}", site, outcome)
             if looked.answer is Answer.KEPT:
                 return looked
             found.append(looked)

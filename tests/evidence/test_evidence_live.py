@@ -322,3 +322,20 @@ def test_a_write_through_a_server_with_other_settings_makes_evidence_too_old(tmp
             assert "[missing_evidence/stale" in text
         assert told(host, "dev__run", command="pytest -q")[0] is False
         assert told(host, "dev__push", branch="main")[0] is False
+
+
+@pytest.mark.parametrize(("wanted", "text"), [("exit_code", ""), ("coverage", "[verification_failed/")])
+def test_what_an_answer_looks_like_may_be_one_of_several_checks(workspace: Path, wanted: str, text: str) -> None:
+    policy = workspace.parent / "policy.yaml"
+    plain = '- {allow: "the tests", tools: "dev.run", args: {command: {is: "pytest -q"}}}'
+    either = f"""- allow: "the tests"
+    tools: "dev.run"
+    verify:
+      - any:
+          - artifact: {{file: "${{workspace}}/report.xml", exists: true}}
+          - any: [{{schema: {{type: object, required: [{wanted}]}}}}]"""
+    assert plain in POLICY
+    policy.write_text(POLICY.replace(plain, either))
+    with connect(workspace.parent) as one:
+        failed, said = run_tests(one)
+    assert (failed, text in said) == (bool(text), True), said
