@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # What is handed on to pytest, to `soothsayer demo` and to the benchmarks: make test ARGS="tests/policy -k order"
 ARGS ?=
 
-.PHONY: help demo test check format coverage bench soak mutate pitfalls conformance servers hosts-cli docs dist clean
+.PHONY: help demo test check format coverage bench soak mutate pitfalls conformance servers browser hosts-cli docs dist clean
 
 help:
 	@sed -n 's/^#: //p' $(firstword $(MAKEFILE_LIST))
@@ -72,6 +72,10 @@ conformance: .venv/.ready-test
 #: make servers     the real tool servers that the end-to-end tests drive, under .servers/
 servers: .venv/.ready-test
 	@$(PY) tests/end_to_end/install.py
+
+#: make browser     what drives a browser in tests/browser; Chromium itself is the system's, or SOOTHSAYER_CHROMIUM
+browser:
+	@npm ci --prefix tests/browser --silent --no-audit --no-fund
 
 #: make hosts-cli   real hosts from npm, under .servers/hosts (more than 1 GB), for the tests that list servers through them
 hosts-cli: .venv/.ready-test

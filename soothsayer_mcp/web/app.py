@@ -78,6 +78,8 @@ class Site:
             if scope["path"] == "/live":
                 await self.pulse.stream(receive, send, known_pos=_known(scope))
             else:
+                # Before anything is read: what comes in between is told to the page as news.
+                scope["state"]["pos"] = await self._position()
                 await inner(scope, receive, send)
 
         return Gate(pages, self.access, lambda path: signed_out(Frame(base=self.access.base), path))
@@ -251,7 +253,7 @@ class Site:
             approver=self.desk.approver,
             notice=notice,
             now_us=self.desk.now_us(),
-            pos=await self.read(self.desk.position),
+            pos=request.state.pos,
             shorts=await self.read(self.desk.shorts, list(dict.fromkeys(runs))) if runs else {},
         )
 
@@ -266,6 +268,12 @@ class Site:
     async def _look(self) -> Sight:
         asks_ = await self.read(self.desk.open_asks)
         return Sight(pos=await self.read(self.desk.position), asks=tuple(ask.id for ask in asks_))
+
+    async def _position(self) -> int:
+        try:
+            return await self.read(self.desk.position)
+        except DeskError:
+            return -1  # The page says what is wrong.
 
     async def _beat(self) -> None:
         await self.read(self.desk.beat)

@@ -34,9 +34,9 @@ TAGS: Final = _words(
     " textarea th thead time title tr ul g rect line path circle text"
 )
 ATTRIBUTES: Final = _words(
-    "action aria-current aria-hidden aria-label aria-live autocomplete charset checked class colspan content cx cy d"
-    " data-base data-key data-live data-pos data-until datetime defer disabled for height href http-equiv id lang"
-    " maxlength method name open placeholder r rel required role rows rx scope spellcheck src tabindex type value"
+    "action aria-current aria-hidden aria-label aria-live autocomplete autofocus charset checked class colspan content"
+    " cx cy d data-base data-key data-live data-pos data-until datetime defer disabled for height href http-equiv id"
+    " lang maxlength method name open placeholder r rel required role rows rx scope spellcheck src tabindex type value"
     " viewBox width x x1 x2 y y1 y2"
 )
 """None of these runs anything. Styles and scripts stand in files of ours."""

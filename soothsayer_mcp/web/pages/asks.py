@@ -89,9 +89,14 @@ def card_page(frame: Frame, card: Card, *, coded: bool, trouble: str = "") -> st
         return page(
             frame,
             f"Question {short}",
-            el("h1", f"Question {short}"),
-            el("p", f"{short}: {decided(ask)}.", class_="ended", role="status"),
-            el("p", el("a", "Other questions", href=frame.at("/asks"))),
+            el(
+                "article",
+                el("h1", f"Question {short}"),
+                el("p", f"{short}: {decided(ask)}.", class_="ended", role="status"),
+                el("p", el("a", "Other questions", href=frame.at("/asks"))),
+                id="card",
+                data_live="card",
+            ),
             tab="/asks",
         )
     status = el("p", trouble, class_="trouble", role="alert") if trouble else None

@@ -139,7 +139,7 @@ def login(frame: Frame, token: str, *, failed: bool = False) -> str:
         el(
             "form",
             el("input", type="hidden", name="token", value=token),
-            el("button", "Sign in", class_="main", id="first"),
+            el("button", "Sign in", class_="main", id="first", autofocus=True),
             method="post",
             action=frame.at("/login"),
         ),

@@ -83,8 +83,6 @@
   const deny = byId("deny");
   const allow = byId("allow");
   if (deny) deny.focus({ preventScroll: true });
-  const first = byId("first");
-  if (first) first.focus();
   if (allow) {
     allow.disabled = true; // A click that was meant for the page before says nothing about this card.
     setTimeout(() => { allow.disabled = false; }, 700);
