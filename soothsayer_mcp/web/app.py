@@ -244,7 +244,10 @@ class Site:
     async def frame(self, request: Request, runs: Sequence[str] = ()) -> Frame:
         """What is around a page that a signed-in person looks at."""
         session = _session(request)
-        notice, session.notice = session.notice, ""
+        notice = ""
+        if request.headers.get("sec-fetch-mode", "navigate") == "navigate":
+            # Said to the person who answered, and not to a page in the background that looks for news.
+            notice, session.notice = session.notice, ""
         await self._beat()
         return Frame(
             base=self.access.base,

@@ -46,6 +46,7 @@ async def test_looking_decides_nothing_and_an_answer_counts_once_for_what_was_sh
     fields = {**await pages.fields(ask), "answer": "yes"}
     first = await pages.post(f"/asks/{ask}/answer", fields)
     assert first.status_code == 303
+    assert "allowed, once" not in (await pages.get("/asks", **{"sec-fetch-mode": "cors"})).text  # Another tab looks.
     assert "010101: allowed, once" in (await pages.get("/asks")).text
     assert "allowed, once" not in (await pages.get("/asks")).text
     stands = office.ask(ask)
