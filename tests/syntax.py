@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import soothsayer_mcp
@@ -17,7 +18,11 @@ class Source:
     name: str
     """Dotted, without the package: `policy.decide`."""
     path: Path
-    tree: ast.Module
+
+    @property
+    def tree(self) -> ast.Module:
+        """Read when a test first asks: every process of a run collects all tests, and few of them run these."""
+        return _tree(self.path)
 
     @property
     def layer(self) -> str:
@@ -60,7 +65,12 @@ def read(path: Path) -> Source:
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     if parts[-1] == "__init__":
         parts = parts[:-1]
-    return Source(name=".".join(parts), path=path, tree=ast.parse(path.read_text(encoding="utf-8"), str(path)))
+    return Source(name=".".join(parts), path=path)
+
+
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
 
 
 SOURCES = tuple(read(path) for path in sorted(PACKAGE.rglob("*.py")))
