@@ -109,7 +109,9 @@ def telling(found: Sequence[Seen], state: Path, policy: Policy | None, *, wanted
         yield Check(id="notify", state="ok", text=f"notifications go through {desktop.kind}: one was sent just now")
     else:
         text = f"{desktop.kind} is here and did not take a notification"
-        yield Check(id="notify", state="note", text=text, fix="log in to the desktop, or keep soothsayer watch open")
+        yield Check(
+            id="notify", state="note", text=text, fix="log in to the desktop, or keep soothsayer watch or ui open"
+        )
     if policy is None or not policy.can_ask:
         return
     said = declared(state)
@@ -130,13 +132,13 @@ def _ways(host: Host, said: Mapping[str, Sequence[str]], *, told: bool, watched:
     known = [said[name] for name in host.clients if name in said]
     puts = any(ELICITS in one for one in known) if known else host.asks not in {"no", "?"}
     ways = [f"{host.title} itself"] if puts else []
-    ways += ["an open soothsayer watch"] if watched else []
+    ways += ["an open soothsayer watch or ui"] if watched else []
     ways += ["notifications"] if told else []
     if ways:
         return Check(id="asks", state="ok", text=f"{host.id}: questions about calls are told by {', '.join(ways)}")
     text = f"{host.id}: policy asks about calls, and nobody is told: {host.title} puts no questions,"
     text += " nobody watches, no notification goes out; every such call is denied"
-    return Check(id="asks", state="fail", text=text, fix="keep soothsayer watch open, or have notifications")
+    return Check(id="asks", state="fail", text=text, fix="keep soothsayer watch or ui open, or have notifications")
 
 
 def patience(seen: Seen, server: Server, hold_s: float) -> Iterator[Check]:

@@ -309,7 +309,7 @@ class _News:
         self._untold = (
             "--no-input lets nobody be asked: they are denied"
             if prepared.no_input
-            else "nobody is told of it here: they are denied unless the host can ask, or soothsayer watch is open"
+            else "nobody is told of it here: they are denied unless the host can ask, or soothsayer watch or ui is open"
         )
         self._store: SqliteStore | None = None
 

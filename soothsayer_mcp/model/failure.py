@@ -194,8 +194,9 @@ REASONS: dict[Reason, Guidance] = {
         "Policy wants a person to approve this call and no person can be asked.",
         "Denied: a person must approve this and none can be asked ({summary}). Nothing was sent.",
         "Go on without it, or tell the person that it needs their approval: unless `--no-input` is set, calls wait"
-        " while `soothsayer watch` is open.",
-        "Keep `soothsayer watch` open while the agent works, or write an allow or a deny rule for it.",
+        " while `soothsayer watch`, or a page of `soothsayer ui`, is open.",
+        "Keep `soothsayer watch` or a page of `soothsayer ui` open while the agent works, or write an allow or a deny"
+        " rule for it.",
     ),
     Reason.DECLINED: _denied(
         FixBy.PROMPT,
