@@ -415,7 +415,7 @@ def _conclude_probe(
         for matches in found
         for rule in _shown(match for match in matches if match.prepared.rule.effect in objecting)
     ]
-    against += [objection.match for objection in objections]
+    against += [objection.match for objection in objections if objection.match.effect in objecting]
     if candidates.does != (Does.READ.value,):
         text = "checks call tools that are labelled read, and no others"
         against.append(RuleMatch(id="probe/reads_only", effect=Effect.DENY, text=text))
