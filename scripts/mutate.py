@@ -618,6 +618,8 @@ def _pytest(tests: Iterable[str], plugin: object) -> int:
     options = [
         "-q",
         "-s",
+        "-o",
+        "tmp_path_retention_policy=none",
         "-x",
         "-W",
         "ignore::pytest.PytestAssertRewriteWarning",
