@@ -30,9 +30,9 @@ from soothsayer_mcp.model.step import (
     RecordedStep,
     VerifiedStep,
 )
-from soothsayer_mcp.model.undo import Captured
+from soothsayer_mcp.model.undo import ABSENT, Captured, FileBefore
 from soothsayer_mcp.policy.rules import Policy
-from soothsayer_mcp.ports import Call, PortError
+from soothsayer_mcp.ports import Call, Close, PortError
 from soothsayer_mcp.run.repeat import Repeat
 from soothsayer_mcp.testing.factories import make_step
 from soothsayer_mcp.testing.world import NothingHeld, World
@@ -54,12 +54,12 @@ class Waiting(World):
 
     attempts = 0
 
-    async def settle(self, step: VerifiedStep, **how: object) -> bool:
-        del how
+    async def settle(self, step: VerifiedStep, *, told: bool = False, close: Close | None = None) -> bool:
+
         self.attempts += 1
         if self.attempts < 3:
             return False
-        return await super().settle(step)
+        return await super().settle(step, told=told, close=close)
 
 
 class Governed:
@@ -198,6 +198,7 @@ def test_what_a_call_rests_on_is_looked_at_once_more(tmp_path: Path) -> None:
     failure = late.govern(STEP).failure
     assert failure is not None
     assert (failure.reason, failure.lines[0]) == (Reason.STALE, "- the tests: it is too old.")
+    late.world.support = Support(evidence=(OLD,), captured=Captured())
     closed = with_run(late, state=RunState.STOPPED).govern(replace(STEP, id=StepId("2" * 16))).failure
     assert closed is not None
     assert closed.reason is Reason.RUN_CLOSED
@@ -384,6 +385,32 @@ def test_a_late_answer_settles_its_step_once_its_end_is_committed(tmp_path: Path
     assert [step.outcome for step in governed.world.settled] == [governed.world.answer]
     assert isinstance(governed.world, Waiting)
     assert governed.world.attempts == 3
+
+
+@pytest.mark.parametrize(
+    ("failed", "state", "paused"),
+    [(True, RunState.OPEN, True), (False, RunState.OPEN, False), (True, RunState.STOPPED, False)],
+)
+def test_a_task_that_failed_pauses_its_run_where_policy_has_it_undone(
+    failed: bool, state: RunState, paused: bool, tmp_path: Path
+) -> None:
+    text = KEEPS.replace("args.path)}", "args.path)}, on_failure: {tool_error: undo}")
+    governed = Governed(policy_from(text, tmp_path))
+    governed.world.support = Support(captured=Captured(files=(FileBefore(path="/w/a", root="/w", state=ABSENT),)))
+    governed.govern(STEP)
+    with_run(governed, state=state)
+    result = Returned(raw=b"{}", result={"content": [], "isError": failed})
+
+    async def scene() -> None:
+        checked = await governed.governor.checked(governed.world.forwarded[0], governed.call, result)
+        await governed.governor.settle_task(checked, told=True)
+
+    jumping(scene)
+    ((told, closing),) = governed.world.settled_as
+    assert told
+    assert closing is not None
+    assert (closing.run_state is RunState.PAUSED) is paused
+    assert ("has to undo it" in closing.why) is paused
 
 
 class Linked(World):
