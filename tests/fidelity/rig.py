@@ -54,7 +54,9 @@ class Rig:
     ) -> None:
         self.folder = folder
         self.script = script or Script()
-        (folder / "policy.yaml").write_text(policy, encoding="utf-8")
+        file = folder / "policy.yaml"
+        if not file.exists() or file.read_text(encoding="utf-8") != policy:  # another proxy may be reading it
+            file.write_text(policy, encoding="utf-8")
         self.state = folder / "state"
         self.command: list[str | Path] = [
             sys.executable,

@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
     files = [folder / f"{name}.py" for name in "abc"]
     for file in files:
         file.write_text(file.stem)
-    with connect(folder) as host:
+    with connect(folder.parent) as host:
         for file in files:
             call(host, "write", file, f"{file.stem}2")
         call(host, "send", files[0])

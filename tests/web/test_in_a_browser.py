@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 from asks.test_asking_a_host import ASKING, SCRIPT, answer, send
@@ -20,11 +21,16 @@ def test_a_question_that_comes_by_itself_is_answered_by_keys_and_every_open_page
     browser = os.environ.get("SOOTHSAYER_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
     ready = browser is not None and (FOLDER / "node_modules" / "playwright-core").exists()
     need("browser", found=ready, remedy="install chromium, then make browser")
-    with Rig(tmp_path, SCRIPT, policy=ASKING) as rig, Ui(tmp_path) as ui:
+    with (
+        Rig(tmp_path, SCRIPT, policy=ASKING) as rig,
+        Ui(tmp_path) as ui,
+        tempfile.TemporaryDirectory(prefix="sth-", dir="/tmp", ignore_cleanup_errors=True) as short,
+    ):
         rig.host.initialize()
         command = [node, "pages.mjs", str(browser), ui.link]
-        # In folders of its own: a browser that ran here before left settings behind.
-        env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
+        # In folders of its own: a browser that ran here before left settings behind. It makes a socket in the second,
+        # and the name of a socket may not be long.
+        env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TMPDIR": short}
         with subprocess.Popen(
             command, cwd=FOLDER, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as person:
