@@ -4,7 +4,9 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
@@ -14,12 +16,13 @@ from mcp import Client, StdioServerParameters
 from mcp.client import ClientRequestContext
 from mcp.types import ElicitRequestParams, ElicitResult, TextContent
 
+from asks.test_answering_at_a_terminal import Ended
 from asks.test_asking_a_host import ASKING, SCRIPT
 from fidelity.rig import entries
 from kept import keep
 from needs import need, need_command
 from pitfalls_e2e.remote import listing
-from soothsayer_mcp.testing.servers import tool
+from soothsayer_mcp.testing.servers import tool, wait_until
 
 ROOT = Path(__file__).parents[2]
 CLIENTS = Path(__file__).parent / "clients"
@@ -31,6 +34,14 @@ FIRST = "Denied by policy rule asking/stays: Nothing leaves. Nothing was sent. [
 """What the agent reads first; the step's name follows."""
 
 
+async def meanwhile() -> None:
+    """What the clients of other processes do, too: say that they are asked, and wait for what is to happen first."""
+    folder = os.environ.get("MEANWHILE")
+    if folder:
+        Path(folder, "asked").touch()  # noqa: ASYNC240 - nothing else goes on here
+        await anyio.to_thread.run_sync(wait_until, Path(folder, "go").exists, "what happens meanwhile")
+
+
 def by_sdk(mode: str) -> Asks:
     def ask(action: Action, command: Sequence[str]) -> dict[str, Any]:
         asked: list[str] = []
@@ -38,6 +49,7 @@ def by_sdk(mode: str) -> Asks:
         async def elicit(context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
             del context
             asked.append(params.message)
+            await meanwhile()
             return ElicitResult(action=action, content={} if action == "accept" else None)
 
         async def run() -> dict[str, Any]:
@@ -110,6 +122,58 @@ def test_a_question_ends_alike_in_every_client(tmp_path: Path, asks: Asks, actio
     assert told["error"] is (action != "accept")
     assert [entry["answer"] for entry in entries(state, "approval.answered")] == [answer]
     assert len(SCRIPT.record(tmp_path).calls()) == (1 if action == "accept" else 0)
+
+
+def expire(folder: Path) -> None:
+    wait_until(lambda: time.time() > (folder / "meanwhile" / "asked").stat().st_mtime + 2.0, "the end of the question")
+
+
+def answer_elsewhere(folder: Path) -> None:
+    (ask,) = json.loads(Ended(folder, "asks", "--json").out)["asks"]
+    assert Ended(folder, "deny", str(ask["id"]), "--digest", str(ask["digest"])).code == 0
+
+
+def change_the_policy(folder: Path) -> None:
+    (folder / "policy.yaml").write_text(DENYING, encoding="utf-8")
+    wait_until(lambda: len(entries(folder / "state", "policy.loaded")) == 2, "the changed policy")
+
+
+MEANWHILE: dict[Callable[[Path], None], str] = {
+    expire: "missing_evidence/approval_expired",
+    answer_elsewhere: "policy_denied/declined",
+    change_the_policy: "policy_denied/",
+}
+"""What happens before a client says yes, and how the call ends."""
+
+
+@pytest.mark.parametrize("happens", list(MEANWHILE), ids=lambda happens: happens.__name__)
+def test_a_yes_that_comes_too_late_lets_no_call_through(
+    tmp_path: Path, asks: Asks, happens: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = ASKING.replace('tools: "raw.send"', f'tools: "raw.send", expires: {"1s" if happens is expire else "5m"}')
+    (tmp_path / "policy.yaml").write_text(policy, encoding="utf-8")
+    folder, state = tmp_path / "meanwhile", tmp_path / "state"
+    folder.mkdir()
+    monkeypatch.setenv("MEANWHILE", str(folder))
+    words = ["--name", "raw", "--policy", str(tmp_path / "policy.yaml"), "--state", str(state)]
+    keep(tmp_path / "policy.yaml", state, servers=["raw"], workspace=tmp_path)
+    command = [sys.executable, "-m", "soothsayer_mcp", "proxy", *words, "--", *SCRIPT.command(tmp_path)]
+    with ThreadPoolExecutor(1) as beside:
+        told = beside.submit(asks, "accept", command)
+        try:
+            wait_until((folder / "asked").exists, "the question")
+            happens(tmp_path)
+        finally:
+            (folder / "go").touch()
+        ended = told.result(timeout=40)
+    answers = [entry["answer"] for entry in entries(state, "approval.answered")]
+    if len(ended["asked"]) > 1:
+        # A client of the stateless era comes again with its late answer, and is asked anew: that one it gave in time.
+        assert (happens, answers) == (expire, ["expired", "yes"]), ended
+        return
+    assert (ended["error"], MEANWHILE[happens] in ended["text"]) == (True, True), ended
+    assert "yes" not in answers or happens is change_the_policy
+    assert SCRIPT.record(tmp_path).calls() == []
 
 
 @pytest.mark.parametrize("reached", ["stdio", "http"])

@@ -2,12 +2,23 @@
 
 import asyncio
 import json
+import os
 import sys
+from pathlib import Path
 from typing import Any, cast
 
 import mcp.types
 from mcp import ClientSession, StdioServerParameters
 from mcp.client.stdio import stdio_client
+
+
+async def meanwhile() -> None:
+    """Say that a question came, and wait until the test has done what it wants to happen before the answer."""
+    folder = os.environ.get("MEANWHILE")
+    if folder:
+        Path(folder, "asked").touch()  # noqa: ASYNC240 - nothing else goes on here
+        while not Path(folder, "go").exists():  # noqa: ASYNC110, ASYNC240 - another process makes it
+            await asyncio.sleep(0.02)
 
 
 async def main(action: str, arguments: str, command: list[str]) -> None:
@@ -17,6 +28,7 @@ async def main(action: str, arguments: str, command: list[str]) -> None:
     async def elicit(context: object, params: Any) -> Any:
         del context
         asked.append(params.message)
+        await meanwhile()
         return cast("Any", mcp.types).ElicitResult(action=action, content={} if action == "accept" else None)
 
     server = StdioServerParameters(command=command[0], args=command[1:])
