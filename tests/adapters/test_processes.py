@@ -259,10 +259,11 @@ async def test_a_script_whose_interpreter_is_missing_says_so(tmp_path: Path) -> 
 
 
 def test_a_failed_start_leaves_no_descriptor() -> None:
-    before = sorted(Path("/proc/self/fd").iterdir())
+    before = set(Path("/proc/self/fd").iterdir())
     with pytest.raises(PortError):
         launch(server("/no/such/command"))
-    assert sorted(Path("/proc/self/fd").iterdir()) == before
+    # What an earlier test left to be collected may be closed meanwhile.
+    assert set(Path("/proc/self/fd").iterdir()) <= before
 
 
 CHATTY = """

@@ -24,11 +24,13 @@ LONGEST_WAIT_US = 500_000
 
 def start(folder: Path, workspace: Path) -> RawHost:
     """A proxy on the one state folder, started from a workspace."""
-    (folder / "policy.yaml").write_text(ALLOWING, encoding="utf-8")
+    policy = folder / "policy.yaml"
+    if not policy.exists():  # the proxies before this one may be reading it
+        policy.write_text(ALLOWING, encoding="utf-8")
     words = [sys.executable, "-m", "soothsayer_mcp", "proxy", "--quiet", "--state", folder / "state"]
-    words += ["--name", "raw", "--policy", folder / "policy.yaml", "--", *Script().command(folder)]
+    words += ["--name", "raw", "--policy", policy, "--", *Script().command(folder)]
     workspace.mkdir(exist_ok=True)
-    keep(folder / "policy.yaml", folder / "state", servers=["raw"], workspace=workspace)
+    keep(policy, folder / "state", servers=["raw"], workspace=workspace)
     return RawHost(words, cwd=workspace)
 
 

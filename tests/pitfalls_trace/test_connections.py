@@ -38,8 +38,9 @@ def port() -> Generator[int]:
 
 def through(folder: Path, port: int, name: str) -> RawHost:
     """A host of this name, before a proxy of its own, before the one server; both proxies write one record."""
-    (folder / "policy.yaml").write_text(ALLOWING, encoding="utf-8")
-    (folder / "soothsayer.yaml").write_text(CONFIG % port, encoding="utf-8")
+    if not (folder / "soothsayer.yaml").exists():  # the proxy before this one may be reading them
+        (folder / "policy.yaml").write_text(ALLOWING, encoding="utf-8")
+        (folder / "soothsayer.yaml").write_text(CONFIG % port, encoding="utf-8")
     command = [sys.executable, "-m", "soothsayer_mcp", "proxy", "--state", folder / "state"]
     host = RawHost([*command, "--config", folder / "soothsayer.yaml"], cwd=folder)
     params = (
