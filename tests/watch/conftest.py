@@ -86,8 +86,12 @@ class Shown:
             await self.pilot.pause()
 
 
+def output_on(folder: Path) -> Output:
+    return Output(settings(Given(values={"state": [str(folder)]}), {}))
+
+
 def desk(folder: Path) -> StateDesk:
-    return StateDesk(Output(settings(Given(values={"state": [str(folder)]}), {})))
+    return StateDesk(output_on(folder))
 
 
 @asynccontextmanager

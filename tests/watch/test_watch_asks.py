@@ -2,14 +2,18 @@
 
 import asyncio
 import os
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from soothsayer_mcp.adapters.store.reader import Reader
+from soothsayer_mcp.cli.watch_desk import StateDesk
+from soothsayer_mcp.console.tui.desk import Card
 from soothsayer_mcp.model.ask import AskState, Remember
-from watch.conftest import SIZES, Office, watching
+from soothsayer_mcp.testing.servers import LIMIT_S
+from watch.conftest import SIZES, Office, output_on, watching
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -26,6 +30,7 @@ def test_a_key_allows_the_call_on_the_card_once(office: Office, size: tuple[int,
             await it.until("010101: allowed, once")
             await it.until("No question is open")
             await it.until(lambda: "allow once" not in it.footer)
+            await it.until(lambda: 'to  "ann"' not in it.text)  # What was answered is not shown as if it waited.
             ask = office.ask(name)
             assert (ask.state, ask.channel) == (AskState.YES, "watch")
 
@@ -63,6 +68,45 @@ def test_a_question_answered_elsewhere_stays_on_the_card_and_takes_no_key(office
             await it.press("enter")
             await it.until('to  "second"')
             assert "already decided" not in it.text
+
+    asyncio.run(scene())
+
+
+class SlowDesk(StateDesk):
+    """A desk that is slow to look a card up, once it is told to be."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(output_on(folder))
+        self.slow = False
+        self.looks = threading.Event()
+        self.may_go_on = threading.Event()
+
+    def card(self, ask_id: str) -> Card | None:
+        if self.slow:
+            self.looks.set()
+            assert self.may_go_on.wait(LIMIT_S)
+        return super().card(ask_id)
+
+
+def test_the_list_can_be_drawn_while_it_is_looked_up_how_its_last_question_ended(office: Office) -> None:
+    async def scene() -> None:
+        async with watching(office.folder, "asks") as it:
+            slow = SlowDesk(office.folder)
+            it.app.desk = slow
+            name = await office.put()
+            await it.until("a allow once")
+            slow.slow = True
+            await office.answer_elsewhere(name, AskState.NO)
+            await it.until(slow.looks.is_set)
+            try:
+                it.lines.refresh()
+                await it.pilot.pause()
+                assert "> 010101" in it.text
+            finally:
+                slow.may_go_on.set()
+            await it.until("already decided: no")
+            await it.press("enter")
+            await it.until("No question is open")
 
     asyncio.run(scene())
 

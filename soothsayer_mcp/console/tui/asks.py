@@ -96,10 +96,10 @@ class AsksScreen(View):
 
     async def load(self) -> None:
         """Show what waits now, with the card of the chosen one; one that ended stays until a person moves on."""
-        self.asks = await self.read(self.desk.open_asks)
-        self.watch_app.open_asks = len(self.asks)
-        await self.look({ask.run for ask in self.asks})
-        names = [ask.id for ask in self.asks]
+        asks = await self.read(self.desk.open_asks)
+        self.watch_app.open_asks = len(asks)
+        await self.look({ask.run for ask in asks})
+        names = [ask.id for ask in asks]
         shown = "" if self.card is None else self.card.ask.id
         if shown and shown not in names and self._wanted in {"", shown}:
             await self._see_how_it_ended(shown)
@@ -108,7 +108,11 @@ class AsksScreen(View):
             if wanted != shown or self.ended is not None:
                 await self._see(wanted)
         self._wanted = ""
+        # Nothing is waited for between these: the list is drawn at any time, by as many rows as it was told of.
+        self.asks = asks
         self._draw()
+        if self.card is None:
+            self._draw_card(from_top=True)
 
     def tick(self) -> None:
         """Time runs, and a question expires without anything being written."""
