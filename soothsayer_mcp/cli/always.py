@@ -53,9 +53,11 @@ class Planned:
 def planned(output: Output, ask: Ask, *, by: str, policy: str, until: str) -> Planned:
     """The change by which calls like this one are allowed. Raises `Problem` where none would allow it."""
     short = ask.id[:6]
-    why = why_not_remembered(ask) or why_no_rule(ask)
+    never = why_not_remembered(ask)
+    why = never or why_no_rule(ask)
     if why:
-        raise Problem(f"{short}: {why}", id="not-remembered", exit=Exit.NO, fix="approve it once, or --for run")
+        fix = "approve it once" if never else "approve it once, or --for run"
+        raise Problem(f"{short}: {why}", id="not-remembered", exit=Exit.NO, fix=fix)
     now = datetime.now(UTC)
     rule = rule_of(ask.card, by=by, day=f"{now:%Y-%m-%d}", until=until or f"{now + timedelta(days=DAYS):%Y-%m-%d}")
     own = [name for name in ground_of(output, ()).names if PACKAGED_NAME.fullmatch(name) is None]

@@ -8,7 +8,7 @@ from soothsayer_mcp.evidence.scope import AbsentError, Values, fill
 from soothsayer_mcp.model.dues import Item
 from soothsayer_mcp.model.failure import Acted
 from soothsayer_mcp.model.finding import Answer
-from soothsayer_mcp.model.json import Json, JsonObject, compact
+from soothsayer_mcp.model.json import Json, JsonObject, as_array, as_object, as_text, as_whole, compact
 from soothsayer_mcp.model.settlement import SettleTerms
 from soothsayer_mcp.model.settling import Settling
 
@@ -84,7 +84,7 @@ def settling_form(settling: Settling) -> Json:
 def read_settling(form: Json) -> Settling:
     """Read what went with an intent. Raises `ValueError` for what is none."""
     try:
-        return _read(_map(form))
+        return _read(as_object(form))
     except (KeyError, TypeError) as error:
         msg = "what tells whether a call took effect cannot be read"
         raise ValueError(msg) from error
@@ -92,20 +92,20 @@ def read_settling(form: Json) -> Settling:
 
 def _read(form: Mapping[str, Json]) -> Settling:
     terms = SettleTerms(
-        rule=_text(form["rule"]),
-        tool=_text(form["tool"]),
-        args=_map(form["args"]),
-        happened=_text(form["happened"]),
-        not_happened=_text(form["not_happened"]),
-        every_s=_whole(form["every_ms"]) / 1000,
-        within_s=_whole(form["within_ms"]) / 1000,
+        rule=as_text(form["rule"]),
+        tool=as_text(form["tool"]),
+        args=as_object(form["args"]),
+        happened=as_text(form["happened"]),
+        not_happened=as_text(form["not_happened"]),
+        every_s=as_whole(form["every_ms"]) / 1000,
+        within_s=as_whole(form["within_ms"]) / 1000,
     )
     return Settling(
         terms=terms,
-        values=_map(form["values"]),
-        verify=tuple(map(_read_item, _list(form["verify"]))),
-        before=_map(form["before"]),
-        reach=_map(form["reach"]),
+        values=as_object(form["values"]),
+        verify=tuple(map(_read_item, as_array(form["verify"]))),
+        before=as_object(form["before"]),
+        reach=as_object(form["reach"]),
     )
 
 
@@ -121,36 +121,12 @@ def _item(item: Item) -> JsonObject:
 
 
 def _read_item(form: Json) -> Item:
-    said = _map(form)
+    said = as_object(form)
     return Item(
-        kind=_text(said["kind"]),
-        spec=_map(said["spec"]),
-        rule=_text(said["rule"]),
-        root=_text(said["root"]),
-        within=tuple(map(_text, _list(said["within"]))),
-        one_of=tuple(map(_read_item, _list(said["one_of"]))),
+        kind=as_text(said["kind"]),
+        spec=as_object(said["spec"]),
+        rule=as_text(said["rule"]),
+        root=as_text(said["root"]),
+        within=tuple(map(as_text, as_array(said["within"]))),
+        one_of=tuple(map(_read_item, as_array(said["one_of"]))),
     )
-
-
-def _map(value: Json) -> Mapping[str, Json]:
-    if not isinstance(value, Mapping):
-        raise TypeError
-    return value
-
-
-def _list(value: Json) -> list[Json]:
-    if not isinstance(value, list):
-        raise TypeError
-    return value
-
-
-def _text(value: Json) -> str:
-    if not isinstance(value, str):
-        raise TypeError
-    return value
-
-
-def _whole(value: Json) -> int:
-    if not isinstance(value, int):
-        raise TypeError
-    return value

@@ -40,3 +40,31 @@ def compact(value: Json) -> bytes:
 def digest(raw: bytes) -> Digest:
     """Hash bytes with SHA-256."""
     return Digest("sha256:" + hashlib.sha256(raw).hexdigest())
+
+
+def as_object(value: Json) -> Mapping[str, Json]:
+    """A value of our own record that is an object. Raises `TypeError` for any other, as the three below do."""
+    if not isinstance(value, Mapping):
+        raise TypeError
+    return value
+
+
+def as_array(value: Json) -> list[Json]:
+    """The same for an array."""
+    if not isinstance(value, list):
+        raise TypeError
+    return value
+
+
+def as_text(value: Json) -> str:
+    """The same for a string."""
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def as_whole(value: Json) -> int:
+    """The same for a whole number."""
+    if not isinstance(value, int):
+        raise TypeError
+    return value

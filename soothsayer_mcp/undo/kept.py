@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from soothsayer_mcp.model.json import Json, JsonObject
+from soothsayer_mcp.model.json import Json, JsonObject, as_array, as_object, as_text, as_whole
 from soothsayer_mcp.model.settling import PART as SETTLE_PART
 from soothsayer_mcp.model.step import DecidedStep
 from soothsayer_mcp.model.undo import Captured, FileBefore, Look, UndoClass, UndoTerms
@@ -104,7 +104,7 @@ def after_form(after: Captured) -> Json:
 def read_kept(form: Json) -> Kept:
     """Read what went with an intent. Raises `ValueError` for what is none."""
     try:
-        return _read(_map(form))
+        return _read(as_object(form))
     except (KeyError, TypeError) as error:
         msg = "what is kept for the undo cannot be read"
         raise ValueError(msg) from error
@@ -112,26 +112,28 @@ def read_kept(form: Json) -> Kept:
 
 def _read(form: Mapping[str, Json]) -> Kept:
     undo, look, check = form.get("undo"), form.get("look"), form.get("check")
-    call: Mapping[str, Json] = {} if undo is None else _map(undo)
+    call: Mapping[str, Json] = {} if undo is None else as_object(undo)
     files = tuple(
         FileBefore(
-            path=_text(one["path"]),
-            root=_text(one["root"]),
-            state=_text(one["state"]),
-            mode=_int(one.get("mode", 0)),
-            content=base64.b64decode(_text(one.get("bytes", "")), validate=True),
+            path=as_text(one["path"]),
+            root=as_text(one["root"]),
+            state=as_text(one["state"]),
+            mode=as_whole(one.get("mode", 0)),
+            content=base64.b64decode(as_text(one.get("bytes", "")), validate=True),
         )
-        for one in map(_map, _list(form.get("files", [])))
+        for one in map(as_object, as_array(form.get("files", [])))
     )
     terms = UndoTerms(
-        kind=UndoClass(_text(form["class"])),
-        rule=_text(form["rule"]),
-        root=_text(form["root"]),
+        kind=UndoClass(as_text(form["class"])),
+        rule=as_text(form["rule"]),
+        root=as_text(form["root"]),
         files=tuple(one.path for one in files),
-        tool=_text(call.get("tool", "")),
-        args=_map(call["args"]) if "args" in call else None,
-        look=None if look is None else Look(tool=_text(_map(look)["tool"]), args=_map(_map(look)["args"])),
-        check=None if check is None else _map(check),
+        tool=as_text(call.get("tool", "")),
+        args=as_object(call["args"]) if "args" in call else None,
+        look=None
+        if look is None
+        else Look(tool=as_text(as_object(look)["tool"]), args=as_object(as_object(look)["args"])),
+        check=None if check is None else as_object(check),
     )
     return Kept(
         terms=terms,
@@ -139,24 +141,24 @@ def _read(form: Mapping[str, Json]) -> Kept:
             files=files,
             seen=form.get("seen"),
             has_seen="seen" in form,
-            look_args={} if look is None else _map(_map(look)["args"]),
-            names=_map(form.get("names", {})),
-            reach=_map(form.get("reach", {})),
+            look_args={} if look is None else as_object(as_object(look)["args"]),
+            names=as_object(form.get("names", {})),
+            reach=as_object(form.get("reach", {})),
         ),
-        args=dict(_map(form.get("args", {}))),
-        expected={path: _text(state) for path, state in _map(form.get("expected", {})).items()},
-        opens=tuple(map(_text, _list(form.get("opens", [])))),
+        args=dict(as_object(form.get("args", {}))),
+        expected={path: as_text(state) for path, state in as_object(form.get("expected", {})).items()},
+        opens=tuple(map(as_text, as_array(form.get("opens", [])))),
     )
 
 
 def with_after(kept: Kept, form: Json) -> Kept:
     """The same with what went with the outcome. Raises `ValueError` for what is none."""
     try:
-        said = _map(form)
+        said = as_object(form)
         known = {one.path: one for one in kept.before.files}
         files = tuple(
-            FileBefore(path=path, root=known[path].root, state=_text(state))
-            for path, state in _map(said.get("files", {})).items()
+            FileBefore(path=path, root=known[path].root, state=as_text(state))
+            for path, state in as_object(said.get("files", {})).items()
         )
     except (KeyError, TypeError) as error:
         msg = "what was seen after the step cannot be read"
@@ -178,27 +180,3 @@ def _file(one: FileBefore) -> JsonObject:
     if one.content:
         form["bytes"] = base64.b64encode(one.content).decode()
     return form
-
-
-def _map(value: Json) -> Mapping[str, Json]:
-    if not isinstance(value, Mapping):
-        raise TypeError
-    return value
-
-
-def _list(value: Json) -> list[Json]:
-    if not isinstance(value, list):
-        raise TypeError
-    return value
-
-
-def _text(value: Json) -> str:
-    if not isinstance(value, str):
-        raise TypeError
-    return value
-
-
-def _int(value: Json) -> int:
-    if not isinstance(value, int):
-        raise TypeError
-    return value

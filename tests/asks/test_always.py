@@ -99,13 +99,17 @@ def test_calls_of_the_shape_are_allowed_by_a_rule_that_was_seen_first(tmp_path: 
 def test_what_no_rule_may_or_could_allow_is_not_offered(tmp_path: Path) -> None:
     with Rig(tmp_path, SCRIPT, policy=POLICY, config=configured(tmp_path)) as rig:
         rig.host.initialize()
-        for tool, why in (("pay", "cannot be taken back"), ("quick", "stronger than an allow")):
+        for tool, why, for_the_run in (
+            ("pay", "cannot be taken back", False),
+            ("quick", "stronger than an allow", True),
+        ):
             before = len(rig.entries("approval.asked"))
             name = rig.host.ask("tools/call", {"name": tool, "arguments": {"sum": 1}})
             wait_until(lambda count=before: len(rig.entries("approval.asked")) > count, "a question")  # type: ignore[misc]  # bound now
             ask = asked(rig)
             code, out = typed(rig, "y\n", "approve", str(ask["id"]), "--for", "always")
-            assert (code, why in out) == (1, True), out
+            # What would be refused as well is no remedy.
+            assert (code, why in out, "--for run" in out) == (1, True, for_the_run), out
             assert Ended(tmp_path, "deny", str(ask["id"]), "--digest", str(ask["digest"])).code == 0
             assert step(answer(rig, name))["reason"] == "declined"
         assert (tmp_path / "policy.yaml").read_text(encoding="utf-8") == POLICY
