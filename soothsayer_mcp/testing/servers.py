@@ -123,9 +123,11 @@ class Script:
     def command(self, folder: Path) -> list[str]:
         """Write the script into a folder and give the command that starts the server."""
         script = folder / f"{self.name}.script.json"
-        script.write_text(
+        beside = folder / f"{self.name}.script.json.new"
+        beside.write_text(
             json.dumps({name: getattr(self, name) for name in self.__dataclass_fields__}), encoding="utf-8"
         )
+        beside.replace(script)  # a server started from here before may be reading it
         return [sys.executable, "-I", "-S", "-c", _RUN, str(_HERE), str(script), str(self.record(folder).path)]
 
     def record(self, folder: Path) -> "Record":

@@ -11,7 +11,7 @@ import pytest
 from soothsayer_mcp.model.json import JsonObject
 from soothsayer_mcp.testing import servers
 from soothsayer_mcp.testing.hosts import EndedError, RawHost
-from soothsayer_mcp.testing.servers import Script
+from soothsayer_mcp.testing.servers import Script, tool
 
 SCRIPTS = Path(servers.__file__).parent
 
@@ -280,3 +280,11 @@ def test_a_host_can_be_closed_after_its_command_has_gone(tmp_path: Path) -> None
     with pytest.raises(BrokenPipeError):
         host.send(message)
     host.close()
+
+
+def test_a_server_that_is_reading_its_script_reads_all_of_it_while_the_next_is_made_ready(tmp_path: Path) -> None:
+    script = Path(Script(tools=(tool("first"),)).command(tmp_path)[-2])
+    with script.open(encoding="utf-8") as reading:
+        Script(tools=(tool("second"),)).command(tmp_path)
+        assert "first" in json.dumps(json.load(reading))
+    assert "second" in script.read_text(encoding="utf-8")
