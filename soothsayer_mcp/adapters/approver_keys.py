@@ -72,11 +72,16 @@ def make(state: Path, name: str, passphrase: str) -> ApproverKey:
         # Each by itself: of what is made with `parents` only the last is private.
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         file.parent.mkdir(mode=0o700, exist_ok=True)
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(json.dumps(document, indent=2).encode() + b"\n")
-            stream.flush()
-            os.fsync(stream.fileno())
+        fresh = file.with_name(f".{file.name}.{os.urandom(4).hex()}")
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(json.dumps(document, indent=2).encode() + b"\n")
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.link(fresh, file)  # Others may list the keys meanwhile: it is there whole, or not yet.
+        finally:
+            fresh.unlink()
         sync_folder(file.parent)
     except FileExistsError as error:
         text = f"{name} has a key already"

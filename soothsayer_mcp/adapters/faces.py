@@ -2,12 +2,15 @@
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 ALIVE_S = 15.0
 """How long a touch counts."""
 BEAT_S = 5.0
 """How often a face touches its file."""
+_UNFINISHED = ".new"
 
 
 class Face:
@@ -42,7 +45,7 @@ class Pages:
         if not self._path.exists():
             self._path.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._path.parent.mkdir(mode=0o700, exist_ok=True)
-            fresh = self._path.with_suffix(".new")
+            fresh = self._path.with_suffix(_UNFINISHED)
             descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "w", encoding="ascii") as file:
                 file.write(self._address)
@@ -56,32 +59,31 @@ class Pages:
 
 def open_pages(folder: Path) -> str:
     """Where the pages of a `ui` are that runs; empty where none does."""
-    now = time.time()
     found: list[tuple[float, str]] = []
-    try:
-        for path in (folder / "pages").iterdir():
-            beaten_s = path.stat().st_mtime
-            age_s = now - beaten_s
-            if -ALIVE_S <= age_s <= ALIVE_S and not path.suffix:
-                found.append((beaten_s, path.read_text(encoding="ascii")))
-            elif age_s > 60 * ALIVE_S:
-                path.unlink()
-    except (OSError, ValueError):
-        return ""
+    for path, beaten_s, is_fresh in _beaten(folder / "pages"):
+        # It may end, and take its file away, between one look and the next.
+        with suppress(OSError, ValueError):
+            if is_fresh and not path.endswith(_UNFINISHED):
+                found.append((beaten_s, Path(path).read_text(encoding="ascii")))
     return max(found)[1] if found else ""
 
 
 def is_watched(folder: Path) -> bool:
     """Whether a face was open in the last 15 seconds; files of faces that died are cleared away."""
-    now = time.time()
     watched = False
-    try:
-        with os.scandir(folder / "faces") as found:
-            for entry in found:
-                age_s = now - entry.stat().st_mtime
-                watched = watched or -ALIVE_S <= age_s <= ALIVE_S
-                if age_s > 60 * ALIVE_S:
-                    Path(entry.path).unlink()
-    except OSError:
-        return watched
+    for _, _, is_fresh in _beaten(folder / "faces"):
+        watched = watched or is_fresh
     return watched
+
+
+def _beaten(folder: Path) -> Iterator[tuple[str, float, bool]]:
+    """The files there: when each was touched last, and whether that counts. What died long ago is cleared away."""
+    now = time.time()
+    with suppress(OSError), os.scandir(folder) as found:
+        for entry in found:
+            with suppress(OSError):  # another one may end while this is looked through, and tells nothing of the rest
+                beaten_s = entry.stat().st_mtime
+                if now - beaten_s > 60 * ALIVE_S:
+                    Path(entry.path).unlink()
+                    continue
+                yield entry.path, beaten_s, abs(now - beaten_s) <= ALIVE_S

@@ -111,7 +111,10 @@ def sign(policy: Path, files: Sequence[Path], private: bytes, *, expires: str, d
     if expires:
         body["expires"] = expires
     body["signature"] = key.sign(canonical(body)).hex()
-    Path(signature_of(str(policy))).write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
+    place = Path(signature_of(str(policy))).resolve()
+    fresh = place.with_name(f".{place.name}.new")
+    fresh.write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
+    fresh.replace(place)  # proxies that run may be reading the one before
     return public
 
 
