@@ -3,9 +3,10 @@
 import difflib
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from soothsayer_mcp.adapters.policy_files.append import AppendError, replace_text, with_rule
 from soothsayer_mcp.adapters.policy_files.places import PACKAGED_NAME
@@ -15,8 +16,9 @@ from soothsayer_mcp.cli.output import Output
 from soothsayer_mcp.cli.policy import explain_call, ground_of
 from soothsayer_mcp.cli.problems import Problem
 from soothsayer_mcp.console import render
+from soothsayer_mcp.console.explanation import Explained
 from soothsayer_mcp.console.text import escape
-from soothsayer_mcp.evidence.grants import rule_of, why_no_rule, why_not_remembered
+from soothsayer_mcp.evidence.grants import asks_by_rule, rule_of, why_no_rule, why_not_remembered
 from soothsayer_mcp.model.ask import Ask
 from soothsayer_mcp.model.decision import Effect
 from soothsayer_mcp.model.json import JsonObject
@@ -53,16 +55,16 @@ class Planned:
 def planned(output: Output, ask: Ask, *, by: str, policy: str, until: str) -> Planned:
     """The change by which calls like this one are allowed. Raises `Problem` where none would allow it."""
     short = ask.id[:6]
-    never = why_not_remembered(ask)
-    why = never or why_no_rule(ask)
+    why = why_not_remembered(ask)
     if why:
-        fix = "approve it once" if never else "approve it once, or --for run"
-        raise Problem(f"{short}: {why}", id="not-remembered", exit=Exit.NO, fix=fix)
+        raise Problem(f"{short}: {why}", id="not-remembered", exit=Exit.NO, fix="approve it once")
+    in_force = _in_force(output, policy)
+    why = why_no_rule(ask)
+    if why:
+        where, fix = _mending(output, ask, in_force)
+        raise Problem(f"{short}: {why}", id="not-remembered", exit=Exit.NO, where=where, fix=fix)
     now = datetime.now(UTC)
     rule = rule_of(ask.card, by=by, day=f"{now:%Y-%m-%d}", until=until or f"{now + timedelta(days=DAYS):%Y-%m-%d}")
-    own = [name for name in ground_of(output, ()).names if PACKAGED_NAME.fullmatch(name) is None]
-    # Without a configuration a proxy is started with `--policy FILE`, and whoever answers names that file.
-    in_force = ground_of(output, (policy,) if policy and not own else ()).names
     file = _file(in_force, policy)
     try:
         before = file.read_bytes().decode()
@@ -75,6 +77,30 @@ def planned(output: Output, ask: Ask, *, by: str, policy: str, until: str) -> Pl
         text = f"{short}: with the rule the policy would still {effect} this call; another scope, or another rule, does"
         raise Problem(text, id="not-remembered", exit=Exit.NO, fix="approve it once, or --for run")
     return Planned(file=file, before=before, after=after)
+
+
+def _in_force(output: Output, policy: str) -> tuple[str, ...]:
+    """The policies that the call was asked about under, as far as whoever answers knows."""
+    own = [name for name in ground_of(output, ()).names if PACKAGED_NAME.fullmatch(name) is None]
+    # Without a configuration a proxy is started with `--policy FILE`, and whoever answers names that file.
+    return ground_of(output, (policy,) if policy and not own else ()).names
+
+
+def _mending(output: Output, ask: Ask, names: tuple[str, ...]) -> tuple[str, str]:
+    """Where the rule that asks is written, and what may be done about it; no place where no rule asks."""
+    fix = "approve it once, or --for run"
+    if not asks_by_rule(ask):
+        return "", fix
+    stand: Mapping[str, tuple[str, int]] = {}
+    with suppress(LoadErrors, Problem):
+        stand = _explained(output, ask, names).lines
+    found = [stand[rule] for rule in ask.rule.split() if rule in stand]
+    if not found:
+        return "", f"{fix}; soothsayer policy explain tells where a rule is written"
+    (file, line), *others = found
+    places = " and ".join(f"{PurePath(path).name}:{no}" for path, no in ((file, line), *others))
+    mend = f"narrow what asks at {places}, so that it leaves such calls out, or make it an allow with a check"
+    return f"{file}:{line}", f"{fix}; or {mend}"
 
 
 def _file(names: Sequence[str], chosen: str) -> Path:
@@ -100,13 +126,17 @@ def _tried(output: Output, ask: Ask, names: tuple[str, ...], file: Path, after: 
     try:
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(after.encode())
-        trial = tuple(fresh if name == str(file) else name for name in names)
-        args = ask.card.get("args")
-        arguments: JsonObject = dict(args) if isinstance(args, dict) else {}
-        told = explain_call(output, trial, str(ask.card.get("server")), str(ask.card.get("tool")), arguments)
+        told = _explained(output, ask, tuple(fresh if name == str(file) else name for name in names))
     except LoadErrors as error:
         text = f"the policy would not load with the rule: {error.problems[0].text}"
         raise Problem(text, id="policy-file", where=str(file)) from error
     finally:
         Path(fresh).unlink(missing_ok=True)
     return told.explanation.decision.effect
+
+
+def _explained(output: Output, ask: Ask, names: tuple[str, ...]) -> Explained:
+    """What these policies say of the very call. Raises `LoadErrors` and `Problem`."""
+    args = ask.card.get("args")
+    arguments: JsonObject = dict(args) if isinstance(args, dict) else {}
+    return explain_call(output, names, str(ask.card.get("server")), str(ask.card.get("tool")), arguments)

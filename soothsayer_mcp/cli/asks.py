@@ -1,6 +1,5 @@
 """`asks`, `approve` and `deny`: open questions, and a person's answer to one of them."""
 
-import json
 import re
 import sys
 import time
@@ -36,10 +35,11 @@ from soothsayer_mcp.console.card import (
 )
 from soothsayer_mcp.console.documents import ask as document_of
 from soothsayer_mcp.console.documents import grant as document_of_grant
+from soothsayer_mcp.console.less import less_lines, less_of
 from soothsayer_mcp.console.render import card_page
 from soothsayer_mcp.console.text import escape
 from soothsayer_mcp.evidence.approvers import about, held_back, may_answer, statement
-from soothsayer_mcp.evidence.grants import rule_of, shape_of, why_no_rule, why_not_remembered
+from soothsayer_mcp.evidence.grants import shape_of, why_not_remembered
 from soothsayer_mcp.evidence.together import sets_of, shown_together, why_not_together
 from soothsayer_mcp.model.ask import Ask, AskAnswer, AskState, Channel, Vote
 from soothsayer_mcp.model.call import Principal
@@ -49,8 +49,6 @@ from soothsayer_mcp.model.value import dataclass
 DIGEST_CHARS = 8
 """How many digits of what was shown a script repeats."""
 STRONG_CHARS = 6
-MANY_YESES = 5
-"""From how many yeses on a rule is proposed instead."""
 DAY = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])", re.ASCII)
 _LOOK_S = 0.25
 _GOES_S = 2.0
@@ -88,7 +86,7 @@ def asks(  # noqa: D103 - the table says what it does
         with open_reader(output.settings) as reader:
             wanted = {_find(reader, ask_id, key).id for ask_id in ask_ids}
             found = [ask for ask in _open(reader, key) if not ask_ids or ask.id in wanted]
-            against = {ask.id: _against(reader, ask) for ask in found}
+            beside = {ask.id: _beside(reader, ask) for ask in found}
     except NoTraceError as error:
         empty_state(output, error, {"asks": [], "together": []})
         return Exit.DONE
@@ -102,7 +100,7 @@ def asks(  # noqa: D103 - the table says what it does
         output.document({"asks": [document_of(ask) for ask in found], "together": many})
     elif found:
         for held in sets:
-            _show_set(output, held, against)
+            _show_set(output, held, beside)
         output.remark("answer with: soothsayer approve ID..., or soothsayer deny ID...")
     else:
         output.remark("none of these is open" if ask_ids else "no question is open")
@@ -206,6 +204,16 @@ def revoke(output: Output, grant_id: str) -> int:  # noqa: D103 - see asks
     return Exit.DONE
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """Lines of a card about what is known beside the question."""
+
+    against: Sequence[str] = ()
+    """How the call differs from the last one of its tool that a person allowed."""
+    less: Sequence[str] = ()
+    """What would ask less."""
+
+
 class Change(Protocol):
     """A change of a policy file that nobody has made yet."""
 
@@ -236,7 +244,7 @@ def _answer(output: Output, ask_id: str, said: Said, *, reach: str = "once", unt
         ask = _find(reader, ask_id, key)
         server, tool = str(ask.card.get("server", "")), str(ask.card.get("tool", ""))
         yeses = reader.yeses(ask.rule, server, tool)
-        against = _against(reader, ask)
+        beside = _beside(reader, ask)
     _refuse_kin(ask)
     if ask.needs and key is None:
         raise Problem(
@@ -250,7 +258,7 @@ def _answer(output: Output, ask_id: str, said: Said, *, reach: str = "once", unt
     change = _change(output, ask, until, policy) if reach == "always" and is_open else None
     vote = None
     if ask.state is AskState.OPEN:
-        _confirm(output, ask, state, said.digest, shape, against, change)
+        _confirm(output, ask, state, said.digest, shape, beside, change)
         if ask.needs and key is not None:
             vote = _signed(output, ask, state, key, said.passphrase_file)
     by = Principal(id=account().id, how="terminal")
@@ -295,7 +303,7 @@ def _answer_several(output: Output, ask_ids: Sequence[str], said: Said) -> int:
     with open_reader(output.settings) as reader:
         asks = tuple({ask.id: ask for ask in (_find(reader, ask_id, None) for ask_id in ask_ids)}.values())
         still_open = [ask for ask in asks if ask.state is AskState.OPEN]
-        against = {ask.id: _against(reader, ask) for ask in still_open}
+        beside = {ask.id: _beside(reader, ask) for ask in still_open}
         first = (still_open or asks)[0]
         yeses = reader.yeses(first.rule, str(first.card.get("server", "")), str(first.card.get("tool", "")))
     if len(asks) == 1:
@@ -306,7 +314,7 @@ def _answer_several(output: Output, ask_ids: Sequence[str], said: Said) -> int:
     if why:
         raise Problem(why, id="not-together", exit=Exit.NO, fix="answer each by itself")
     if still_open:
-        _confirm_several(output, asks, still_open, said, against)
+        _confirm_several(output, asks, still_open, said, beside)
     by = Principal(id=account().id, how="terminal")
     told: list[tuple[Ask, bool]] = []
     store = SqliteStore.open(state_dir(output.settings), about="answer")
@@ -337,7 +345,7 @@ def _tell_several(output: Output, told: Sequence[tuple[Ask, bool]], first: Ask, 
 
 
 def _confirm_several(
-    output: Output, asks: Sequence[Ask], still_open: Sequence[Ask], said: Said, against: Mapping[str, Sequence[str]]
+    output: Output, asks: Sequence[Ask], still_open: Sequence[Ask], said: Said, beside: Mapping[str, Beside]
 ) -> None:
     """Nothing is answered unseen. Raises `Problem`."""
     if said.digest:
@@ -352,7 +360,7 @@ def _confirm_several(
     if output.settings.no_input or not (sys.stdin.isatty() and output.is_terminal):
         fix = f"read what is open with soothsayer asks {_shorts(still_open)}; answer those with --digest and its digits"
         raise Problem("answering needs a person", id="needs-person", fix=fix)
-    _show_set(output, still_open, against)
+    _show_set(output, still_open, beside)
     if said.state is AskState.NO:
         return
     question = "Allow this once?" if len(still_open) == 1 else f"Allow each of these {len(still_open)} once?"
@@ -376,16 +384,12 @@ def _tell_yes(output: Output, ask: Ask, shape: Mapping[str, Json] | None, change
 
 def _tell_less(output: Output, ask: Ask, number: int) -> None:
     """From the fifth yes on, say what would ask less."""
-    if number < MANY_YESES or ask.strong or ask.needs:
+    less = less_of(ask, number, by=account().id)
+    if less is None:
         return
-    called = f"{ask.card.get('server')}.{ask.card.get('tool')}"
-    output.remark(
-        f"that was yes number {number} to {escape(called)} under {ask.rule}: an allow rule with a check, or"
-        " policy suggest, would ask less"
-    )
-    if not (why_not_remembered(ask) or why_no_rule(ask)):
-        rule = rule_of(ask.card, by=account().id, day="its day", until="its last day")
-        output.remark(f"the next one can be answered with --for always: {escape(json.dumps(rule, ensure_ascii=False))}")
+    output.remark(f"that was yes number {number} to {less.call} under {escape(ask.rule)}: {less.way}")
+    if less.rule:
+        output.remark(f"the next one can be answered with --for always: {less.rule}")
 
 
 def _signed(output: Output, ask: Ask, state: AskState, key: ApproverKey, file: Path | None) -> Vote:
@@ -452,7 +456,7 @@ def _confirm(
     state: AskState,
     digest: str,
     shape: Mapping[str, Json] | None,
-    against: Sequence[str],
+    beside: Beside,
     change: Change | None,
 ) -> None:
     """Nothing is answered unseen. Raises `Problem`."""
@@ -463,7 +467,7 @@ def _confirm(
     if output.settings.no_input or not (sys.stdin.isatty() and output.is_terminal):
         fix = f"read it with soothsayer asks, then --digest {ask.shown[:DIGEST_CHARS]}"
         raise Problem("answering needs a person", id="needs-person", fix=fix)
-    _show(output, ask, against)
+    _show(output, ask, beside)
     if state is AskState.NO:
         return
     if ask.strong:
@@ -497,40 +501,43 @@ def _repeated(ask: Ask, state: AskState, digest: str, change: Change | None) -> 
         raise Problem(f"{short}: a person looks at what becomes policy", id="needs-person", exit=Exit.NOT_AUTHORISED)
 
 
-def _show_set(output: Output, asks: Sequence[Ask], against: Mapping[str, Sequence[str]]) -> None:
+def _show_set(output: Output, asks: Sequence[Ask], beside: Mapping[str, Beside]) -> None:
     """Show questions of one shape, with the digits that stand for all that was shown."""
     if len(asks) == 1:
-        _show(output, asks[0], against[asks[0].id])
+        _show(output, asks[0], beside[asks[0].id])
         return
     parts = [
-        Part(short_id=ask.id[:STRONG_CHARS], shown=ask.card, left_s=_left_s(ask), beside=against[ask.id])
+        Part(short_id=ask.id[:STRONG_CHARS], shown=ask.card, left_s=_left_s(ask), beside=beside[ask.id].against)
         for ask in asks
     ]
     ids = f"ids   {_shorts(asks)}; all, or some of them"
-    output.page(card_page([*card_of_several(parts), ids, f"shown {shown_together(asks)[:DIGEST_CHARS]}", ""]))
+    less = beside[asks[0].id].less
+    output.page(card_page([*card_of_several(parts), *less, ids, f"shown {shown_together(asks)[:DIGEST_CHARS]}", ""]))
 
 
 def _left_s(ask: Ask) -> int:
     return max(0, ask.expires_at_us - time.time_ns() // 1000) // 1_000_000
 
 
-def _show(output: Output, ask: Ask, against: Sequence[str]) -> None:
+def _show(output: Output, ask: Ask, beside: Beside) -> None:
     lines = card(ask.id[:STRONG_CHARS], ask.card, _left_s(ask)).split("\n")
     if ask.needs:
         lines.append(f"role  {still_due(ask)}" + (f"; signed by {vote_names(ask)}" if ask.votes else ""))
-    output.page(card_page([*lines, *against, f"shown {ask.shown[:DIGEST_CHARS]}", ""]))
+    output.page(card_page([*lines, *beside.against, *beside.less, f"shown {ask.shown[:DIGEST_CHARS]}", ""]))
 
 
-def _against(reader: Reader, ask: Ask) -> list[str]:
-    """How the call differs from the last one of its tool that a person allowed."""
+def _beside(reader: Reader, ask: Ask) -> Beside:
+    """What is known beside a question; nothing of one whose arguments are held back."""
     server, tool, args = (ask.card.get(key) for key in ("server", "tool", "args"))
     if not (isinstance(server, str) and isinstance(tool, str) and isinstance(args, Mapping)):
-        return []
+        return Beside()
+    yeses = reader.yeses(ask.rule, server, tool)
+    less = less_lines(less_of(ask, yeses, by=account().id), ask, yeses)
     last = reader.last_yes(server, tool)
     if last is None:
-        return []
+        return Beside(less=less)
     name = f"{reader.short_runs([last.run])[last.run]}.{last.no}"
-    return against_last(args, last, name=name, now_us=time.time_ns() // 1000)
+    return Beside(against=against_last(args, last, name=name, now_us=time.time_ns() // 1000), less=less)
 
 
 def _open(reader: Reader, key: ApproverKey | None) -> list[Ask]:
@@ -564,22 +571,22 @@ def _follow(output: Output, key: ApproverKey | None) -> int:
         face.close()
 
 
-def _now_open(output: Output, known: Collection[str], key: ApproverKey | None) -> list[tuple[Ask, list[str]]]:
+def _now_open(output: Output, known: Collection[str], key: ApproverKey | None) -> list[tuple[Ask, Beside]]:
     """Open questions that were not shown yet."""
     try:
         with open_reader(output.settings) as reader:
-            return [(ask, _against(reader, ask)) for ask in _open(reader, key) if ask.id not in known]
+            return [(ask, _beside(reader, ask)) for ask in _open(reader, key) if ask.id not in known]
     except NoTraceError:
         return []
 
 
-def _tell(output: Output, found: Sequence[tuple[Ask, list[str]]]) -> None:
+def _tell(output: Output, found: Sequence[tuple[Ask, Beside]]) -> None:
     if output.as_json:
         for ask, _ in found:
             output.object_line(document_of(ask))
         return
-    against = {ask.id: lines for ask, lines in found}
+    beside = {ask.id: known for ask, known in found}
     for held in sets_of([ask for ask, _ in found]):
-        _show_set(output, held, against)
+        _show_set(output, held, beside)
     if found:
         sys.stdout.flush()

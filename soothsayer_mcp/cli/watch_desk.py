@@ -24,6 +24,7 @@ from soothsayer_mcp.cli.problems import Problem, as_problem
 from soothsayer_mcp.cli.state import state_dir
 from soothsayer_mcp.console import documents
 from soothsayer_mcp.console.card import roles_of
+from soothsayer_mcp.console.less import less_of
 from soothsayer_mcp.console.tui.desk import Card, DeskError, Key, News, RunPage, StepName
 from soothsayer_mcp.evidence.approvers import held_back
 from soothsayer_mcp.evidence.grants import shape_of, why_not_remembered
@@ -169,13 +170,16 @@ class StateDesk:
             if found is None:
                 return None
             server, tool, args = (found.card.get(key) for key in ("server", "tool", "args"))
+            last, yeses = None, 0
+            if not found.needs and isinstance(server, str) and isinstance(tool, str):
+                last, yeses = watcher.last_yes(server, tool), watcher.yeses(found.rule, server, tool)
             return Card(
                 ask=found,
-                last=watcher.last_yes(server, tool)
-                if not found.needs and isinstance(server, str) and isinstance(tool, str)
-                else None,
+                last=last,
                 why_once=why_not_remembered(found),
                 shape=shape_of(args if isinstance(args, Mapping) else {}),
+                yeses=yeses,
+                less=less_of(found, yeses, by=account().id),
             )
 
         return self._ask(ask, None)

@@ -545,7 +545,7 @@ def _fatigue(told: Figures) -> list[Text]:
     asked = sum(row.asks for row in told.asks)
     lines = [visible(f"{count(asked, 'question')}, {asked / max(1, told.runs):.1f} in a run")]
     lines += [
-        visible(f"{row.rule}: approved {row.yes:,} of {row.asks:,} times; allow it with a check, or deny it", ODD)
+        visible(f"{row.rule}: approved {row.yes:,} of {row.answered:,} times; allow it with a check, or deny it", ODD)
         for row in told.asks
         if row.is_habit
     ]

@@ -44,9 +44,14 @@ def shape_of(arguments: Mapping[str, Json]) -> dict[str, Json]:
     return {name: _part(name, value) for name, value in arguments.items()}
 
 
+def asks_by_rule(ask: Ask) -> bool:
+    """Whether a rule asks, and not what a policy says where none does."""
+    return ask.rule != "default"
+
+
 def why_no_rule(ask: Ask) -> str:
     """Why a yes to this question cannot stand in the policy as a rule; empty when it can."""
-    if ask.rule != "default":
+    if asks_by_rule(ask):
         return f"the rule {ask.rule} asks, and an ask is stronger than an allow: change that rule instead"
     args = ask.card.get("args")
     if not isinstance(args, Mapping) or not args:

@@ -258,8 +258,13 @@ class AskTally:
 
     @property
     def is_habit(self) -> bool:
-        """Whether nearly all of many questions were approved, so that asking controls nothing any more."""
-        return self.asks >= MANY_ASKS and self.yes > HABIT * self.asks
+        """Whether nearly all of many answers were a yes, so that asking controls nothing any more."""
+        return self.answered >= MANY_ASKS and self.yes > HABIT * self.answered
+
+    @property
+    def answered(self) -> int:
+        """How many were answered by a person; open ones, and those that ended unanswered, tell nothing."""
+        return self.yes + self.no
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -110,6 +110,10 @@ def test_what_no_rule_may_or_could_allow_is_not_offered(tmp_path: Path) -> None:
             code, out = typed(rig, "y\n", "approve", str(ask["id"]), "--for", "always")
             # What would be refused as well is no remedy.
             assert (code, why in out, "--for run" in out) == (1, True, for_the_run), out
+            # Of a rule that asks it is said where it stands and what may be done about it.
+            line = 1 + next(n for n, text in enumerate(POLICY.splitlines()) if "- ask:" in text)
+            placed = (f"{tmp_path / 'policy.yaml'}:{line}: " in out, f"narrow what asks at policy.yaml:{line}" in out)
+            assert placed == (for_the_run, for_the_run), out
             assert Ended(tmp_path, "deny", str(ask["id"]), "--digest", str(ask["digest"])).code == 0
             assert step(answer(rig, name))["reason"] == "declined"
         assert (tmp_path / "policy.yaml").read_text(encoding="utf-8") == POLICY

@@ -14,6 +14,9 @@ from asks.test_answering_at_a_terminal import Ended
 from asks.test_asking_a_host import ASKING, SCRIPT, answer, send
 from fidelity.rig import Rig, at, step
 from soothsayer_mcp.adapters.faces import Face
+from soothsayer_mcp.cli.options import Given, settings
+from soothsayer_mcp.cli.output import Output
+from soothsayer_mcp.cli.watch_desk import StateDesk
 from soothsayer_mcp.model.json import JsonObject
 from soothsayer_mcp.testing.servers import wait_until
 
@@ -141,6 +144,7 @@ def test_a_person_reads_all_and_says_yes_once_and_after_five_yeses_a_rule_is_pro
         assert all(f'to  "{to}"' in out for to in ids)
         assert "Allow each of these 4 once?" in out
         assert "yes number" not in out
+        assert "less  " not in out
         assert [text(answer(rig, name)) for name in names] == ["sent"] * 4
 
         # The fifth says what would ask less, and the rule that would be written.
@@ -155,6 +159,12 @@ def test_a_person_reads_all_and_says_yes_once_and_after_five_yeses_a_rule_is_pro
 
         # So do two at once, of which the last counts.
         names = held(rig, "six", "seven")
+        card = Ended(tmp_path, "asks").out
+        assert card.count("less  5 yeses to raw.send under default so far; an allow rule with a check") == 1, card
+        assert '"args": {"to": {"is": "six"}}' in card
+        desk = StateDesk(Output(settings(Given(values={"state": [str(rig.state)]}), {})))
+        on_screen = [desk.card(ask.id) for ask in desk.open_asks()]
+        assert [card is not None and card.less is not None and card.yeses for card in on_screen] == [5, 5]
         (two,) = cast("list[JsonObject]", seen(rig)["together"])
         ended = Ended(tmp_path, "approve", *cast("list[str]", two["asks"]), "--digest", str(two["digest"]))
         assert (ended.code, ended.out.count("that was yes number 7")) == (0, 1), ended.out

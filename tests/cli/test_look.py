@@ -388,10 +388,14 @@ def test_a_rule_that_nearly_always_gets_its_yes_is_flagged(
         made.step(D3A0, "mail.send", effect="ask", rule="new-recipient")
         state = "yes" if no <= yes else "no"
         made.approval(D3A0, no, rule="new-recipient", state=state, wait_us=2_000_000, by="os:ada")
+    # Questions that nobody answered say nothing of how people answer, however many there are.
+    for no, state in enumerate(("open", "expired", "withdrawn"), 51):
+        made.step(D3A0, "mail.send", effect="ask", rule="new-recipient")
+        made.approval(D3A0, no, rule="new-recipient", state=state, wait_us=None, by="")
     made.db.close()
     shown = soothsayer("stats", "--state", str(tmp_path)).out
-    assert "50 questions, 50.0 in a run" in shown
-    assert f"{yes / 50:.0%}" in shown
+    assert "53 questions, 53.0 in a run" in shown
+    assert f"{yes / 53:.0%}" in shown
     assert "2.0 s" in shown
     assert (f"new-recipient: approved {yes} of 50 times; allow it with a check, or deny it" in shown) is flagged
 

@@ -4,12 +4,14 @@ import asyncio
 import os
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from soothsayer_mcp.adapters.store.reader import Reader
 from soothsayer_mcp.cli.watch_desk import StateDesk
+from soothsayer_mcp.console.less import less_of
 from soothsayer_mcp.console.tui.desk import Card
 from soothsayer_mcp.model.ask import AskState, Remember
 from soothsayer_mcp.testing.servers import LIMIT_S
@@ -204,6 +206,43 @@ def test_what_may_cover_one_call_only_says_why(office: Office) -> None:
             await office.put(remember=Remember.ONCE)
             await it.until("only once: the rule that asks wants every call looked at")
             assert "allow in run" not in it.footer
+
+    asyncio.run(scene())
+
+
+class Often(StateDesk):
+    """A desk on whose cards calls of that tool got five yeses before."""
+
+    def card(self, ask_id: str) -> Card | None:
+        found = super().card(ask_id)
+        return None if found is None else replace(found, yeses=5, less=less_of(found.ask, 5, by="os:ada"))
+
+
+def test_after_five_yeses_the_card_itself_proposes_the_rule(office: Office) -> None:
+    async def scene() -> None:
+        async with watching(office.folder, "asks", size=(120, 40)) as it:
+            first = await office.put({"to": "ann"}, rule="default")
+            await it.until("a allow once")
+            assert "yeses" not in it.text
+            it.app.desk = Often(output_on(office.folder))
+            await office.answer_elsewhere(first, AskState.NO)
+            await it.until("already decided")
+            await office.put({"to": "bob"}, rule="default")
+            await it.press("enter")
+            await it.until("less  5 yeses to mail.send under default so far; an allow rule with a check")
+            assert '"args": {"to": {"is": "bob"}}, "only_args": true' in it.text
+            # Where a rule asks, no allow would be heard: none is proposed.
+            await office.put({"to": "cy"})
+            await it.until("  030303")
+            await it.press("j")
+            await it.until("less  5 yeses to mail.send under look so far")
+            assert "for good" not in it.text
+            # What is looked at each time by the rule's own wish has no proposal.
+            await office.put({"to": "dan"}, strong=True)
+            await it.until("  040404")
+            await it.press("j")
+            await it.until('to  "dan"')
+            assert "less  " not in it.text
 
     asyncio.run(scene())
 

@@ -5,6 +5,7 @@ import html
 import json
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,11 @@ from recording import PRINCIPAL
 from soothsayer_mcp.adapters.approver_keys import make
 from soothsayer_mcp.adapters.descent import ancestors
 from soothsayer_mcp.adapters.faces import is_watched
-from soothsayer_mcp.cli.ui_desk import Signer
+from soothsayer_mcp.cli.options import Given, settings
+from soothsayer_mcp.cli.output import Output
+from soothsayer_mcp.cli.ui_desk import PageDesk, Signer
+from soothsayer_mcp.console.less import less_of
+from soothsayer_mcp.console.tui.desk import Card
 from soothsayer_mcp.model.ask import AskState, Need, Remember
 from soothsayer_mcp.testing.servers import LIMIT_S
 from soothsayer_mcp.web.codes import TRIES
@@ -147,6 +152,30 @@ async def test_a_shape_is_shown_and_covers_the_run_only_where_it_may(pages: Page
     once = await office.put(remember=Remember.ONCE)
     assert (await pages.answer(once, "run")).status_code == 403
     assert office.ask(once).state is AskState.OPEN
+
+
+class Often(PageDesk):
+    """A desk on whose cards calls of that tool got seven yeses before."""
+
+    def card(self, ask_id: str) -> Card | None:
+        found = super().card(ask_id)
+        return None if found is None else replace(found, yeses=7, less=less_of(found.ask, 7, by="os:ada"))
+
+
+async def test_after_many_yeses_the_card_itself_proposes_the_rule(pages: Pages, office: Office) -> None:
+    ask = await office.put({"to": NASTY}, rule="default", tool=NASTY)
+    assert "yeses" not in (await pages.get(f"/asks/{ask}")).text
+    pages.site.desk = Often(Output(settings(Given(values={"state": [str(office.folder)]}), {})))
+    page = (await pages.get(f"/asks/{ask}")).text
+    assert "7 yeses to mail.&lt;script&gt;alert(1)" in page
+    assert "under default so far; an allow rule with a check" in page
+    proposed = html.unescape(re.findall(r"For good it would be <code>(.+?)</code>", page)[0])
+    assert (json.loads(proposed)["only_args"], "\u202e" in proposed) == (True, False)
+    await pages.answer(ask, "no")
+    assert "yeses" not in (await pages.get(f"/asks/{ask}")).text
+    by_rule = await office.put()
+    page = (await pages.get(f"/asks/{by_rule}")).text
+    assert ("7 yeses to mail.send under look" in page, "For good it would be" in page) == (True, False)
 
 
 async def test_a_question_that_expired_takes_no_answer(pages: Pages, office: Office) -> None:

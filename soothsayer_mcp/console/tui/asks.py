@@ -15,6 +15,7 @@ from textual.binding import Binding, BindingType
 from soothsayer_mcp.console.against import against_last
 from soothsayer_mcp.console.card import card, shape_lines
 from soothsayer_mcp.console.layout import BOLD, DIM, visible
+from soothsayer_mcp.console.less import less_lines
 from soothsayer_mcp.console.measures import ago, count
 from soothsayer_mcp.console.tui.desk import Card
 from soothsayer_mcp.console.tui.dialogs import Confirm, Prompt
@@ -211,6 +212,7 @@ class AsksScreen(View):
             lines.append(Text(f"strong: a yes is typed, {ask.id[:ID_CHARS]}, and covers this call only"))
         elif self.card.why_once:
             lines.append(visible(f"only once: {self.card.why_once}", DIM))
+        lines += [Text(line) for line in less_lines(self.card.less, ask, self.card.yeses)]
         comment = self._comments.get(ask.id, "")
         if comment:
             lines.append(visible(f'comment "{comment}"'))

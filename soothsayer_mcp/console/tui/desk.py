@@ -5,6 +5,7 @@ from typing import Protocol
 
 from rich.text import Text
 
+from soothsayer_mcp.console.less import Less
 from soothsayer_mcp.model.ask import Ask, AskState
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.model.run import RunState
@@ -36,6 +37,10 @@ class Card:
     """Why a yes may cover this one call only; empty when it may cover more."""
     shape: Mapping[str, Json]
     """Which further calls of the run a wider yes would cover."""
+    yeses: int = 0
+    """How often calls of this tool got their yes under these rules."""
+    less: Less | None = None
+    """What would ask less, after many yeses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,9 @@ from typing import Final
 
 from soothsayer_mcp.console.against import against_last
 from soothsayer_mcp.console.card import Pieces, pieces, roles_of, shape_lines, still_due, vote_names
+from soothsayer_mcp.console.less import Less
 from soothsayer_mcp.console.measures import ago
+from soothsayer_mcp.console.text import escape
 from soothsayer_mcp.console.tui.desk import Card
 from soothsayer_mcp.evidence.grants import why_no_rule
 from soothsayer_mcp.model.ask import Ask, AskState
@@ -126,6 +128,7 @@ def card_page(frame: Frame, card: Card, *, coded: bool, trouble: str = "") -> st
         el("h2", "What would be sent"),
         _arguments(of),
         _against(frame, card),
+        _less(card) if is_open else None,
         _answers(frame, card, coded=coded) if is_open else el("p", el("a", "Other questions", href=frame.at("/asks"))),
     ]
     return page(frame, f"{of.call} - question {short}", el("article", body, id="card", data_live="card"), tab="/asks")
@@ -159,6 +162,21 @@ def _against(frame: Frame, card: Card) -> Html | None:
         el("p", head.removeprefix("last  ").capitalize(), ":" if rows else "."),
         el("ul", rows, class_="changes") if rows else None,
     )
+
+
+def _less(card: Card) -> Html | None:
+    """What would ask less, after many yeses."""
+    less = card.less
+    if less is None:
+        return None
+    told = f"{card.yeses:,} yeses to {less.call} under {escape(card.ask.rule)} so far; {less.way}."
+    return el("section", el("h2", "Asked often"), el("p", told), _proposed(less))
+
+
+def _proposed(less: Less) -> Html | None:
+    if not less.rule:
+        return None
+    return el("p", "For good it would be ", el("code", less.rule), ": see Ask less, below.")
 
 
 def _changed(line: str) -> Html:
