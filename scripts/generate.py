@@ -11,6 +11,7 @@ import click
 import yaml
 from pydantic import BaseModel
 
+from mutant_notes import Figure, figures
 from soothsayer_mcp.adapters.hosts.table import HOSTS
 from soothsayer_mcp.adapters.lazy import resolve
 from soothsayer_mcp.adapters.policy_files.documents import (
@@ -364,6 +365,57 @@ def hosts() -> str:
     return "\n\n".join(parts)
 
 
+def mutants() -> str:
+    """What was measured of the tests of the deciding code, and what they do not notice."""
+    measured = figures()
+    rows = [
+        (
+            f"`{one.module.removeprefix('soothsayer_mcp.')}`",
+            f"{100 * one.rate:.1f} %",
+            str(one.noticed),
+            str(one.mutants),
+            str(one.excused),
+            str(len(one.survivors) - one.excused),
+            one.date,
+        )
+        for one in measured
+    ]
+    parts = [
+        "# What the tests notice",
+        _paragraph(
+            "`make mutate` breaks the deciding code on purpose, one small change at a time, and lists the changes that",
+            "no test notices. *Excused* are changes after which nothing is different that a test could see: a result",
+            "is only computed again, or a short way is not taken. They are not counted: the share is noticed / (all -",
+            "excused). *Left* are the others that no test notices. Both kinds are listed below with their reasons.",
+        ),
+        _paragraph(
+            "One module again: `make mutate ARGS='policy.decide --note'`, then `make docs`. A reason stands in",
+            "`scripts/mutants/MODULE.toml`; one about a change that is gone, or that a test notices, is an error.",
+        ),
+        table(("module", "share", "noticed", "all", "excused", "left", "measured"), rows),
+    ]
+    for one in measured:
+        if one.survivors:
+            parts.append(f"## `{one.module.removeprefix('soothsayer_mcp.')}`")
+            parts.append(f"Measured on {one.date} with `{one.command}`.")
+            parts.append(_survivors(one))
+    return "\n\n".join(parts)
+
+
+def _survivors(measured: Figure) -> str:
+    rows = [
+        (
+            f"`{one.inside}`" if one.inside else "",
+            f"`{one.line}`",
+            f"`{one.change}`",
+            "excused" if one.same else "left",
+            one.why or "not explained yet",
+        )
+        for one in sorted(measured.survivors, key=lambda one: one.same)
+    ]
+    return table(("in", "line", "change", "", "why"), rows)
+
+
 def _schema(kind: str) -> str:
     return json.dumps(schema_of(kind), indent=2)
 
@@ -376,6 +428,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "policy.md": policy,
     "policies.md": policies,
     "hosts.md": hosts,
+    "mutants.md": mutants,
     "policy.schema.json": lambda: _schema("policy"),
     "policy-test.schema.json": lambda: _schema("test"),
 }

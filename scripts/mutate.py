@@ -4,6 +4,9 @@ pytest and the tests are imported once. Each mutant is a fork of that process in
 runs the tests that reach the changed line, quickest first, until one fails. What is evaluated while a module is
 imported is tried in a fork that imports all of it again. Results are kept under `.mutants/` and used again while the
 module and the test that noticed are the same. It needs `fork`, so it runs on Linux and macOS.
+
+Why a mutant is left stands in `scripts/mutants/MODULE.toml`; a note about a mutant that is gone, or that a test notices
+after all, is an error. With `--note`, what a whole run measured is written beside it, for docs/reference/mutants.md.
 """
 
 import argparse
@@ -23,7 +26,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -35,6 +38,8 @@ import pytest
 from hypothesis import Phase, settings
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from mutant_notes import Figure, Note, StaleNoteError, Survivor, keep, notes_of
 
 ROOT = Path(__file__).parent.parent
 KEPT = ROOT / ".mutants"
@@ -74,34 +79,6 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "soothsayer_mcp.governor": LOOP,
 }
 """Module -> the tests that must notice a change in it; those that reach no line of it are not run."""
-
-_ONLY_SLOWER = "the decision is only made again, with the same answer"
-
-_DECIDE = "soothsayer_mcp.policy.decide"
-_RULES = "soothsayer_mcp.policy.rules"
-_REMEMBERED = "it is only computed again, with the same result"
-_EMPTY_ANYWAY = "a short way: what it leaves out would come out empty"
-
-CHANGES_NOTHING: dict[tuple[str, str, str], str] = {
-    ("soothsayer_mcp.governor", "return (", ""): _ONLY_SLOWER,
-    (
-        "soothsayer_mcp.governor",
-        "(self.policy is other.policy or self.policy.digest == other.policy.digest)",
-        "",
-    ): _ONLY_SLOWER,
-    ("soothsayer_mcp.governor", "and self.counted == other.counted", ""): _ONLY_SLOWER,
-    (
-        "soothsayer_mcp.governor",
-        "again = step.decision if same else decide(now.policy, standing.run, step, now.facts)",
-        "A if X else B -> B",
-    ): _ONLY_SLOWER,
-    (
-        "soothsayer_mcp.governor",
-        "facts = self._look(links) if links else NO_FACTS",
-        "A if X else B -> A",
-    ): _EMPTY_ANYWAY,
-}
-"""Module, line and change (none: any on that line) -> why no test could notice it."""
 
 THIRD_PARTIES = ("anyio", "trio", "jsonschema_rs", "pydantic", "re2", "yaml")
 """Imported once, before any fork; what imports the code under test is not among them."""
@@ -844,6 +821,8 @@ class Report:
     by_time: int
     changes_nothing: int
     survivors: tuple[dict[str, object], ...]
+    stale: tuple[str, ...]
+    """Notes about mutants that a test notices."""
 
     @property
     def rate(self) -> float:
@@ -852,32 +831,55 @@ class Report:
         return self.noticed / counted if counted else 1.0
 
 
-def excuse(mutant: Mutant) -> str:
-    """Why no test could notice a mutant; empty for one that a test must notice."""
-    exact = CHANGES_NOTHING.get((mutant.module, mutant.text, mutant.change), "")
-    return exact or CHANGES_NOTHING.get((mutant.module, mutant.text, ""), "")
-
-
-def report(module: str, possible: int, tried: Iterable[tuple[Mutant, Trial]]) -> Report:
+def report(module: str, possible: int, tried: Iterable[tuple[Mutant, Trial]], notes: Mapping[int, Note]) -> Report:
     """Count what became of the mutants of a module."""
     pairs = list(tried)
     alive = [(mutant, trial) for mutant, trial in pairs if not trial.by]
+    none = Note(why="", same=False)
     return Report(
         module=module,
         possible=possible,
         tried=len(pairs),
         noticed=len(pairs) - len(alive),
         by_time=sum(trial.by == "time" for _, trial in pairs),
-        changes_nothing=sum(bool(excuse(mutant)) for mutant, _ in alive),
+        changes_nothing=sum(notes.get(mutant.number, none).same for mutant, _ in alive),
         survivors=tuple(
             {
+                "inside": mutant.inside,
                 "line": mutant.line,
                 "change": mutant.change,
                 "text": mutant.text,
                 "reached": trial.reached,
-                "changes_nothing": excuse(mutant),
+                "why": notes.get(mutant.number, none).why,
+                "changes_nothing": notes.get(mutant.number, none).same,
             }
             for mutant, trial in alive
+        ),
+        stale=tuple(
+            f"{_path_of(module)}:{mutant.line}: {mutant.change}    {mutant.text}    by {trial.by}"
+            for mutant, trial in pairs
+            if mutant.number in notes and "::" in trial.by
+        ),
+    )
+
+
+def figure(found: Report, command: str) -> Figure:
+    """Put what a whole run found into the form in which it is kept."""
+    return Figure(
+        module=found.module,
+        date=time.strftime("%Y-%m-%d"),
+        command=command,
+        mutants=found.tried,
+        noticed=found.noticed,
+        survivors=tuple(
+            Survivor(
+                inside=str(one["inside"]),
+                line=str(one["text"]),
+                change=str(one["change"]),
+                why=str(one["why"]),
+                same=bool(one["changes_nothing"]),
+            )
+            for one in found.survivors
         ),
     )
 
@@ -897,6 +899,7 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tests", nargs="+", help="other tests than those of the module's row")
     parser.add_argument("--kept", type=Path, default=KEPT, help="the folder of the results")
     parser.add_argument("--json", action="store_true", help="print the reports as JSON")
+    parser.add_argument("--note", action="store_true", help="keep the figures for docs/reference/mutants.md")
     return parser.parse_args(arguments)
 
 
@@ -923,7 +926,12 @@ def main() -> int:
         print(json.dumps([{**asdict(one), "rate": round(one.rate, 4)} for one in reports], indent=1))
     else:
         _print(reports)
-    return int(any(one.rate * 100 < asked.least for one in reports))
+    for one in reports:
+        for told in one.stale:
+            print(f"a note says that no test notices this, but one does: {told}", file=sys.stderr)
+        if asked.note and one.tried == one.possible and not one.stale:
+            keep(figure(one, f"make mutate ARGS='{' '.join(sys.argv[1:])}'"))
+    return int(any(one.rate * 100 < asked.least or one.stale for one in reports))
 
 
 def _group(
@@ -932,6 +940,11 @@ def _group(
     sources = {module: Source(module, (ROOT / _path_of(module)).read_text(encoding="utf-8")) for module in modules}
     known = {module: Known(module, sources[module].text, tests, asked.kept) for module in modules}
     possible = {module: source.mutants() for module, source in sources.items()}
+    try:
+        notes = {module: notes_of(module, every) for module, every in possible.items()}
+    except StaleNoteError as error:
+        console.print(str(error), markup=False)
+        return None
     chosen: dict[tuple[str, int], Mutant] = {}
     for module, every in possible.items():
         taken = random.Random(asked.seed).sample(every, min(asked.sample or len(every), len(every)))  # noqa: S311 - no secret
@@ -949,7 +962,12 @@ def _group(
             console.print(f"the unchanged code fails its own tests: {broken}", markup=False)
             return None
     return [
-        report(module, len(possible[module]), [(one, trials[key]) for key, one in chosen.items() if key[0] == module])
+        report(
+            module,
+            len(possible[module]),
+            [(one, trials[key]) for key, one in chosen.items() if key[0] == module],
+            notes[module],
+        )
         for module in modules
     ]
 
@@ -1021,18 +1039,23 @@ def _bar(console: Console) -> Progress:
 
 def _print(reports: Sequence[Report]) -> None:
     for one in reports:
-        equal = f", {one.changes_nothing} change nothing" if one.changes_nothing else ""
         late = f", {one.by_time} by taking too long" if one.by_time else ""
         sampled = "" if one.tried == one.possible else f" (of {one.possible} possible)"
-        print(f"{one.module}: {100 * one.rate:.1f} %: {one.noticed} of {one.tried} noticed{late}{equal}{sampled}")
+        print(f"{one.module}: {_share(one.noticed, one.tried, one.changes_nothing)}{late}{sampled}")
         for held in one.survivors:
-            why = f"    changes nothing: {held['changes_nothing']}" if held["changes_nothing"] else ""
+            kind = "excused" if held["changes_nothing"] else "left"
+            why = f"    {kind}: {held['why']}" if held["why"] else ""
             unreached = "    no test reaches it" if not held["reached"] else ""
             print(f"  {_path_of(one.module)}:{held['line']}: {held['change']}    {held['text']}{unreached}{why}")
-    counted = sum(one.tried - one.changes_nothing for one in reports)
-    if counted:
-        noticed = sum(one.noticed for one in reports)
-        print(f"in all: {100 * noticed / counted:.1f} %: {noticed} of {counted} noticed")
+    if reports:
+        tried, excused = sum(one.tried for one in reports), sum(one.changes_nothing for one in reports)
+        print(f"in all: {_share(sum(one.noticed for one in reports), tried, excused)}")
+
+
+def _share(noticed: int, tried: int, excused: int) -> str:
+    counted = tried - excused
+    share = f"{100 * noticed / counted:.1f} %: {noticed} of {counted} noticed" if counted else "nothing to notice"
+    return f"{share}, {excused} of all {tried} are excused" if excused else share
 
 
 if __name__ == "__main__":

@@ -6,12 +6,12 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mutate import CHANGES_NOTHING, ROOT, TARGETS, Known, Trial, changed, function_at, mutants, report
+from mutant_notes import NOTES, Figure, Note, StaleNoteError, Survivor, figures, keep, notes_of
+from mutate import ROOT, TARGETS, Known, Trial, changed, figure, function_at, mutants, report
 from soothsayer_mcp.policy import decide as deciding
 
 SOURCE = '''
@@ -117,23 +117,95 @@ def test_what_is_known_is_forgotten_with_the_source_or_the_test_that_noticed(tmp
 
 
 def test_what_changes_nothing_is_counted_apart_and_named() -> None:
-    (module, text, _), why = next(iter(CHANGES_NOTHING.items()))
-    (mutant, *_) = mutants("m", "x = 1")
-    same = replace(mutant, module=module, text=text)
-    told = report(
-        "m", 3, [(mutant, Trial(by="t", reached=1)), (mutant, Trial(by="", reached=1)), (same, Trial(by="", reached=1))]
-    )
-    assert (told.tried, told.noticed, told.changes_nothing, told.rate) == (3, 1, 1, 0.5)
-    assert [held["changes_nothing"] for held in told.survivors] == ["", why]
+    made = mutants("m", "def f(a):\n    if a < 1:\n        return a\n")
+    alive, by_a_test = Trial(by="", reached=1), Trial(by="tests/test_it.py::test_it", reached=1)
+    notes = {0: Note(why="why", same=True), 1: Note(why="not worth it", same=False)}
+    told = report("m", len(made), [(one, by_a_test if one.number > 2 else alive) for one in made], notes)
+    assert (told.tried, told.noticed, told.changes_nothing) == (len(made), len(made) - 3, 1)
+    assert told.rate == (len(made) - 3) / (len(made) - 1)
+    assert [(held["why"], held["changes_nothing"]) for held in told.survivors] == [
+        ("why", True),
+        ("not worth it", False),
+        ("", False),
+    ]
+    assert told.stale == ()
 
 
-def test_every_target_and_every_excuse_is_about_code_that_is_there() -> None:
-    for module, tests in TARGETS.items():
-        assert (ROOT / f"{module.replace('.', '/')}.py").is_file()
-        assert all((ROOT / test).exists() for test in tests)
-    for module, line, change in CHANGES_NOTHING:
-        source = (ROOT / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
-        assert any(one.text == line and change in {"", one.change} for one in mutants(module, source)), (module, line)
+def test_a_note_about_a_mutant_that_a_test_notices_is_stale() -> None:
+    (mutant,) = mutants("m", "x = 1")
+    note = {0: Note(why="why", same=True)}
+    (told,) = report("m", 1, [(mutant, Trial(by="tests/test_it.py::test_it", reached=1))], note).stale
+    assert told == "m.py:1: 1 -> 2    x = 1    by tests/test_it.py::test_it"
+    assert report("m", 1, [(mutant, Trial(by="time", reached=1))], note).stale == ()
+
+
+NOTE = """
+[[{kind}]]
+inside = "f"
+line = "return a + 1 + 1"
+change = "{change}"
+why = "why"
+"""
+TWICE = mutants("m", "def f(a):\n    return a + 1 + 1\n")
+
+
+def _noted(folder: Path, text: str) -> dict[str, Note]:
+    (folder / "m.toml").write_text(text)
+    return {f"{number} {TWICE[number].change}": note for number, note in notes_of("m", TWICE, folder).items()}
+
+
+def test_a_note_is_about_every_mutant_like_it_or_about_the_nth(tmp_path: Path) -> None:
+    changes = [one.change for one in TWICE]
+    first, second = (number for number, change in enumerate(changes) if change == "1 -> 2")
+    text = NOTE.format(kind="same", change="1 -> 2")
+    both = {f"{first} 1 -> 2": Note(why="why", same=True), f"{second} 1 -> 2": Note(why="why", same=True)}
+    assert _noted(tmp_path, text) == both
+    assert list(_noted(tmp_path, f"{text}nth = 2")) == [f"{second} 1 -> 2"]
+    left = NOTE.format(kind="left", change="return X -> return None")
+    assert list(_noted(tmp_path, left).values()) == [Note(why="why", same=False)]
+    assert notes_of("another", TWICE, tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        NOTE.format(kind="same", change="2 -> 3"),
+        NOTE.format(kind="same", change="1 -> 2") + "nth = 3",
+        NOTE.format(kind="same", change="1 -> 2") + "nr = 1",
+        NOTE.format(kind="same", change="1 -> 2").replace('"why"', '""'),
+        NOTE.format(kind="same", change="1 -> 2").replace('inside = "f"', ""),
+        NOTE.format(kind="other", change="1 -> 2"),
+        NOTE.format(kind="same", change="1 -> 2") * 2,
+    ],
+    ids=["no such change", "no such one of them", "unknown key", "no reason", "no function", "unknown kind", "twice"],
+)
+def test_a_note_that_is_about_nothing_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(StaleNoteError):
+        _noted(tmp_path, text)
+
+
+def test_what_was_measured_is_read_back_as_it_was_kept(tmp_path: Path) -> None:
+    made = mutants("m", "x = 1\ny = 2")
+    notes = {0: Note(why="why", same=True)}
+    found = report("m", 2, [(made[0], Trial(by="", reached=1)), (made[1], Trial(by="import", reached=1))], notes)
+    kept = figure(found, "make mutate")
+    keep(kept, tmp_path)
+    assert figures(tmp_path) == [kept]
+    survivor = Survivor(inside="", line="x = 1", change="1 -> 2", why="why", same=True)
+    expected = Figure(module="m", date=kept.date, command="make mutate", mutants=2, noticed=1, survivors=(survivor,))
+    assert kept == expected
+    assert (kept.excused, kept.rate) == (1, 1.0)
+
+
+@pytest.mark.parametrize("module", TARGETS)
+def test_every_target_and_every_note_is_about_code_that_is_there(module: str) -> None:
+    path = ROOT / f"{module.replace('.', '/')}.py"
+    assert all((ROOT / test).exists() for test in TARGETS[module])
+    notes_of(module, mutants(module, path.read_text(encoding="utf-8")))
+
+
+def test_every_note_and_every_figure_is_about_a_target() -> None:
+    assert {path.stem for path in NOTES.iterdir()} <= TARGETS.keys()
 
 
 def _processes() -> dict[int, tuple[int, int, str]]:
