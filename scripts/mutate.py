@@ -52,6 +52,7 @@ POLICY = (
     "tests/adapters/test_conditions.py",
 )
 LOOP = ("tests/governor", "tests/run", "tests/evidence")
+UNDO = ("tests/undo",)
 WIRE = ("tests/wire",)
 
 TARGETS: dict[str, tuple[str, ...]] = {
@@ -76,6 +77,29 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "soothsayer_mcp.evidence.judge": LOOP,
     "soothsayer_mcp.evidence.admit": LOOP,
     "soothsayer_mcp.evidence.weigh": LOOP,
+    "soothsayer_mcp.evidence.approval": LOOP,
+    "soothsayer_mcp.evidence.approvers": LOOP,
+    "soothsayer_mcp.evidence.attestation": LOOP,
+    "soothsayer_mcp.evidence.checks": LOOP,
+    "soothsayer_mcp.evidence.completion": LOOP,
+    "soothsayer_mcp.evidence.gap": LOOP,
+    "soothsayer_mcp.evidence.grants": LOOP,
+    "soothsayer_mcp.evidence.scope": LOOP,
+    "soothsayer_mcp.evidence.settle": LOOP,
+    "soothsayer_mcp.evidence.steps": LOOP,
+    "soothsayer_mcp.evidence.together": LOOP,
+    "soothsayer_mcp.run.allowance": LOOP,
+    "soothsayer_mcp.run.aside": LOOP,
+    "soothsayer_mcp.run.budget": LOOP,
+    "soothsayer_mcp.run.close": LOOP,
+    "soothsayer_mcp.run.count": LOOP,
+    "soothsayer_mcp.run.digest": LOOP,
+    "soothsayer_mcp.run.duplicate": LOOP,
+    "soothsayer_mcp.run.giving": LOOP,
+    "soothsayer_mcp.run.repeat": LOOP,
+    "soothsayer_mcp.run.used": LOOP,
+    "soothsayer_mcp.undo.kept": UNDO,
+    "soothsayer_mcp.undo.plan": UNDO,
     "soothsayer_mcp.governor": LOOP,
 }
 """Module -> the tests that must notice a change in it; those that reach no line of it are not run."""

@@ -173,7 +173,6 @@ class _Refusal(Exception):  # noqa: N818 - it never leaves this module
     """What is wrong, before it is known whose message it is and which id it has."""
 
     def __init__(self, fault: Fault, *, key: str = "", at: int = -1) -> None:
-        super().__init__(fault)
         self.fault = fault
         self.key = key
         self.at = at
@@ -321,7 +320,7 @@ def _id_from(spelling: str) -> RequestId | None:
     if spelling.startswith('"'):
         return skip(spelling, 0)[0]
     try:
-        return int(spelling) if spelling.lstrip("-").isdecimal() else None
+        return int(spelling)
     except ValueError:
         return None
 
@@ -338,7 +337,7 @@ def _text_of(line: bytes) -> str:
 
 def _first(text: str) -> int:
     """Tell where the first character that is not blank stands; the text's length when there is none."""
-    return 0 if text[:1] not in BLANKS else len(text) - len(text.lstrip(BLANKS))
+    return len(text) - len(text.lstrip(BLANKS))
 
 
 def _read_batch(line: bytes, text: str, at: int) -> Batch:

@@ -1,6 +1,7 @@
 """A server's envelope is read as far as it can be, and whether it reads in one way is known when somebody asks."""
 
 import json
+import math
 
 import pytest
 
@@ -90,6 +91,11 @@ def test_an_answer_that_reads_two_ways_is_found_by_its_id_and_known_as_such(line
 def test_an_answer_that_reads_one_way_is_strict(line: bytes) -> None:
     assert read_server(line).strict
     assert read_server(line).message == json.loads(line)
+
+
+def test_a_number_of_more_digits_than_are_converted_is_read_as_infinite_and_no_other_is_changed() -> None:
+    message = read_server(b'{"id":7,"result":{"a":' + b"9" * 5000 + b',"b":9007199254740993}}').message
+    assert message["result"] == {"a": math.inf, "b": 9007199254740993}
 
 
 def test_params_that_are_no_object_are_none_and_pass_as_bytes() -> None:

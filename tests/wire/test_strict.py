@@ -3,6 +3,7 @@
 import json
 import math
 import tracemalloc
+from collections.abc import Callable
 from typing import cast
 
 import pydantic_core
@@ -17,6 +18,7 @@ from soothsayer_mcp.wire.frame import Frame, FrameKind
 from soothsayer_mcp.wire.strict import (
     FAULTS,
     MAX_BATCH,
+    MAX_BYTES,
     MAX_DEPTH,
     Batch,
     Fault,
@@ -25,6 +27,7 @@ from soothsayer_mcp.wire.strict import (
     folded_property,
     id_of_oversized,
     read_host,
+    read_server,
 )
 
 
@@ -288,6 +291,16 @@ def test_input_of_any_depth_is_refused_and_kills_nothing(deep: bytes) -> None:
     assert error.answerable
 
 
+@pytest.mark.parametrize("read_from", [read_host, read_server])
+def test_what_nests_too_deep_is_refused_under_an_id_of_its_first_half(read_from: Callable[[bytes], object]) -> None:
+    member = b'"method":"m","x":' if read_from is read_host else b'"error":1,"x":'
+    deep = b"[" * 100_000 + b"]" * 100_000
+    line = b'{"a":"' + b"y" * 180_000 + b'","id":7,' + member + deep + b"}"
+    with pytest.raises(WireError) as caught:
+        read_from(line)
+    assert (caught.value.fault, caught.value.id) == (Fault.TOO_DEEP, 7)
+
+
 def test_the_greatest_depth_is_read() -> None:
     assert read(nested(MAX_DEPTH)).id == 7
 
@@ -298,6 +311,24 @@ def test_a_line_over_the_limit_is_refused_unread_under_its_id() -> None:
     error = refused(line, max_bytes=300_000)
     assert (error.fault, error.code, error.id) == (Fault.TOO_BIG, Code.INVALID_REQUEST, 7)
     assert read(line).id == 7
+
+
+def test_where_nothing_else_is_said_a_line_has_at_most_64_mib() -> None:
+    assert refused(bytes((1 << 26) + 1), max_bytes=MAX_BYTES).fault is Fault.TOO_BIG
+
+
+@pytest.mark.parametrize(("late", "found"), [(0, 7), (1, None)])
+def test_of_a_line_over_the_limit_the_first_64_kib_are_looked_at(late: int, found: RequestId | None) -> None:
+    first = b'{"method":"%b","id":7,' % (b"m" * (65_536 - len('{"method":"","id":7,') + late))
+    assert len(first) == 65_536 + late
+    assert refused(first + b'"params":{"a":"' + b"x" * 200_000 + b'"}}', max_bytes=9).id == found
+
+
+@pytest.mark.parametrize(("early", "found"), [(0, 7), (1, None)])
+def test_of_a_line_over_the_limit_the_last_64_kib_are_looked_at(early: int, found: RequestId | None) -> None:
+    last = b',"id":7,"method":"%b"}' % (b"m" * (65_536 - len(',"id":7,"method":""}') + early))
+    assert len(last) == 65_536 + early
+    assert refused(b'{"params":{"a":"' + b"x" * 200_000 + b'"}' + last, max_bytes=9).id == found
 
 
 def test_a_line_of_exactly_the_limit_is_read() -> None:
@@ -397,7 +428,26 @@ def test_the_text_of_a_refusal_shows_hidden_characters_as_escapes_and_is_short()
     assert len(text) < 200
 
 
+def test_the_text_of_a_refusal_shows_sixty_characters_of_a_key() -> None:
+    text = refused(call(b'{"%b":1,"%b":2}' % (b"#" * 61, b"#" * 61))).text
+    assert text.count("#") == 60
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key"),
+    [(b'{"a":1,"twice":2,"c":3,"twice":4}', "twice"), (b'{"a":1,"case":2,"c":3,"Case":4,"d":5}', "Case")],
+)
+def test_the_text_of_a_refusal_names_the_key_that_came_again(arguments: bytes, key: str) -> None:
+    assert f'"{key}"' in refused(call(arguments)).text
+
+
+def test_a_refusal_reads_as_whose_message_it_was_and_what_is_wrong() -> None:
+    assert str(WireError(Side.HOST, Fault.TOO_BIG)) == "host: The message is too big."
+    assert str(WireError(Side.SERVER, Fault.ARRAY)) == "server: An array is not a message here."
+
+
 def test_a_position_tells_where_reading_ended() -> None:
+    assert refused(b"\xef\xbb\xbf{}").at == 0
     assert refused(b'{"id":7,"method":nul}').at == 17
     assert refused(b'{"id":7,"method":"m"} x').at == 21
     assert refused(b'{"id":7').at == 7
@@ -410,7 +460,8 @@ def test_a_position_tells_where_reading_ended() -> None:
 
 def test_each_element_of_an_array_is_read_on_its_own() -> None:
     line = (
-        b' [ {"id":1,"method":"a"} , {"id":2,"method":"b","x":1,"x":2},{"method":"n"},7,[],"x",{"id":3,"result":{}}] '
+        b' [ {"id":1,"method":"a"} , {"id":2,"method":"b","x":1,"x":2},{"method":"n"},7,[["id",1]],"x",'
+        b'{"id":3,"result":{}}] '
     )
     found = read_host(line)
     assert isinstance(found, Batch)
@@ -447,7 +498,10 @@ def test_an_empty_array_is_refused() -> None:
 
 
 def test_an_array_of_too_many_messages_is_refused() -> None:
-    assert refused(b"[" + b",".join([b"1"] * (MAX_BATCH + 1)) + b"]").fault is Fault.TOO_BIG
+    assert refused(b"[" + b",".join([b"1"] * 1025) + b"]").fault is Fault.TOO_BIG
+
+
+def test_an_array_of_as_many_messages_as_may_be_is_read() -> None:
     assert isinstance(read_host(b"[" + b",".join([b"1"] * MAX_BATCH) + b"]"), Batch)
 
 
@@ -562,6 +616,7 @@ def test_an_argument_that_is_a_property_only_after_folding_is_found(arguments: J
         (b'{"id",5,"x', b'"}', None),
         (b'{5:5,"id":5,"x', b'"}', None),
         (b'{"a":1:"id":5,"x', b'"}', None),
+        (b'{"a":1,"b","id":5,"x', b'"}', None),
         (b' \t{ "id" : 5 , "x', b'"}', 5),
         (b"", b"", None),
         (b"xxxx", b'x,"id":', None),
@@ -581,6 +636,7 @@ def test_the_id_of_a_request_is_found_at_either_end_or_not_at_all(
         (b'{"result":{"content":["', b'"]},"jsonrpc":"2.0","id":5}', 5),
         (b'{"jsonrpc":"2.0","id":5,"method":"sampling/createMessage","params":["', b'"]}}', None),
         (b'{"params":{"content":["', b'"]},"method":"m","id":5}', None),
+        (b'{"result":{"content":["', b'"]},"id":5,"method":"m"}', None),
     ],
 )
 def test_from_a_server_the_id_of_an_answer_is_found_and_never_that_of_a_request(
