@@ -91,7 +91,7 @@ class Forge:
     def close(self) -> None:
         """Have it end."""
         self._line.close()
-        self.process.wait(10)
+        self.process.wait(30)
 
     def start(self, words: Sequence[str], cwd: Path | None, env: Mapping[str, str]) -> Forked:
         """Start a proxy with these words."""

@@ -17,10 +17,10 @@ from soothsayer_mcp.model.call import RequestId
 from soothsayer_mcp.model.json import Json, JsonObject, compact
 from soothsayer_mcp.wire import eras
 
-LIMIT_S: Final = 20.0
+LIMIT_S: Final = 60.0
 """How long anything here waits at most, when nothing else is said."""
 
-LAST_WORDS_S: Final = 2.0
+LAST_WORDS_S: Final = 10.0
 """How long the rest of standard error is waited for: something that outlives the command may hold it open."""
 
 STATELESS_META: Final[JsonObject] = {
@@ -216,7 +216,7 @@ class RawHost:
 
     # The end.
 
-    def close(self, limit_s: float = 5.0) -> None:
+    def close(self, limit_s: float = 30.0) -> None:
         """End the command: its input is closed, and whatever of its group still runs after the limit is killed."""
         # It fails when something was written after the command had gone.
         with contextlib.suppress(OSError):
@@ -233,7 +233,8 @@ class RawHost:
         self._stderr.close()
 
     def _kill_group(self) -> None:
-        if hasattr(os, "killpg"):
+        """Kill what is left of its group; the command itself has ended, so who has its number now is somebody else."""
+        if hasattr(os, "killpg") and not Path(f"/proc/{self._child.pid}").exists():
             # It fails when nothing of the group is left.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._child.pid, signal.SIGKILL)

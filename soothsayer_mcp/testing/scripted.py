@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     JsonObject: TypeAlias = dict[str, Any]
 
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 STEP_S = 0.005
 GAVE_UP = 97
 VERSION_KEY = "io.modelcontextprotocol/protocolVersion"

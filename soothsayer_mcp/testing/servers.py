@@ -23,7 +23,7 @@ Act: TypeAlias = JsonObject
 
 HANDSHAKE: Final = "handshake"
 STATELESS: Final = "stateless"
-LIMIT_S: Final = 20.0
+LIMIT_S: Final = 60.0
 """How long a test waits for a server at most; a server that waits in vain as long ends with code 97."""
 
 _STEP_S: Final = 0.005

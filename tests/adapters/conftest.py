@@ -25,13 +25,13 @@ class Listener:
         self._tell()
 
     async def frame_count(self, count: int) -> list[bytes]:
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while len(self.frames) < count:
                 await self._news.wait()
         return self.frames
 
     async def end(self) -> LegEnd:
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while not self.ends:
                 await self._news.wait()
         return self.ends[0]

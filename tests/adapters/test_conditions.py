@@ -130,9 +130,9 @@ def test_six_nested_loops_end_within_their_budget_and_say_so() -> None:
     names = "abcdef"
     text = "".join(f"args.x.all({name}, " for name in names) + "a + b + c + d + e + f >= 0" + ")" * len(names)
     text = text.replace("a + b + c + d + e + f", " + ".join(f"int({name})" for name in names))
-    began = time.perf_counter()
+    began = time.thread_time()
     found = answer(text, args={"x": list(range(200))})
-    assert time.perf_counter() - began < 0.1
+    assert time.thread_time() - began < 0.1
     assert isinstance(found, Unsure)
     assert "too many turns" in found.why
 

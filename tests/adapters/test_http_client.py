@@ -34,7 +34,7 @@ INITIALIZE: Json = {
     "capabilities": {"elicitation": {}},
     "clientInfo": {"name": "t", "version": "1"},
 }
-BOUND_S = 20.0
+BOUND_S = 60.0
 
 
 @pytest.fixture

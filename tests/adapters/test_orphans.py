@@ -78,7 +78,7 @@ def test_a_server_of_a_dead_proxy_is_ended_and_told(tmp_path: Path, child: Child
     assert Orphans(tmp_path).end_left() == (
         f"server files (process {child.pid}), left behind by a proxy that was killed, was ended",
     )
-    assert child.process.wait(5) < 0
+    assert child.process.wait(30) < 0
     assert not path.exists()
     assert Orphans(tmp_path).end_left() == ()
 
@@ -90,7 +90,7 @@ def test_a_group_whose_leader_ends_when_asked_is_ended_whole(tmp_path: Path) -> 
     left_behind(tmp_path, child)
     assert len(Orphans(tmp_path).end_left()) == 1
     assert os.read(child.stdout_fd, 1) == b"", "the stubborn one still holds its output open"
-    child.process.wait(5)
+    child.process.wait(30)
     os.close(child.stdin_fd)
     os.close(child.stdout_fd)
     child.forget()

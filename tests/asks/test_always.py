@@ -43,7 +43,7 @@ def typed(rig: Rig, keys: str, *words: str) -> tuple[int, str]:
         [sys.executable, "-c", AT_A_TERMINAL, sys.executable, "-m", "soothsayer_mcp", *words, *options]
     )
     script = f"({command} <keys >out 2>&1; echo $? >code.new; mv code.new code) &"
-    subprocess.run(["/bin/sh", "-c", script], check=True, timeout=30, cwd=folder)
+    subprocess.run(["/bin/sh", "-c", script], check=True, timeout=60, cwd=folder)
     wait_until((folder / "code").exists, " ".join(words))
     return int((folder / "code").read_text(encoding="ascii")), (folder / "out").read_text(encoding="utf-8")
 

@@ -42,7 +42,7 @@ def held(rig: Rig, *to: str) -> list[int]:
 
 def seen(rig: Rig, *ids: str) -> JsonObject:
     command = [sys.executable, "-m", "soothsayer_mcp", "asks", *ids, "--json", "--state", str(rig.state)]
-    done = subprocess.run(command, capture_output=True, check=True, timeout=30)
+    done = subprocess.run(command, capture_output=True, check=True, timeout=60)
     return cast("JsonObject", json.loads(done.stdout))
 
 
@@ -126,7 +126,7 @@ def test_what_is_not_of_one_shape_or_wants_a_person_is_not_answered_together(wat
         [sys.executable, "-m", "soothsayer_mcp", "approve", *sends, "--digest", digest, "--state", str(watched.state)],
         capture_output=True,
         check=False,
-        timeout=30,
+        timeout=60,
     )
     assert (own.returncode, b"belongs to the host" in own.stderr) == (3, True)
     assert watched.entries("approval.answered") == []

@@ -91,7 +91,7 @@ def answered(rig: Rig, verb: str, ask: JsonObject, name: str, *, passphrase: str
 
 def shown(rig: Rig, name: str) -> JsonObject:
     command = [sys.executable, "-m", "soothsayer_mcp", "show", name, "--json", "--state", str(rig.state)]
-    done = subprocess.run(command, capture_output=True, check=True, timeout=30)
+    done = subprocess.run(command, capture_output=True, check=True, timeout=60)
     return json.loads(done.stdout)  # type: ignore[no-any-return]  # JSON of ours
 
 
@@ -183,7 +183,7 @@ def test_a_yes_that_was_written_by_hand_sends_nothing(team: Team) -> None:
     ask = asked(team.rig)
     assert answered(team.rig, "approve", ask, "ann").code == 0
     (segment,) = team.rig.state.glob("trace-*.db")
-    db = sqlite3.connect(segment, timeout=30)
+    db = sqlite3.connect(segment, timeout=60)
     with db:
         # The signature of one stands for another too, and the row says yes.
         db.execute(

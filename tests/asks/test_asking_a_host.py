@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from fidelity.rig import Rig, at, step
+from placing import put
 from soothsayer_mcp.model.json import Json, JsonObject
 from soothsayer_mcp.testing.hosts import STATELESS_META
 from soothsayer_mcp.testing.servers import Script, result, tool, wait_until
@@ -174,7 +175,7 @@ def test_a_policy_that_changed_while_a_person_thought_voids_the_yes(rig: Rig, ch
         "a deny": ASKING + '  - {deny: "Not any more.", tools: "raw.send", args: {to: ann}}\n',
         "a word": ASKING.replace("looks first", "looks at it first"),
     }[change]
-    (rig.folder / "policy.yaml").write_text(changed, encoding="utf-8")
+    put(rig.folder / "policy.yaml", changed)
     wait_until(lambda: "loaded again" in rig.host.stderr, "the changed policy")
     respond(rig, asked, "accept")
     assert step(answer(rig, name))["reason"] == "state_changed"

@@ -22,6 +22,7 @@ from fidelity.rig import entries
 from kept import keep
 from needs import need, need_command
 from pitfalls_e2e.remote import listing
+from placing import put
 from soothsayer_mcp.testing.servers import tool, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -73,7 +74,7 @@ def by_script(program: Sequence[str], env: dict[str, str]) -> Asks:
             capture_output=True,
             text=True,
             check=False,
-            timeout=40,
+            timeout=60,
             env={**os.environ, **env},
         )
         assert done.returncode == 0, done.stderr
@@ -134,7 +135,7 @@ def answer_elsewhere(folder: Path) -> None:
 
 
 def change_the_policy(folder: Path) -> None:
-    (folder / "policy.yaml").write_text(DENYING, encoding="utf-8")
+    put(folder / "policy.yaml", DENYING)
     wait_until(lambda: len(entries(folder / "state", "policy.loaded")) == 2, "the changed policy")
 
 
@@ -165,7 +166,7 @@ def test_a_yes_that_comes_too_late_lets_no_call_through(
             happens(tmp_path)
         finally:
             (folder / "go").touch()
-        ended = told.result(timeout=40)
+        ended = told.result(timeout=60)
     answers = [entry["answer"] for entry in entries(state, "approval.answered")]
     if len(ended["asked"]) > 1:
         # A client of the stateless era comes again with its late answer, and is asked anew: that one it gave in time.

@@ -24,7 +24,7 @@ from soothsayer_mcp.model.call import Does
 from soothsayer_mcp.testing.hosts import RawHost
 from soothsayer_mcp.testing.servers import Script, tool, wait_until
 
-BOUND_S = 30.0
+BOUND_S = 60.0
 
 
 @pytest.fixture

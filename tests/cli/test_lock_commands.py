@@ -45,7 +45,6 @@ def configured(folder: Path, script: Script) -> Path:
     return path
 
 
-@pytest.mark.timeout(120)
 def test_what_was_agreed_on_rules_until_somebody_agrees_on_something_else(
     tmp_path: Path, soothsayer: Soothsayer
 ) -> None:

@@ -39,7 +39,6 @@ def steps(soothsayer: Soothsayer, there: tuple[str, str], *wanted: str) -> list[
     return json.loads(soothsayer("log", "--json", "-n0", *wanted, *there).out)["steps"]
 
 
-@pytest.mark.timeout(120)
 def test_every_step_is_explained_from_the_record_alone_as_it_was_decided(
     soothsayer: Soothsayer, there: tuple[str, str]
 ) -> None:
@@ -237,7 +236,6 @@ def replayed(soothsayer: Soothsayer, *argv: str) -> tuple[int, dict[str, Any]]:
     return ended.code, json.loads(ended.out)
 
 
-@pytest.mark.timeout(120)
 def test_every_decision_on_record_is_reproduced_by_its_own_policy(
     soothsayer: Soothsayer, there: tuple[str, str]
 ) -> None:
@@ -301,7 +299,6 @@ def test_a_folder_is_named_instead_and_nothing_found_is_a_no(soothsayer: Soothsa
     assert soothsayer("policy", "replay", "tool:nothing", *there).code == Exit.NO
 
 
-@pytest.mark.timeout(120)
 def test_what_is_suggested_allows_the_trace_asks_about_the_rest_and_passes_its_own_tests(
     soothsayer: Soothsayer, there: tuple[str, str], tmp_path: Path
 ) -> None:

@@ -218,7 +218,6 @@ OPENING = (
 READ = '{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"read_file","arguments":{"path":"a"}}}\n'
 
 
-@pytest.mark.timeout(60)
 def test_a_projects_policy_holds_on_a_real_proxy_and_its_decisions_are_reproduced(
     soothsayer: Soothsayer, tmp_path: Path
 ) -> None:

@@ -17,7 +17,7 @@ from soothsayer_mcp.cli.exits import Exit
 
 Process = Callable[..., "subprocess.Popen[bytes]"]
 
-BOUND_S = 20.0
+BOUND_S = 60.0
 
 
 def ended(process: "subprocess.Popen[bytes]") -> tuple[int, str, str]:

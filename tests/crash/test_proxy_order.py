@@ -67,7 +67,7 @@ def is_synced(acts: list[Act], *, before: int) -> bool:
 
 def test_a_call_is_forwarded_after_its_intent_is_synced_and_answered_after_its_outcome_is(tmp_path: Path) -> None:
     strace = need_command("strace")
-    probe = subprocess.run([strace, "-o", os.devnull, "true"], capture_output=True, check=False, timeout=10)
+    probe = subprocess.run([strace, "-o", os.devnull, "true"], capture_output=True, check=False, timeout=60)
     need("ptrace", found=probe.returncode == 0, remedy="allow programs to trace those they start")
     noted = tmp_path / "noted"
     (tmp_path / "policy.yaml").write_text(ALLOWING, encoding="utf-8")

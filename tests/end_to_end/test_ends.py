@@ -44,7 +44,7 @@ def lives(pid: int) -> bool:
     return state not in "ZX"
 
 
-def wait_gone(pid: int, within_s: float = 5.0) -> None:
+def wait_gone(pid: int, within_s: float = 30.0) -> None:
     deadline = time.monotonic() + within_s
     while lives(pid):
         assert time.monotonic() < deadline, f"process {pid} is still there"
@@ -79,7 +79,7 @@ def test_no_server_outlives_the_proxy(way: str, tmp_path: Path) -> None:
             host.end_input()
         else:
             host.signal(signal.Signals[way])
-        host.exit_code(5)
+        host.exit_code()
         wait_gone(pid)
 
 
@@ -88,14 +88,14 @@ def test_a_server_that_ignores_the_end_of_its_input_is_ended_by_the_next_proxy(t
         host.initialize()
         pid = int((tmp_path / "pid").read_text(encoding="ascii"))
         host.signal(signal.SIGKILL)
-        host.exit_code(5)
+        host.exit_code()
     assert lives(pid), "it ended by itself, so this test shows nothing"
     with open_proxy(tmp_path) as host:
         host.initialize()
         wait_gone(pid)
         assert host.call("echo", {"text": "hello"})["result"] == {"content": [{"type": "text", "text": "hello"}]}
         host.end_input()
-        host.exit_code(5)
+        host.exit_code()
         assert "left behind by a proxy that was killed, was ended" in host.stderr
     assert list((tmp_path / "state" / "servers").iterdir()) == []
 
@@ -123,7 +123,7 @@ def test_a_proxy_with_a_short_path_and_an_empty_environment_answers(tmp_path: Pa
 
 def test_a_command_that_is_not_there_is_told_with_the_path_and_what_mends_it(tmp_path: Path) -> None:
     argv = [str(SOOTHSAYER), "proxy", "--state", str(tmp_path / "state"), "--", "no-such-server-here"]
-    ended = subprocess.run(argv, env={"PATH": "/usr/bin:/bin"}, input=b"", capture_output=True, check=False, timeout=20)
+    ended = subprocess.run(argv, env={"PATH": "/usr/bin:/bin"}, input=b"", capture_output=True, check=False, timeout=60)
     assert ended.returncode == Exit.UNREACHABLE
     assert b"no-such-server-here` is not on PATH (/usr/bin:/bin)" in ended.stderr
     assert ended.stdout == b""

@@ -78,7 +78,6 @@ REAL_HOSTS = (
 )
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("host", REAL_HOSTS, ids=lambda host: host.id)
 def test_a_real_host_lists_its_server_through_the_proxy_that_connect_installed(host: RealHost, tmp_path: Path) -> None:
     need("hosts", found=(SERVERS / "hosts" / "ready").exists(), remedy=f"make hosts-cli ({', '.join(HOSTS)})")

@@ -26,7 +26,7 @@ def soothsayer(folder: Path, *words: str) -> tuple[int, str]:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
     return ended.returncode, ended.stdout + ended.stderr

@@ -62,7 +62,7 @@ class Place:
             cwd=self.work,
             capture_output=True,
             text=True,
-            timeout=20,
+            timeout=60,
             check=False,
         )
         assert ended.returncode == code, ended.stderr

@@ -12,6 +12,7 @@ import pytest
 
 from configured import connect
 from fidelity.rig import entries
+from placing import put
 from soothsayer_mcp.__main__ import run
 from soothsayer_mcp.model.json import JsonObject
 from soothsayer_mcp.testing.hosts import RawHost
@@ -58,11 +59,15 @@ rules:
   - also: "An order is looked up when nobody knows of it."
     id: looked-up
     tools: "shop.place"
-    limit: {timeout: 400ms}
     settle:
       readback: {tool: shop.get, args: {id: "${args.id}"}, happened: 'result.placed == true',
                  not_happened: 'result.placed == false', within: 20s}
     verify: [{readback: {tool: shop.get, args: {id: "${args.id}"}, until: 'result.note == args.note'}}]
+  - also: "Of these no answer comes."
+    id: soon
+    tools: "shop.place"
+    args: {how: {in: [hang, done]}}
+    limit: {timeout: 400ms}
 """
 
 
@@ -123,7 +128,7 @@ def test_absence_is_not_believed_while_the_server_may_still_do_it(host: RawHost,
     assert entries(shop / "state", "step.settled") == []
     assert "may already have done this" in place(host, "c", "hang", "n")
     # It lands after all, long after "not yet" was read.
-    (shop / "ws" / "c").write_text("n")
+    put(shop / "ws" / "c", "n")
     [found] = settled(shop)
     assert (found["acted"], findings(shop, found["no"])) == ("yes", ["kept"])
 

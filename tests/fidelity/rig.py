@@ -5,10 +5,12 @@ import os
 import sqlite3
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Self, cast
 
 from kept import keep
+from placing import put
 from soothsayer_mcp.model.json import JsonObject
 from soothsayer_mcp.testing.hosts import STATELESS_META, RawHost
 from soothsayer_mcp.testing.servers import Record, Script
@@ -55,8 +57,8 @@ class Rig:
         self.folder = folder
         self.script = script or Script()
         file = folder / "policy.yaml"
-        if not file.exists() or file.read_text(encoding="utf-8") != policy:  # another proxy may be reading it
-            file.write_text(policy, encoding="utf-8")
+        if not file.exists() or file.read_text(encoding="utf-8") != policy:
+            put(file, policy)
         self.state = folder / "state"
         self.command: list[str | Path] = [
             sys.executable,
@@ -120,6 +122,22 @@ def entries(state: Path, kind: str = "") -> list[JsonObject]:
         finally:
             db.close()
     return [entry for entry in found if not kind or entry["kind"] == kind]
+
+
+def quickest_s(state: Path) -> float:
+    """The shortest time on record from a person's answer to the call that it let go.
+
+    A machine that is busy with something else delays one of them, and whoever looks at its answer; a proxy that is slow
+    delays them all.
+    """
+    answered = {entry["approval"]: moment(entry) for entry in entries(state, "approval.answered")}
+    sent = [entry for entry in entries(state, "step.intent") if entry.get("approval") in answered]
+    return min((moment(entry) - answered[entry["approval"]]).total_seconds() for entry in sent)
+
+
+def moment(entry: JsonObject) -> datetime:
+    """When an entry was made."""
+    return datetime.fromisoformat(str(entry["at"]))
 
 
 def read(raw: bytes) -> JsonObject:

@@ -69,7 +69,7 @@ def test_without_a_fit_python_there_is_one_line_with_the_remedy(clone: Path) -> 
 def test_the_script_of_the_build_machine_is_a_script() -> None:
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
-    done = subprocess.run([need_command("bash"), "-n", script], capture_output=True, check=False, timeout=20)
+    done = subprocess.run([need_command("bash"), "-n", script], capture_output=True, check=False, timeout=60)
     assert done.returncode == 0
     assert script.read_text(encoding="utf-8").splitlines()[-1] == "exec make check"
 

@@ -117,7 +117,7 @@ def test_a_skipped_or_expected_failure_covers_nothing(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=50,
+        timeout=60,
     )
     assert done.stdout.splitlines()[-1] == '["P-ONE-01", "P-ONE-04"]'
 

@@ -117,7 +117,7 @@ def test_the_record_and_the_pages_hold_every_term_of_the_risk(rig: Rig) -> None:
 
     def said(*words: str) -> str:
         command = [sys.executable, "-m", "soothsayer_mcp", *words, "--state", str(rig.state)]
-        return subprocess.run(command, capture_output=True, check=True, timeout=20, text=True).stdout
+        return subprocess.run(command, capture_output=True, check=True, timeout=60, text=True).stdout
 
     page = said("show", str(step(high.answer)["step"]))
     assert "; risk 90; policy conditioned@" in page

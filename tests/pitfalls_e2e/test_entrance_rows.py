@@ -9,6 +9,7 @@ import pytest
 from asks.test_answering_at_a_terminal import Ended
 from configured import command, connect
 from fidelity.rig import entries
+from placing import put
 from rollback.test_inverse_calls import POLICY, call, called, laid, orders, rollback
 from soothsayer_mcp.adapters.faces import Face
 from soothsayer_mcp.model.json import JsonObject
@@ -37,7 +38,7 @@ def test_a_forbidden_call_is_refused_alike_by_every_entrance(tmp_path: Path) -> 
         call(host, "put_back", "a", "old a")
         (ask,) = cast("list[JsonObject]", json.loads(Ended(top, "asks", "--json").out)["asks"])
         assert Ended(top, "approve", str(ask["id"]), "--digest", str(ask["digest"])).code == 0
-        (top / "policy.yaml").write_text(DENIED)
+        put(top / "policy.yaml", DENIED)
         wait_until(lambda: len(entries(top / "state", "policy.loaded")) == 2, "the changed policy")
         approved = call(host, "put_back", "a", "old a")
         plain = call(host, "put_back", "b", "x")

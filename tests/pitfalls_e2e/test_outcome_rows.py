@@ -9,7 +9,7 @@ from fidelity.rig import ALLOWING, Rig, answered, at, call, read
 from pitfalls_e2e.remote import serve
 from soothsayer_mcp.testing.servers import Act, Script, die, error, result, tool
 
-LIMITS = {"max_frame": "1MB", "call_timeout": "1s"}
+LIMITS = {"max_frame": "1MB", "call_timeout": "2s"}
 ENDS: dict[str, tuple[list[Act], str, str]] = {
     "a JSON-RPC error": ([error('{"code":-32000,"message":"no"}')], "tool_error", "protocol_error"),
     "an error result": ([result('{"content":[],"isError":true}')], "tool_error", "tool_failed"),

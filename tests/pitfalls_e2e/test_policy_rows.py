@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fidelity.rig import Rig, at, entries, step
+from placing import put
 from soothsayer_mcp.model.json import Json, JsonObject
 from soothsayer_mcp.testing.servers import Script, die, result, say, tool, wait_until
 
@@ -28,7 +29,7 @@ def shown(state: Path, name: str) -> JsonObject:
         [sys.executable, "-m", "soothsayer_mcp", "show", name, "--json", "--state", str(state)],
         capture_output=True,
         check=True,
-        timeout=20,
+        timeout=60,
     )
     found: JsonObject = json.loads(done.stdout)["step"]
     return found
@@ -48,10 +49,10 @@ def test_an_ask_holds_through_changes_broken_files_and_restarts(tmp_path: Path) 
     with Rig(tmp_path, script, policy=ASKING) as rig:
         rig.host.initialize()
         send(rig)
-        (tmp_path / "policy.yaml").write_text(changed, encoding="utf-8")
+        put(tmp_path / "policy.yaml", changed)
         wait_until(lambda: "loaded again" in rig.host.stderr, "the changed policy")
         send(rig)
-        (tmp_path / "policy.yaml").write_text(changed.replace("tools:", "tols:"), encoding="utf-8")
+        put(tmp_path / "policy.yaml", changed.replace("tools:", "tols:"))
         wait_until(lambda: "the policy before stays in force" in rig.host.stderr, "the broken policy")
         send(rig)
     for _ in range(2):

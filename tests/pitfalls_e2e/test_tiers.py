@@ -83,7 +83,7 @@ def test_a_server_that_asks_for_the_hosts_model_gets_the_tier_of_its_call(tmp_pa
             [sys.executable, "-m", "soothsayer_mcp", "show", name, "--state", str(one.state)],
             capture_output=True,
             check=True,
-            timeout=30,
+            timeout=60,
             text=True,
         )
         assert "model tier for what follows: large" in shown.stdout

@@ -12,6 +12,7 @@ import pytest
 
 import soothsayer_mcp
 from fidelity.rig import Rig, at, entries, notice, read
+from placing import put
 from recording import CLIENT, bind, open_store, opened, run
 from soothsayer_mcp.adapters.store.lock import FileLock
 from soothsayer_mcp.adapters.store.sqlite import SqliteStore
@@ -165,7 +166,7 @@ def swayed(rig: Forcing) -> JsonObject:
         began = rig.begun("swayed")
         rig.fences()
         policy = rig.folder / "policy.yaml"
-        policy.write_text(POLICY + '  - {deny: "Not any more.", id: late, tools: raw.swayed}\n', encoding="utf-8")
+        put(policy, POLICY + '  - {deny: "Not any more.", id: late, tools: raw.swayed}\n')
         wait_until(lambda: "loaded again" in rig.host.stderr, "the new policy")
     return read(rig.host.answer(began))
 

@@ -261,7 +261,7 @@ def forked(folder: Path) -> list[list[str]]:
         capture_output=True,
         text=True,
         check=True,
-        timeout=40,
+        timeout=60,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     return [told.split() for told in ended.stdout.splitlines()]

@@ -292,12 +292,12 @@ def test_no_expression_or_condition_hangs_and_none_matches_a_part(tmp_path: Path
         tmp_path,
     )
     judge(policy, "fs.loop", {"x": [1]})
-    began = time.perf_counter()
+    began = time.thread_time()
     assert judge(policy, "fs.r", {"path": "a" * 50_000 + "!"}).effect == "allow"
-    assert time.perf_counter() - began < 0.05
-    began = time.perf_counter()
+    assert time.thread_time() - began < 0.05
+    began = time.thread_time()
     decision = judge(policy, "fs.loop", {"x": [1] * 200})
-    assert time.perf_counter() - began < 0.1
+    assert time.thread_time() - began < 0.1
     assert (decision.effect, decision.reason) == ("deny", Reason.RULE_ERROR)
     assert effect(policy, "fs.r", {"url": "x.test/?a.example.com"}) == "allow"
     assert effect(policy, "fs.r", {"url": "a.example.com"}) == "deny"

@@ -239,9 +239,9 @@ def test_a_text_that_encodes_json_is_judged_as_what_it_encodes_too(tmp_path: Pat
 def test_an_expression_takes_time_linear_in_the_text(tmp_path: Path, expression: str, text: str) -> None:
     policy = policy_from(f'rules: [{{allow: "It.", args: {{x: {{matches: "{expression}"}}}}}}]\n', tmp_path)
     effect(policy, "fs.r", {"x": "warm"})
-    began = time.perf_counter()
+    began = time.thread_time()
     found = effect(policy, "fs.r", {"x": text})
-    assert time.perf_counter() - began < 0.5
+    assert time.thread_time() - began < 0.5
     assert found == ("ask" if text.endswith("!") else "allow")
 
 

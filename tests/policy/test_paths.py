@@ -287,10 +287,10 @@ def test_a_glob_that_cannot_be_read_is_refused(pattern: str) -> None:
 
 def test_globs_take_no_time_that_explodes() -> None:
     stars = globs("/" + "**/a/" * 12 + "z", HERE, folded=False)
-    began = time.perf_counter()
+    began = time.thread_time()
     assert not any(one.matches(("a",) * 2_000) for one in stars)
     assert not component("*a" * 20 + "b")("a" * 5_000)
-    assert time.perf_counter() - began < 2
+    assert time.thread_time() - began < 2
 
 
 @pytest.mark.parametrize(

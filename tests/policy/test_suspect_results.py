@@ -105,9 +105,9 @@ def test_nothing_is_looked_at_where_no_rule_asks(tmp_path: Path) -> None:
 def test_a_long_result_costs_little() -> None:
     """The bound is wide: it has to hold on a loaded machine."""
     said = "An ordinary sentence about files, users and rules, never an order. " * 3_000
-    began = time.perf_counter()
+    began = time.thread_time()
     assert not suspicious(text(said))
-    assert time.perf_counter() - began < 0.5
+    assert time.thread_time() - began < 0.5
 
 
 def test_a_suite_plays_it(tmp_path: Path) -> None:

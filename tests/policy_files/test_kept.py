@@ -20,7 +20,7 @@ print(policy.digest, policy.rule_count, "yaml" in sys.modules, "pydantic" in sys
 
 def start(file: Path, state: Path) -> list[str]:
     command = [sys.executable, "-c", PROBE, str(file), str(state)]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout.split()
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.split()
 
 
 def test_a_start_with_an_unchanged_policy_loads_neither_yaml_nor_pydantic(tmp_path: Path) -> None:

@@ -85,7 +85,6 @@ def thousand(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.pitfall("P-TRACE-09")
 def test_a_thousand_steps_are_decided_again_from_the_trace_alone(thousand: Path) -> None:
     told = replay(thousand)

@@ -25,7 +25,7 @@ from soothsayer_mcp.testing.asks import MemoryAsks
 from soothsayer_mcp.testing.factories import make_policy
 from soothsayer_mcp.testing.world import PRINCIPAL, CountingIds, MemoryLeg, SteppingClock, World
 
-BOUND_S = 5.0
+BOUND_S = 30.0
 
 STATELESS_META = '"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28",\
 "io.modelcontextprotocol/clientCapabilities":{}}'
@@ -317,7 +317,7 @@ class Stage:
 
     @asynccontextmanager
     async def playing(self) -> AsyncGenerator["Stage"]:
-        with anyio.fail_after(BOUND_S * 4):
+        with anyio.fail_after(BOUND_S * 2):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self.relay.run)
                 await anyio.wait_all_tasks_blocked()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from configured import SOOTHSAYER, connect
+from rollback.test_killed_while_capturing import all_gone
 from soothsayer_mcp.adapters.store.reader import Reader
 from soothsayer_mcp.adapters.verifier import verify
 from soothsayer_mcp.model.json import JsonObject
@@ -20,8 +21,11 @@ from soothsayer_mcp.trace.query import Filter
 from soothsayer_mcp.trace.rows import StepRow
 
 SERVER = """
-import json, os, pathlib, sys
+import fcntl, json, os, pathlib, sys
 top = pathlib.Path(sys.argv[1])
+with open(top / "pids", "a") as pids:
+    pids.write(f"{os.getpid()}\\n")
+turn = open(top / "turn", "w")
 held = top / "orders.json"
 S = {"type": "object", "properties": {"id": {"type": "string"}, "state": {"type": "string"}}}
 NAMES = (top / "tools.txt").read_text().split()
@@ -37,12 +41,14 @@ for line in sys.stdin:
         r = {"tools": [{"name": n, "inputSchema": S} for n in NAMES]}
     elif m["method"] == "tools/call":
         a, n = p.get("arguments", {}), p["name"]
+        fcntl.flock(turn, fcntl.LOCK_EX)
         now = json.loads(held.read_text()) if held.exists() else {}
         with open(top / "calls.txt", "a") as log:
             log.write(json.dumps([n, a]) + "\\n")
         said = {"state": now.get(a.get("id"))}
         if n == "get" and (top / "mute").exists():
             print(json.dumps({"jsonrpc": "2.0", "id": m["id"], "error": {"code": 1, "message": "no"}}), flush=True)
+            fcntl.flock(turn, fcntl.LOCK_UN)
             continue
         if n in ("set", "put_back", "add"):
             now[a["id"]] = a.get("state", "made")
@@ -50,6 +56,7 @@ for line in sys.stdin:
             now.pop(a["id"], None) if n == "drop" else None
         (top / "fresh").write_text(json.dumps(now))
         os.replace(top / "fresh", held)
+        fcntl.flock(turn, fcntl.LOCK_UN)
         if n == "add":
             said = {"made": a["id"]}
         r = {"content": [{"type": "text", "text": json.dumps(said)}], "structuredContent": said}
@@ -232,6 +239,7 @@ def killed_in_between(top: Path, chance: random.Random) -> None:
     time.sleep(chance.uniform(0, 0.05))  # the moment of the kill, after so many inverse calls, is the input
     process.send_signal(signal.SIGKILL)
     process.wait()
+    all_gone(top)
     done = rollback(top, "--yes")
     assert done.returncode == 0, done.stdout + done.stderr
     assert orders(top) == {"a": "old a", "b": "old b"}

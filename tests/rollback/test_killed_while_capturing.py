@@ -18,16 +18,19 @@ from typing import cast
 
 import pytest
 
-from fidelity.rig import entries
+from fidelity.rig import entries, lives
 from soothsayer_mcp.adapters.store.reader import Reader
 from soothsayer_mcp.adapters.verifier import verify
 from soothsayer_mcp.testing.hosts import RawHost
+from soothsayer_mcp.testing.servers import wait_until
 from soothsayer_mcp.trace.query import Filter
 from soothsayer_mcp.trace.rows import StepRow
 
 SERVER = """
 import json, os, pathlib, sys
 top = pathlib.Path(sys.argv[1])
+with open(top / "pids", "a") as pids:
+    pids.write(f"{os.getpid()}\\n")
 S = {"type": "object", "properties": {"path": {"type": "string"}, "content": {"type": "string"}}}
 for line in sys.stdin:
     m = json.loads(line)
@@ -99,6 +102,28 @@ def killed_proxy(top: Path, chance: random.Random) -> None:
         time.sleep(chance.uniform(0, 0.04))  # the moment of the kill is the input
         host.signal(signal.SIGKILL)
         host.exit_code()
+    all_gone(top)
+
+
+def all_gone(top: Path) -> None:
+    """Wait for the end of the servers: what was sent to one before its proxy was killed, it still does."""
+    pids = (top / "pids").read_text().split() if (top / "pids").exists() else []
+    wait_until(lambda: not any(lives(int(pid)) for pid in pids), "the end of the servers")
+
+
+def killed_rollback(argv: list[str], state: Path, chance: random.Random, most: int) -> None:
+    """Start a rollback, and kill it at a moment that hangs on how many undos it has begun."""
+    wanted, limit = chance.randrange(most + 1), time.monotonic() + 60
+    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while begun(state) < wanted and process.poll() is None and time.monotonic() < limit:
+        time.sleep(0.002)
+    time.sleep(chance.uniform(0, 0.05))  # the moment of the kill, after so many of them, is the input
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def begun(state: Path) -> int:
+    return sum(entry["cause"] == "undo" for entry in entries(state, "step.intent"))
 
 
 def steps_of(top: Path) -> list[StepRow]:
@@ -123,13 +148,9 @@ def intended(top: Path) -> set[str]:
 
 def killed(top: Path, chance: random.Random) -> None:
     killed_proxy(top, chance)
-    # The server ends with its input; what it still does then is what was sent.
     if not any(step.cause == "agent" for step in steps_of(top)):
         return
-    process = subprocess.Popen(argv_of(top), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    time.sleep(chance.uniform(0.3, 1.2))  # the same
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    killed_rollback(argv_of(top), top / "state", chance, begun(top / "state") + CALLS)
     done = subprocess.run(argv_of(top), capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert {one.name: one.read_text() for one in (top / "ws").iterdir()} == {"a": "old a"}

@@ -1,16 +1,15 @@
 """Rolling back through real processes: what a proxy recorded is undone by the command, and by nothing else."""
 
 import random
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from configured import SOOTHSAYER, connect
+from rollback.test_killed_while_capturing import killed_rollback
 from soothsayer_mcp.adapters.store.reader import Reader
 from soothsayer_mcp.adapters.verifier import verify
 from soothsayer_mcp.model.json import JsonObject
@@ -197,10 +196,7 @@ def killed_in_between(folder: Path, chance: random.Random) -> None:
             for name in names:
                 call(host, "write", name, f"{turn} {name.name}")
     argv = [*SOOTHSAYER, "rollback", run_of(folder), "--yes", "--state", str(folder.parent / "state")]
-    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    time.sleep(chance.uniform(0.6, 1.6))  # the moment of the kill is the input
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    killed_rollback(argv, folder.parent / "state", chance, 2 * len(names))
     done = rollback(folder, "--yes")
     assert done.returncode == 0, done.stdout + done.stderr
     assert tree(folder) == before

@@ -21,10 +21,10 @@ labels:
   - {tools: "raw.act | raw.fail | raw.wrong", does: write, touches: thing}
   - {tools: "raw.use", does: write, touches: other}
 rules:
-  - {also: "Little time.", tools: "raw.act | raw.fail", limit: {timeout: 300ms}}
+  - {also: "Little time.", tools: "raw.act | raw.fail", limit: {timeout: 600ms}}
   - also: "Checked."
     tools: "raw.wrong"
-    limit: {timeout: 300ms}
+    limit: {timeout: 600ms}
     verify: [{schema: {type: object, required: [done]}}]
 """
 DONE = '{"content":[{"type":"text","text":"done"}],"structuredContent":{"ok":true}}'

@@ -237,7 +237,7 @@ def test_a_run_that_is_stopped_leaves_no_process_and_keeps_what_it_knows(tmp_pat
         if len(seen) > 2:
             break
     run.terminate()
-    assert run.wait(30) == 128 + signal.SIGTERM
+    assert run.wait(60) == 128 + signal.SIGTERM
     assert len(seen) > 2
     left = {pid: state for pid, (_, group, state) in _processes().items() if {pid, group} & seen and state[0] != "Z"}
     assert left == {}

@@ -48,7 +48,7 @@ async def scene(store: SqliteStore, folder: Path) -> None:
     assert len(closed) == 20
     assert not (folder / "state" / "ballast").exists()
     filler.unlink()
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         while not (folder / "state" / "ballast").exists():
             with suppress(PortError):
                 await whole_step(store, run_id)

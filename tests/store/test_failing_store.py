@@ -85,7 +85,7 @@ def turnstile_held(folder: Path) -> Generator[None]:
             yield
         finally:
             holder.stdin.close()
-            holder.wait(10)
+            holder.wait(60)
 
 
 async def refused(store: SqliteStore, run_id: RunId) -> str:
@@ -98,7 +98,7 @@ async def refused(store: SqliteStore, run_id: RunId) -> str:
 
 async def works_again(store: SqliteStore, run_id: RunId) -> None:
     """Steps are recorded again, soon."""
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         while True:
             with suppress(PortError):
                 await whole_step(store, run_id)
@@ -147,7 +147,7 @@ def test_an_outcome_that_is_not_recorded_is_told_and_its_run_stops(tmp_path: Pat
                 await end(store, recorded)
             assert (caught.value.reason, caught.value.acted) == (Reason.OUTCOME_LOST, Acted.MAYBE)
             assert (await store.read_run(run_id)).state is RunState.STOPPED
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             while not verify([tmp_path]).unknown:
                 await anyio.lowlevel.checkpoint()
 
@@ -222,7 +222,7 @@ def test_a_full_disk_refuses_proposals_and_still_records_what_was_sent(tmp_path:
     script = Path(__file__).parent / "full_disk.py"
     arguments = ["unshare", "-m", sys.executable, str(script), str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=50, check=False)
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == "recorded what was sent, refused what was new, mended itself"
 
@@ -235,12 +235,12 @@ def test_a_writer_that_holds_the_lock_for_seconds_is_waited_out(tmp_path: Path) 
         def hold() -> None:
             with foreign_lock(tmp_path):
                 held.set()
-                freed.wait(10)
+                freed.wait(60)
 
         held = threading.Event()
         thread = threading.Thread(target=hold)
         thread.start()
-        assert held.wait(5)
+        assert held.wait(30)
         began = time.monotonic()
         recorded: list[RecordedStep] = []
 
@@ -251,7 +251,7 @@ def test_a_writer_that_holds_the_lock_for_seconds_is_waited_out(tmp_path: Path) 
             group.start_soon(propose)
             await anyio.to_thread.run_sync(freed.set)
         thread.join()
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 10
         await store.record_outcome(recorded[0].answered(make_answer()).verified(()), close)
 
     with opened(tmp_path) as store:

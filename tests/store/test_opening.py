@@ -202,7 +202,7 @@ def test_two_stores_open_at_once_on_a_fresh_folder_make_one_trace(tmp_path: Path
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     arguments = [sys.executable, "-c", script, str(tmp_path / "state")]
     makers = [subprocess.Popen(arguments, env=environment) for _ in range(4)]
-    assert [maker.wait(30) for maker in makers] == [0] * 4
+    assert [maker.wait(60) for maker in makers] == [0] * 4
     report = verify([tmp_path / "state"])
     assert report.holds, report.lines()
     assert report.writers == 4

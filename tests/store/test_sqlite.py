@@ -551,15 +551,18 @@ def test_an_intent_whose_loop_ended_before_its_receipt_is_closed(tmp_path: Path)
     with opened(tmp_path) as store:
         run_id = run(lambda: bind(store))
         store._writer._usual_s = 1.0  # on a slow disk the thread writes, not the loop
-        held = threading.Event()
+        begun, held = threading.Event(), threading.Event()
 
         def slow(standing: Standing, step: SupportedStep) -> Refused | None:
-            held.wait(5)
+            begun.set()
+            held.wait(60)
             return admit(standing, step)
 
         async def body() -> None:
-            with anyio.move_on_after(0.05):
-                await store.record_intent(make_step(run_id), slow, close)
+            async with anyio.create_task_group() as asking:
+                asking.start_soon(store.record_intent, make_step(run_id), slow, close)
+                await anyio.to_thread.run_sync(begun.wait)
+                asking.cancel_scope.cancel()
 
         run(body)
         held.set()

@@ -288,11 +288,11 @@ def test_it_runs_alone_and_imports_nothing_of_ours(trace: Path, tmp_path: Path) 
     copy = tmp_path / "alone.py"
     shutil.copyfile(source, copy)
     arguments = [sys.executable, "-I", "-S", str(copy), str(trace)]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=30)
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "hashes and chains hold")
     with closing(sqlite3.connect(trace / SEGMENT)) as db, db:
         db.execute("UPDATE runs SET steps = 7")
-    assert subprocess.run(arguments, capture_output=True, check=False, timeout=30).returncode == 1
+    assert subprocess.run(arguments, capture_output=True, check=False, timeout=60).returncode == 1
 
 
 def test_changes_of_a_run_must_follow_one_another(trace: Path) -> None:

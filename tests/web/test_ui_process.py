@@ -8,7 +8,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
@@ -18,7 +17,7 @@ import httpx2
 import pytest
 
 from asks.test_asking_a_host import ASKING, SCRIPT, answer, send
-from fidelity.rig import Rig, at
+from fidelity.rig import Rig, at, quickest_s
 from soothsayer_mcp.adapters.faces import is_watched
 from soothsayer_mcp.testing.servers import wait_until
 
@@ -37,7 +36,7 @@ class Ui:
         run = f"echo $$ >{shlex.quote(str(pid))}; exec {shlex.join(program)}"
         files = f">{shlex.quote(str(self._out))} 2>{shlex.quote(str(self._err))}"
         script = f"(sh -c {shlex.quote(run)} {files}; echo $? >{shlex.quote(str(self._ended))}) </dev/null &"
-        subprocess.run(["/bin/sh", "-c", script], check=True, timeout=20)
+        subprocess.run(["/bin/sh", "-c", script], check=True, timeout=60)
         wait_until(lambda: self._out.exists() and "\n" in self.out, "the link")
         self.pid = int(pid.read_text(encoding="ascii"))
         self.link = self.out.strip()
@@ -45,7 +44,7 @@ class Ui:
         self.origin = f"{said.scheme}://{said.netloc}"
         self.port = said.port
         self.base = said.path.removesuffix("/login")
-        self.browser = httpx2.Client(base_url=self.origin, timeout=30, trust_env=False)
+        self.browser = httpx2.Client(base_url=self.origin, timeout=60, trust_env=False)
 
     def __enter__(self) -> Self:
         return self
@@ -126,10 +125,9 @@ def test_a_held_call_goes_on_within_a_second_of_the_answer_on_the_page_and_of_no
         with httpx2.Client(base_url=ui.origin, trust_env=False) as stranger:
             assert stranger.get(f"{ui.base}/asks/{ask}").status_code == 401
         assert (rig.entries("approval.answered"), rig.record.calls()) == ([], [])
-        answered_at = time.monotonic()
         assert ui.post(where, good).status_code == 303
         assert at(answer(rig, name), "result", "content", 0, "text") == "sent"
-        assert time.monotonic() - answered_at < 1.0
+        assert quickest_s(rig.state) < 1.0
         assert ui.post(where, {**good, "answer": "no"}).status_code == 409
         (told,) = rig.entries("approval.answered")
         assert (told["answer"], told["channel"]) == ("yes", "page")
@@ -218,6 +216,6 @@ def test_a_taken_port_is_told_and_a_browser_is_opened_without_its_link_in_sight(
             "--state",
             str(tmp_path / "state"),
         ]
-        ended = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+        ended = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
         assert (ended.returncode, "cannot be used" in ended.stderr) == (4, True)
     assert list((tmp_path / "state").glob("ui-*")) == []
