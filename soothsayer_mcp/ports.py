@@ -11,7 +11,7 @@ from soothsayer_mcp.model.call import PinState, RequestId, RunId, StepId, ToolDe
 from soothsayer_mcp.model.dues import Held
 from soothsayer_mcp.model.entry import Kind, Receipt
 from soothsayer_mcp.model.evidence import Support
-from soothsayer_mcp.model.facts import Facts, Questions
+from soothsayer_mcp.model.facts import Facts, Origin, Questions
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.finding import Finding
 from soothsayer_mcp.model.json import Digest, Json, JsonObject
@@ -96,6 +96,18 @@ class Note:
         default_factory=dict[str, tuple[Sequence[str], Sequence[str]]]
     )
     """Of a policy: under which marks it counts the steps of a run, each with its tools and what is left out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """What a host was given outside of a call, as far as it changes the run that its calls belong to."""
+
+    origin: Origin
+    """`first_party` where policy labels it so; anything else taints the run."""
+    values: frozenset[str] | None = None
+    """What of it is to be remembered; `None` where nothing is, which the run remembers too."""
+    suspect: bool = False
+    """Whether it reads like an instruction to a model, where policy asks for that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +203,10 @@ class Store(Protocol):
 
     def note_soon(self, note: Note) -> None:
         """Record an entry that is no step with one of the next commits; what cannot be recorded is counted."""
+        ...
+
+    async def note_given(self, given: Given, note: Note) -> None:
+        """Record what a host is given and count it for the run of the note, in one commit, before it is given."""
         ...
 
     async def compare_definitions(

@@ -30,6 +30,8 @@ from soothsayer_mcp.trace import entries
 from soothsayer_mcp.trace.query import parse
 from soothsayer_mcp.trace.rows import StepRow
 
+NOT_ON_RECORD = "a fact that its policy did not need is not on record"
+
 
 class Verdict(StrEnum):
     """How a decision made again stands to the recorded one; in the order in which they are shown."""
@@ -138,7 +140,10 @@ class _Again:
         elif verdict is not Verdict.SAME and missing and self.chosen and decision.effect is not Effect.ALLOW:
             # Its own policy needs nothing that it was not told then. An unknown fact never lets through, so an allow
             # is certain.
-            verdict, why = Verdict.CANNOT_TELL, "a fact that its policy did not need is not on record"
+            verdict, why = Verdict.CANNOT_TELL, NOT_ON_RECORD
+        elif self.chosen and not recalled.counted.issuperset(asked.counters):
+            # What the run had counted is read as nothing, which may let through.
+            verdict, why = Verdict.CANNOT_TELL, NOT_ON_RECORD
         names = [rule.id for rule in decision.rules]
         return Replayed(
             step=step,

@@ -48,6 +48,8 @@ class Recall:
     facts: Facts
     counters: Counters
     """Those of the run's counters that the decision read; the others are not on record with it."""
+    counted: frozenset[str]
+    """The names of those."""
     origins: tuple[Seen, ...]
     """Where the values that it asked about stood before, in the order of its questions."""
     intent: Intent | None
@@ -273,6 +275,7 @@ def recall(reader: Reader, step: StepRow) -> Recall:
         flaws=tuple(_flaws(context.get("flaws"))),
         facts=Facts(links=links, tallies=_tallies(context.get("tallies"))),
         counters=_counters(context.get("counted")),
+        counted=frozenset(_mapping(context.get("counted"))),
         origins=tuple(map(_seen, _items(context.get("origins")))),
         intent=_intent(run),
         definition=_text(fields.get("definition")),
@@ -359,6 +362,10 @@ def _client(value: Json, step: StepRow) -> Client:
     if not isinstance(value, Mapping):
         return Client(name=step.host)
     return Client(name=_text(value.get("name")), version=_text(value.get("version")))
+
+
+def _mapping(value: Json) -> Mapping[str, Json]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _counters(value: Json) -> Counters:

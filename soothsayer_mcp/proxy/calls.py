@@ -338,6 +338,11 @@ class Calls:
             raise PortError(flaw.reason, flaw.summary, acted=Acted.NO)
         return run
 
+    async def run_beside(self, request: HostRequest) -> RunId:
+        """The run that counts what a request reads; the automatic one where one is named wrongly."""
+        policy = self._connection.policies.current()
+        return await self._run(request.frame, self._connection.client_of(request), policy, [])
+
     async def _run(self, frame: Frame, client: Client, policy: Policy, flaws: list[Failure]) -> RunId:
         """Find the run of a call; one that is named wrongly leaves a flaw, and the step stands in the automatic run."""
         named = frame.meta.get(META_RUN, self._connection.named_run)

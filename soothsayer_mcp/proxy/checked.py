@@ -11,6 +11,7 @@ from soothsayer_mcp.proxy import merge
 from soothsayer_mcp.proxy.connection import HostConnection, mended, text_of
 from soothsayer_mcp.proxy.downstream import Downstream
 from soothsayer_mcp.proxy.gate import Gate, Refusal
+from soothsayer_mcp.proxy.given import READ_BY_MODELS, Readings
 from soothsayer_mcp.proxy.guidance import Guidance
 from soothsayer_mcp.proxy.inputs import Inputs, InvalidStateError
 from soothsayer_mcp.proxy.masks import Masks
@@ -47,6 +48,7 @@ class Checked:
         own: Own,
         inputs: Inputs,
         guidance: Guidance,
+        readings: Readings,
     ) -> None:
         """Check the requests of one connection."""
         self._connection = connection
@@ -56,6 +58,7 @@ class Checked:
         self._own = own
         self._inputs = inputs
         self._guidance = guidance
+        self._readings = readings
 
     def read(self, request: HostRequest) -> None:
         """`resources/read`: to the owner of the URI; where nobody claims it, to each in turn until one has it."""
@@ -156,7 +159,7 @@ class Checked:
                 request,
                 way.server,
                 raw=raw,
-                then=then or partial(self._looked_at, request, way.server),
+                then=then or partial(self._looked_at, request, way),
                 read=lambda answer: self._masks.answer(request, way.server.name, answer, way.params),
             )
 
@@ -189,55 +192,78 @@ class Checked:
         connection = self._connection
         uri = text_of(request.frame.params, "uri") or ""
         able = [server.name for server in connection.fleet if server.can("resources")]
-        last: bytes | None = None
-        for name in connection.owners.candidates(uri, able):
-            server = connection.fleet.named(name)
-            if server is None or not await self._passes(request, _as_it_came(request, server)):
+        last: tuple[Way, Frame] | bytes = b""
+        for server in filter(None, map(connection.fleet.named, connection.owners.candidates(uri, able))):
+            way = _as_it_came(request, server)
+            if not await self._passes(request, way):
                 return
-            request.servers = (name,)
-            try:
-                raw, _ = self._inputs.towards(request, server, request.frame.raw)
-                raw = connection.narrowed(name, raw) if request.stateless else raw
-            except InvalidStateError:
-                continue  # Sealed for the server that asked, which is another of these.
-            try:
-                answer = await server.exchange(request.key, raw)
-            except PortError as error:
-                last = replies.error(request.id, Code.INTERNAL_ERROR, f"{error.summary}.")
+            answer = await self._asked(request, server)
+            if isinstance(answer, bytes):
+                last = answer or last
                 continue
             if answer.kind is FrameKind.RESULT:
-                connection.owners.learn_answer(name, uri)
+                connection.owners.learn_answer(server.name, uri)
             error_code = answer.error.get("code") if isinstance(answer.error, dict) else None
+            last = way, self._masks.answer(request, server.name, answer)
             if not is_not_mine(error_code):
-                raw = self._looked_at(request, server, self._masks.answer(request, name, answer))
+                raw = self._looked_at(request, *last)
                 if raw is not None:
                     request.answer(raw)
                 return
-            last = self._masks.answer(request, name, answer).raw
-        if last is None:
+        if not last:
             connection.nobody(request, Code.INVALID_PARAMS, "No server has such a resource.")
-        else:
+        elif isinstance(last, bytes):
             request.answer(last)
+        else:
+            await self._give(request, *last)
 
-    def _looked_at(self, request: HostRequest, server: Downstream, answer: Frame) -> bytes | None:
-        """The answer, unless what it asks of the host has to be checked first."""
-        result = answer.result
+    async def _asked(self, request: HostRequest, server: Downstream) -> Frame | bytes:
+        """What one of several servers answers; else the error that says why not, empty where it is not asked."""
+        request.servers = (server.name,)
+        try:
+            raw, _ = self._inputs.towards(request, server, request.frame.raw)
+        except InvalidStateError:
+            return b""  # Sealed for the server that asked, which is another of these.
+        raw = self._connection.narrowed(server.name, raw) if request.stateless else raw
+        try:
+            return await server.exchange(request.key, raw)
+        except PortError as error:
+            return replies.error(request.id, Code.INTERNAL_ERROR, f"{error.summary}.")
+
+    def _looked_at(self, request: HostRequest, way: Way, answer: Frame) -> bytes | None:
+        """The answer, unless what it asks of the host has to be checked first, or what it tells a model is counted."""
+        server, result = way.server, answer.result
         if self._connection.fleet.only is None:
             self._connection.owners.learn_result(server.name, result)
-        if not request.stateless or not isinstance(result, dict) or "inputRequests" not in result:
+        if request.stateless and isinstance(result, dict) and "inputRequests" in result:
+            self._connection.spawn(self._answer_inputs, request, way, answer)
+        elif request.method in READ_BY_MODELS and not request.cancelled:
+            self._connection.spawn(self._give, request, way, answer)
+        else:
             return mended(answer, request)
-        self._connection.spawn(self._answer_inputs, request, server, answer)
         return None
 
-    async def _answer_inputs(self, request: HostRequest, server: Downstream, answer: Frame) -> None:
+    async def _give(self, request: HostRequest, way: Way, answer: Frame) -> None:
+        """Answer once it is on record what the answer makes of its run; else nobody reads it."""
+        if request.method in READ_BY_MODELS:
+            size = len(answer.raw)
+            try:
+                await self._readings.count(request, way.server.name, answer.result, size=size, params=way.params)
+            except PortError as error:
+                self._connection.refuse(request, error.reason, error.summary)
+                return
+        request.answer(mended(answer, request))
+
+    async def _answer_inputs(self, request: HostRequest, way: Way, answer: Frame) -> None:
+        server = way.server
         looked = await self._inputs.looked_at(request, server, answer)
         if isinstance(looked, Refusal):
             self._connection.refuse(request, looked.reason, looked.summary)
         elif not looked.is_settled:
-            request.answer(mended(looked.frame, request))
+            await self._give(request, way, looked.frame)
         elif self._inputs.again(request, looked.frame):
-            way = self._by_name(request, ("name",)) if request.method == "prompts/get" else None
-            await self._check(request, way or _as_it_came(request, server), None)
+            named = self._by_name(request, ("name",)) if request.method == "prompts/get" else None
+            await self._check(request, named or _as_it_came(request, server), None)
         else:
             summary = f"{server.name} goes on asking for what policy refuses"
             self._connection.refuse(request, Reason.RULE_DENIED, summary)

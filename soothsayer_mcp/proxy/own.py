@@ -13,6 +13,7 @@ from soothsayer_mcp.model.json import JsonObject, compact
 from soothsayer_mcp.ports import Note, PortError, Shelf, StoredResult
 from soothsayer_mcp.proxy.connection import OUR_INFO, HostConnection, text_of
 from soothsayer_mcp.proxy.gate import Gate
+from soothsayer_mcp.proxy.given import Readings
 from soothsayer_mcp.proxy.merge import ListKind
 from soothsayer_mcp.proxy.owed import HostRequest
 from soothsayer_mcp.proxy.resources import DIGEST, RESULTS, is_own
@@ -50,11 +51,12 @@ _DIGEST: Final = compact(
 class Own:
     """Answers reads of `soothsayer:` addresses, after policy and on record, in both eras."""
 
-    def __init__(self, connection: HostConnection, gate: Gate, shelf: Shelf) -> None:
+    def __init__(self, connection: HostConnection, gate: Gate, shelf: Shelf, readings: Readings) -> None:
         """Serve the principal of one connection."""
         self._connection = connection
         self._gate = gate
         self._shelf = shelf
+        self._readings = readings
         self.run_of: Callable[[HostRequest], Awaitable[RunId]] = _no_run
         """Finds the run that a request belongs to; the relay sets it."""
 
@@ -151,7 +153,9 @@ class Own:
         budgets, now_us = connection.policies.current().budgets, connection.clock.now_us()
         note = _told(request, run, given, step)
         await self._shelf.give_back(run, given, lambda held: refuse_to_give(held, given, budgets, now_us), note)
-        request.answer(_contents(request, {"uri": uri, "mimeType": found.mime, "text": piece.text}))
+        content: JsonObject = {"uri": uri, "mimeType": found.mime, "text": piece.text}
+        await self._readings.count_anew(request, CONTROL, {"contents": [content]}, of=run, size=given)
+        request.answer(_contents(request, content))
 
 
 def _told(request: HostRequest, run: RunId, size: int, step: str = "") -> Note:

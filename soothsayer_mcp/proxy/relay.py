@@ -18,6 +18,7 @@ from soothsayer_mcp.proxy.connection import HostConnection, Surroundings
 from soothsayer_mcp.proxy.downstream import Downstream
 from soothsayer_mcp.proxy.fleet import Fleet
 from soothsayer_mcp.proxy.gate import Gate
+from soothsayer_mcp.proxy.given import Readings
 from soothsayer_mcp.proxy.guidance import Guidance
 from soothsayer_mcp.proxy.inputs import Inputs
 from soothsayer_mcp.proxy.late import Late
@@ -81,18 +82,22 @@ class Relay:
         connection.shown = masks.answer
         late = Late(connection, gate, masks, governor)
         self._requests = requests = Requests(connection, gate)
-        own = Own(connection, gate, around.shelf)
+        readings = Readings(connection)
+        own = Own(connection, gate, around.shelf, readings)
         guidance = Guidance(connection)
         self._opening = opening = Opening(connection, books, masks, own, guidance)
         asking = None if around.asks is None else Asking(connection, books, requests, around.asks)
         inputs = Inputs(connection, gate)
         self._calls = calls = Calls(connection, books, governor, inputs, late, asking, own)
         own.run_of = calls.run_of
+        readings.run_of = calls.run_beside
         parts: dict[str, object] = {
             "opening": opening,
             "calls": calls,
             "lists": Lists(connection, books, gate, masks, own=own, guidance=guidance),
-            "checked": Checked(connection, gate, streams, masks, own=own, inputs=inputs, guidance=guidance),
+            "checked": Checked(
+                connection, gate, streams, masks, own=own, inputs=inputs, guidance=guidance, readings=readings
+            ),
             "streams": streams,
             "late": late,
             "requests": requests,

@@ -9,7 +9,7 @@ from soothsayer_mcp.model.call import Client, PinState, Principal, RunId, StepId
 from soothsayer_mcp.model.dues import Held, LastWrite, Seen
 from soothsayer_mcp.model.entry import Kind, Receipt
 from soothsayer_mcp.model.evidence import Support
-from soothsayer_mcp.model.facts import NO_FACTS, Facts, Questions
+from soothsayer_mcp.model.facts import NO_FACTS, Facts, Origin, Questions
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.finding import Finding
 from soothsayer_mcp.model.json import Digest
@@ -32,6 +32,7 @@ from soothsayer_mcp.ports import (
     Call,
     Close,
     Compared,
+    Given,
     LegEnd,
     Note,
     PortError,
@@ -249,6 +250,16 @@ class World:
         await self._begin("note")
         self.notes.append(note)
         await self._end("note")
+
+    async def note_given(self, given: Given, note: Note) -> None:
+        """Keep the entry, and what it makes of the one run but for values."""
+        await self._begin("note_given")
+        self.notes.append(note)
+        counters = self.run.counters
+        tainted = counters.untrusted_reads + (given.origin is Origin.UNTRUSTED)
+        counters = counters._replace(untrusted_reads=tainted, suspect_reads=counters.suspect_reads + given.suspect)
+        self.run = replace(self.run, counters=counters, version=self.run.version + 1)
+        await self._end("note_given")
 
     def note_soon(self, note: Note) -> None:
         """Keep an entry that is no step."""

@@ -62,6 +62,8 @@ ORDER: dict[Kind, tuple[str, ...]] = {
         "result",
         "tier",
         "replaced",
+        "read",
+        "suspect",
     ),
     Kind.MESSAGE_DROPPED: ("method", "from", "server", "reason", "bytes", "answered", "why"),
 }

@@ -279,13 +279,14 @@ def test_another_policy_shows_what_it_would_change_and_the_looser_first(
     assert "release.publish" in page.partition("\n")[2].split("tighter", maxsplit=1)[0]
 
 
+@pytest.mark.parametrize("fact", ["flow: {into: args.path, unless_from: intent}", "tainted: true"])
 def test_a_fact_that_nobody_recorded_cannot_be_told(
-    soothsayer: Soothsayer, there: tuple[str, str], tmp_path: Path
+    soothsayer: Soothsayer, there: tuple[str, str], tmp_path: Path, fact: str
 ) -> None:
     policy = tmp_path / "new.yaml"
     policy.write_text(
         "soothsayer: policy/v1\nname: new\ndefault: allow\n"
-        "rules: [{deny: N., id: n1, tools: files.write_file, flow: {into: args.path, unless_from: intent}}]\n"
+        f"rules: [{{deny: N., id: n1, tools: files.write_file, {fact}}}]\n"
     )
     _, told = replayed(soothsayer, "tool:write_file", "effect:allow", "--policy", str(policy), *there)
     assert {(one["verdict"], one["why"]) for one in told["changed"]} == {

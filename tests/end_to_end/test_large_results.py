@@ -192,3 +192,15 @@ def test_a_policy_that_keeps_digests_only_has_nothing_to_read_back(tmp_path: Pat
     with Rig(tmp_path, SCRIPT, policy=POLICY + "trace: {payloads: digest}\n") as own:
         assert own.host.exit_code() == 2
         assert "large_results needs results to be kept" in own.host.stderr
+
+
+def test_what_another_run_was_given_taints_the_run_that_reads_it(rig: Rig) -> None:
+    uri = link_of(rig.host.call("big"))
+    held = [entry for entry in rig.entries("message.checked") if "read" in entry]
+    rig.host.request("resources/read", {"uri": uri})
+    assert [entry for entry in rig.entries("message.checked") if "read" in entry] == held
+    run = next(str(entry["run"]) for entry in rig.entries("run.opened"))  # that of the self-test
+    assert run not in uri
+    rig.host.request("resources/read", {"uri": uri, "_meta": {"dev.soothsayer/run": run}})
+    given = [entry for entry in rig.entries("message.checked") if "read" in entry][-1]
+    assert (given["run"], given["read"], given["server"]) == (run, "untrusted", "soothsayer")

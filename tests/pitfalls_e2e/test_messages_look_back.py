@@ -14,7 +14,10 @@ soothsayer: policy/v1
 name: back
 default: {read: allow, other: allow, checked: allow}
 arguments: {undeclared: allow, no_schema: allow}
-labels: [{tools: raw.mail, does: read}, {tools: "raw.own | raw.ask", does: read, trust: first_party}]
+labels:
+  - {tools: raw.mail, does: read}
+  - {tools: "raw.own | raw.ask", does: read, trust: first_party}
+  - {tools: "raw.@resources/read", trust: first_party}
 rules:
   - {deny: "What was read stays here.", id: stays, tools: "raw.@sampling/createMessage", after: raw.mail}
   - {deny: "No resource after a mail.", id: shut, tools: "raw.@resources/read", after: raw.mail}
@@ -49,8 +52,8 @@ def asks(rig: Rig, method: str, params: str, number: int) -> str:
 
 def test_messages_pass_until_the_run_has_done_what_rules_look_for(rig: Rig) -> None:
     assert asks(rig, "resources/read", '{"uri":"docs://a"}', 11) == ""
-    # No call was made, so no run was opened for this beside that of the self-test.
-    assert len(rig.entries("run.opened")) == 1
+    # What is read belongs to the run of the calls, which it opens beside that of the self-test.
+    assert len(rig.entries("run.opened")) == 2
     rig.host.call("own")
     rig.host.call("ask")
     asked = json.loads(rig.host.message("sampling/createMessage"))

@@ -160,8 +160,30 @@ async def test_resources_and_prompts_that_may_not_be_read_are_not_listed() -> No
         assert refused["data"] == {"class": "policy_denied", "reason": "rule_denied", "step": None}
         assert "resources/read" not in server.leg.methods()
         assert "contents" in str(await stage.host.ask(request("resources/read", '{"uri":"file:///a"}', "5"), 5))
-        effects = [note.fields["effect"] for note in stage.world.notes if note.fields.get("method") == "resources/read"]
-        assert effects == ["deny", "allow"]
+        told = [note.fields for note in stage.world.notes if note.fields.get("method") == "resources/read"]
+        assert [(fields["from"], fields["effect"]) for fields in told] == [
+            ("host", "deny"),
+            ("host", "allow"),
+            ("server", "allow"),
+        ]
+
+
+async def test_what_is_read_is_on_record_before_the_host_has_it_and_not_given_when_it_cannot_be() -> None:
+    server = ScriptedServer().on("resources/read", result('{"contents":[{"uri":"a:b","text":"told"}]}'))
+    async with Stage(server).playing() as stage:
+        await stage.open()
+
+        def full() -> None:
+            assert b"told" not in b"".join(stage.host.sent)
+            raise PortError(Reason.TRACE_UNAVAILABLE, "the disk is full", acted=Acted.NO)
+
+        stage.world.before["note_given"] = full
+        answer = await stage.host.ask(request("resources/read", '{"uri":"a:b"}', "7"), 7)
+        assert "told" not in str(answer)
+        assert "the disk is full" in str(answer["error"])
+        del stage.world.before["note_given"]
+        assert "told" in str(await stage.host.ask(request("resources/read", '{"uri":"a:b"}', "8"), 8))
+        assert stage.world.run.counters.untrusted_reads == 1
 
 
 async def test_a_checked_request_is_on_record_before_it_is_sent_on_and_not_sent_when_it_cannot_be() -> None:

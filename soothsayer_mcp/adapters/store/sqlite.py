@@ -19,6 +19,7 @@ from soothsayer_mcp.adapters.store.batch import Chain, load_key, load_run, read_
 from soothsayer_mcp.adapters.store.debts import load_debts
 from soothsayer_mcp.adapters.store.definitions import SELECT_PINS, AcceptItem, CompareItem, Pin, all_pinned, read_pins
 from soothsayer_mcp.adapters.store.folder import StoreError, first_segment, live_segment, prepare
+from soothsayer_mcp.adapters.store.given import GivenItem
 from soothsayer_mcp.adapters.store.held import HeldRows
 from soothsayer_mcp.adapters.store.items import (
     BindItem,
@@ -84,6 +85,7 @@ from soothsayer_mcp.ports import (
     Close,
     Compared,
     EndedStep,
+    Given,
     Note,
     PortError,
     SeenTool,
@@ -483,6 +485,14 @@ class SqliteStore:
     def note_soon(self, note: Note) -> None:
         """Record an entry that is no step with one of the next commits; what cannot be recorded is counted."""
         self._writer.put(NoteItem(note, self._payloads))
+
+    async def note_given(self, given: Given, note: Note) -> None:
+        """Record what a host is given and count it for the run of the note; raises `PortError` where that fails."""
+        run = await self._submit(GivenItem(given, note), self._timeout_s)
+        known = self._known(run.id)
+        known.used_at = time.monotonic()
+        if not known.lost and run.version >= known.run.version:
+            known.run = run
 
     async def compare_definitions(
         self, server: ServerIdentity, tools: Sequence[SeenTool], *, trust_first: bool
