@@ -1,7 +1,23 @@
 """How tests run a command line and what came of it."""
 
-from collections.abc import Callable
+import os
+import pty
+import selectors
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import warm
+from soothsayer_mcp.testing.hosts import Child
+from soothsayer_mcp.testing.servers import LIMIT_S, wait_until
+
+PROGRAM = (sys.executable, "-m", "soothsayer_mcp")
 
 
 @dataclass(frozen=True)
@@ -14,3 +30,79 @@ class Ended:
 
 
 Soothsayer = Callable[..., Ended]
+
+
+class Cold:
+    """Whether commands start from nothing, in interpreters of their own; set for each test."""
+
+    now = False
+
+
+def soothsayer(*words: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Ended:
+    """Run a command as somebody does at another terminal: in a process of its own, which belongs to no host of ours."""
+    argv, environ = [str(word) for word in words], dict(os.environ if env is None else env)
+    if Cold.now or not warm.may_be_forked(environ):
+        return _by_a_shell(argv, cwd, environ)
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, Path(os.devnull).open("rb") as nothing:
+        streams = [nothing.fileno(), out.fileno(), err.fileno()]
+        started = warm.forge(warm.PEOPLE).start(argv, cwd, environ, streams)
+        try:
+            code = started.wait(LIMIT_S)
+        finally:
+            started.kill()
+        return Ended(code=code, out=_all_of(out), err=_all_of(err))
+
+
+def begin(*words: str | Path) -> Child:
+    """Start a command that somebody may put an end to; what it says is not heard."""
+    argv, nowhere = [str(word) for word in words], subprocess.DEVNULL
+    if Cold.now:
+        return subprocess.Popen([*PROGRAM, *argv], stdin=nowhere, stdout=nowhere, stderr=nowhere)
+    with Path(os.devnull).open("r+b", buffering=0) as nothing:
+        return warm.forge(warm.PEOPLE).start(argv, None, os.environ, [nothing.fileno()] * 3)
+
+
+def at_a_terminal(keys: str, *words: str | Path, cwd: Path | None = None) -> tuple[int, str]:
+    """Run a command as somebody does who sits before it and types; how it ended, and what was seen."""
+    ours, theirs = pty.openpty()
+    try:
+        started = warm.forge(warm.PEOPLE).start([str(word) for word in words], cwd, os.environ, [theirs] * 3)
+        os.close(theirs)
+        os.write(ours, keys.encode())
+        seen = _seen(ours)
+        return started.wait(LIMIT_S), seen
+    finally:
+        os.close(ours)
+
+
+def _seen(terminal: int) -> str:
+    """Everything that a terminal shows until nobody writes to it any more."""
+    text, end = b"", time.monotonic() + LIMIT_S
+    with selectors.DefaultSelector() as waiting:
+        waiting.register(terminal, selectors.EVENT_READ)
+        while time.monotonic() < end:
+            if not waiting.select(end - time.monotonic()):
+                break
+            try:
+                text += os.read(terminal, 65536)
+            except OSError:  # nobody has it open any more
+                return text.decode()
+    raise TimeoutError(f"a command goes on, after\n{text.decode()}")
+
+
+def _all_of(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode()
+
+
+def _by_a_shell(argv: list[str], cwd: Path | None, environ: Mapping[str, str]) -> Ended:
+    """Have a shell start it that ends at once, so that it descends from nobody."""
+    with tempfile.TemporaryDirectory() as folder:
+        out, err, code = (Path(folder) / name for name in ("out", "err", "code"))
+        done = shlex.quote(str(code))
+        script = f"({shlex.join([*PROGRAM, *argv])} >{shlex.quote(str(out))} 2>{shlex.quote(str(err))};"
+        script += f" echo $? >{done}.new; mv {done}.new {done}) </dev/null &"
+        subprocess.run(["/bin/sh", "-c", script], check=True, timeout=LIMIT_S, cwd=cwd, env=environ)
+        wait_until(code.exists, shlex.join(argv))
+        said = [path.read_text(encoding="utf-8") for path in (out, err)]
+        return Ended(code=int(code.read_text(encoding="ascii")), out=said[0], err=said[1])

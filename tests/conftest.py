@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import warm
+from commands import Cold
 from soothsayer_mcp.testing.hosts import RawHost, start_fresh
 
 for _name in ("DISPLAY", "WAYLAND_DISPLAY", "DBUS_SESSION_BUS_ADDRESS"):
@@ -24,6 +25,7 @@ settings.load_profile("busy")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Before any fixture of a test: whether its proxies are forked from a warm process, or start from nothing."""
+    """Before any fixture of a test: whether what it starts is forked from a warm process, or starts from nothing."""
     cold = item.get_closest_marker("cold") is not None or not hasattr(os, "fork") or "SOOTHSAYER_COLD" in os.environ
     RawHost.start = staticmethod(start_fresh if cold else warm.start)
+    Cold.now = cold

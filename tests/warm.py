@@ -1,11 +1,14 @@
-"""Proxies forked from a process that has imported them: a tenth of the processor time of a fresh interpreter.
+"""Programs forked from a process that has imported them: a tenth of the processor time of a fresh interpreter.
 
 What runs is a process of its own with its own session, pipes, folder and environment; it was only spared the imports.
 What a test says of imports, of the start itself or of an installed command is marked `cold` and pays for all of it.
+
+Proxies descend from the test, as from a host. What people type does not: it is answered from another terminal.
 """
 
 import atexit
 import contextlib
+import fcntl
 import gc
 import json
 import os
@@ -14,6 +17,7 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +25,18 @@ from typing import IO, Final
 
 from soothsayer_mcp.testing.hosts import Child, start_fresh
 
-WARMED: Final = ("soothsayer_mcp.cli.wiring", "soothsayer_mcp.cli.proxy", "soothsayer_mcp.adapters.policy_files.gather")
+PROXY: Final = "proxy"
+PEOPLE: Final = "people"
+PAGES: Final = "pages"
+_PROXIES: Final = ("cli.wiring", "cli.proxy", "adapters.policy_files.gather")
+_COMMANDS: Final = (*_PROXIES, "cli.undoing", "cli.always", "cli.at_once", "cli.policy", "console.explanation")
+WARMED: Final[Mapping[str, tuple[str, ...]]] = {
+    PROXY: _PROXIES,
+    PEOPLE: _COMMANDS,
+    PAGES: (*_COMMANDS, "web.serve", "web.app", "web.access"),
+}
+"""What each kind has imported beside the commands of the table; these go without those of which others see much."""
+LEFT_OUT: Final = ("demo", "watch")
 COMMANDS: Final = (
     (sys.executable, "-m", "soothsayer_mcp", "proxy"),
     (str(Path(sys.executable).with_name("soothsayer")), "proxy"),
@@ -33,12 +48,12 @@ HOLDS: Final = 4
 
 
 class Forked:
-    """A forked proxy, with as much of `subprocess.Popen` as hosts use."""
+    """A forked program, with as much of `subprocess.Popen` as hosts use."""
 
-    def __init__(self, told: socket.socket, pipes: tuple[int, int, int]) -> None:
-        self.stdin: IO[bytes] | None = os.fdopen(pipes[0], "wb")
-        self.stdout: IO[bytes] | None = os.fdopen(pipes[1], "rb")
-        self.stderr: IO[bytes] | None = os.fdopen(pipes[2], "rb")
+    def __init__(self, told: socket.socket, pipes: tuple[int, int, int] | None) -> None:
+        self.stdin: IO[bytes] | None = os.fdopen(pipes[0], "wb") if pipes else None
+        self.stdout: IO[bytes] | None = os.fdopen(pipes[1], "rb") if pipes else None
+        self.stderr: IO[bytes] | None = os.fdopen(pipes[2], "rb") if pipes else None
         self._told = told
         self.returncode: int | None = None
         self.pid = int(told.recv(32))
@@ -51,7 +66,7 @@ class Forked:
         """Wait for its end."""
         code = self._ended(timeout)
         if code is None:
-            raise subprocess.TimeoutExpired("proxy", timeout or 0.0)
+            raise subprocess.TimeoutExpired("soothsayer", timeout or 0.0)
         return code
 
     def send_signal(self, sig: int) -> None:
@@ -70,57 +85,82 @@ class Forked:
                 said = self._told.recv(32)
             except (BlockingIOError, TimeoutError):
                 return None
-            assert said, "the process that proxies are forked from has ended"
+            assert said, "the process that it was forked from has ended"
             self.returncode = os.waitstatus_to_exitcode(int(said))
             self._told.close()
         return self.returncode
 
 
 class Forge:
-    """The process that proxies are forked from; it ends with whoever made it."""
+    """The process that programs of one kind are forked from; it ends with whoever made it."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str) -> None:
         self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        words = [sys.executable, __file__, str(theirs.fileno())]
+        words = [sys.executable, __file__, kind, str(theirs.fileno())]
         self.process = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True
         )
         theirs.close()
         atexit.register(self.close)
 
+    @property
+    def lives(self) -> bool:
+        """Whether it is still there."""
+        try:
+            return self._line.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK) != b""
+        except BlockingIOError:
+            return True  # it never says anything
+        except OSError:
+            return False
+
     def close(self) -> None:
         """Have it end."""
         self._line.close()
         self.process.wait(30)
 
-    def start(self, words: Sequence[str], cwd: Path | None, env: Mapping[str, str]) -> Forked:
-        """Start a proxy with these words."""
+    def start(
+        self, words: Sequence[str], cwd: Path | None, env: Mapping[str, str], streams: Sequence[int] = ()
+    ) -> Forked:
+        """Start a program with these words, on these three streams or on pipes."""
         told, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        pipes = [os.pipe() for _ in range(3)]
-        (their_in, our_in), (our_out, their_out), (our_err, their_err) = pipes
-        given = [their_in, their_out, their_err, theirs.fileno()]
+        pipes = [] if streams else [os.pipe() for _ in range(3)]
+        ours: tuple[int, int, int] | None = None
+        if pipes:
+            (their_in, our_in), (our_out, their_out), (our_err, their_err) = pipes
+            streams, ours = (their_in, their_out, their_err), (our_in, our_out, our_err)
         said = json.dumps({"words": [*words], "cwd": str(cwd or Path.cwd()), "env": dict(env)}).encode()
         try:
-            socket.send_fds(self._line, [said], given)
+            socket.send_fds(self._line, [said], [*streams, theirs.fileno()])
         finally:
-            for descriptor in given[:-1]:
-                os.close(descriptor)
+            if pipes:
+                for descriptor in streams:
+                    os.close(descriptor)
             theirs.close()
-        return Forked(told, (our_in, our_out, our_err))
+        return Forked(told, ours)
 
 
-_forges: dict[int, Forge] = {}
+_forges: dict[tuple[int, str], Forge] = {}
+
+
+def forge(kind: str) -> Forge:
+    """The process that programs of this kind are forked from."""
+    mine = (os.getpid(), kind)
+    if mine not in _forges or not _forges[mine].lives:
+        _forges[mine] = Forge(kind)
+    return _forges[mine]
+
+
+def may_be_forked(environ: Mapping[str, str]) -> bool:
+    """Whether a program with this environment starts as one that was forked would."""
+    return _of_the_start(environ) == _of_the_start(os.environ)
 
 
 def start(command: Sequence[str], *, cwd: Path | None, env: Mapping[str, str] | None) -> Child:
     """Start a command: forked, where it is a proxy like all others, else as everything is started."""
     environ = dict(os.environ if env is None else env)
     for known in COMMANDS:
-        if tuple(command[: len(known)]) == known and _of_the_start(environ) == _of_the_start(os.environ):
-            forge = _forges.get(os.getpid())
-            if forge is None or forge.process.poll() is not None:
-                forge = _forges[os.getpid()] = Forge()
-            return forge.start(command[len(known) - 1 :], cwd, environ)
+        if tuple(command[: len(known)]) == known and may_be_forked(environ):
+            return forge(PROXY).start(command[len(known) - 1 :], cwd, environ)
     return start_fresh(command, cwd=cwd, env=env)
 
 
@@ -151,6 +191,10 @@ def _serve(line: socket.socket) -> list[str]:
             pid = os.fork()
             if not pid:
                 signal.set_wakeup_fd(-1)
+                # Not only their descriptors: what is collected later closes whatever has its number by then.
+                chosen.close()
+                for ours in (line, waking, rung, *running.values()):
+                    ours.close()
                 return _become(json.loads(said), given, told)
             running[pid] = told
             for descriptor in given[:3]:
@@ -181,15 +225,32 @@ def _become(said: dict[str, object], given: list[int], told: socket.socket) -> l
     os.environ.update(said["env"])  # type: ignore[arg-type]
     time.tzset()
     sys.path[0] = str(said["cwd"])
-    return list(said["words"])  # type: ignore[call-overload]
+    words: list[str] = list(said["words"])  # type: ignore[call-overload]
+    sys.argv[1:] = words
+    if os.isatty(0):
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    sys.stdout.reconfigure(line_buffering=os.isatty(1))  # type: ignore[union-attr]
+    return words
+
+
+def _leave() -> None:
+    """Have another process go on, which descends from nobody."""
+    if os.fork():
+        os._exit(0)
+    os.setsid()
 
 
 if __name__ == "__main__":
     import importlib
 
-    for _name in WARMED:
-        importlib.import_module(_name)
     from soothsayer_mcp.__main__ import run
+    from soothsayer_mcp.cli.table import COMMANDS as ROWS
 
+    _kind, _line = sys.argv[1:3]
+    _rows = [row.runs.partition(":")[0] for row in ROWS if row.words not in LEFT_OUT and _kind != PROXY]
+    if _kind != PROXY:
+        _leave()
+    for _name in (*_rows, *(f"soothsayer_mcp.{name}" for name in WARMED[_kind])):
+        importlib.import_module(_name)
     gc.freeze()
-    sys.exit(run(_serve(socket.socket(fileno=int(sys.argv[1])))))
+    sys.exit(run(_serve(socket.socket(fileno=int(_line)))))

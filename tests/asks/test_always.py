@@ -1,14 +1,12 @@
 """A yes for good is a rule in the policy file: shown first, written by a person, with a last day, and nothing more."""
 
 import json
-import shlex
-import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 from asks.test_answering_at_a_terminal import Ended, asked
 from asks.test_asking_a_host import SCRIPT, answer, send
+from commands import at_a_terminal
 from fidelity.rig import Rig, at, step
 from soothsayer_mcp.adapters.faces import Face
 from soothsayer_mcp.model.json import JsonObject
@@ -30,22 +28,12 @@ rules:
     tools: raw.quick  # the last line
 # The end.
 """
-AT_A_TERMINAL = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
 
 
 def typed(rig: Rig, keys: str, *words: str) -> tuple[int, str]:
     """What a person at a terminal, who is nobody of the host's, sees and is told."""
-    folder = rig.folder
-    (folder / "keys").write_text(keys, encoding="utf-8")
-    (folder / "code").unlink(missing_ok=True)
-    options = ["--state", str(rig.state), "--config", str(folder / "soothsayer.yaml")]
-    command = shlex.join(
-        [sys.executable, "-c", AT_A_TERMINAL, sys.executable, "-m", "soothsayer_mcp", *words, *options]
-    )
-    script = f"({command} <keys >out 2>&1; echo $? >code.new; mv code.new code) &"
-    subprocess.run(["/bin/sh", "-c", script], check=True, timeout=60, cwd=folder)
-    wait_until((folder / "code").exists, " ".join(words))
-    return int((folder / "code").read_text(encoding="ascii")), (folder / "out").read_text(encoding="utf-8")
+    options = ("--state", rig.state, "--config", rig.folder / "soothsayer.yaml")
+    return at_a_terminal(keys, *words, *options, cwd=rig.folder)
 
 
 def configured(folder: Path) -> Path:

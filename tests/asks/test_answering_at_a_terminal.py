@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import cast
 import pytest
 
 from asks.test_asking_a_host import ASKING, SCRIPT, answer, opened, question, respond, send
+from commands import soothsayer
 from fidelity.rig import Rig, at, quickest_s, step
 from placing import put
 from soothsayer_mcp.adapters.faces import Face
@@ -34,26 +34,14 @@ class Ended:
     """What a command said that nobody of this test's own started."""
 
     def __init__(self, folder: Path, *words: str) -> None:
-        out, code = folder / "answer.out", folder / "answer.code"
-        code.unlink(missing_ok=True)
-        command = shlex.join([sys.executable, "-m", "soothsayer_mcp", *words, "--state", str(folder / "state")])
-        # The shell in between ends at once, so that the command belongs to no host of ours.
-        script = f"({command} >{shlex.quote(str(out))} 2>&1; echo $? >{shlex.quote(str(code))}.new;"
-        script += f" mv {shlex.quote(str(code))}.new {shlex.quote(str(code))}) </dev/null &"
-        subprocess.run(["/bin/sh", "-c", script], check=True, timeout=60)
-        wait_until(code.exists, " ".join(words))
-        self.code = int(code.read_text(encoding="ascii"))
-        self.out = out.read_text(encoding="utf-8")
+        ended = soothsayer(*words, "--state", folder / "state")
+        self.code, self.out = ended.code, ended.out + ended.err
 
 
 def open_asks(rig: Rig) -> list[JsonObject]:
-    done = subprocess.run(
-        [sys.executable, "-m", "soothsayer_mcp", "asks", "--json", "--state", str(rig.state)],
-        capture_output=True,
-        check=True,
-        timeout=60,
-    )
-    return cast("list[JsonObject]", json.loads(done.stdout)["asks"])
+    done = soothsayer("asks", "--json", "--state", rig.state)
+    assert done.code == 0, done.err
+    return cast("list[JsonObject]", json.loads(done.out)["asks"])
 
 
 def asked(rig: Rig) -> JsonObject:
@@ -302,14 +290,8 @@ def test_a_run_that_ends_takes_its_questions_with_it(watched: Rig, end: str) -> 
     name = send(watched)
     ask = asked(watched)
     words = [end, *(["--failed"] if end == "complete" else [])]
-    done = subprocess.run(
-        [sys.executable, "-m", "soothsayer_mcp", "run", *words, str(ask["run"]), "--state", str(watched.state)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
+    done = soothsayer("run", *words, str(ask["run"]), "--state", watched.state)
+    assert done.code == 0, done.err
     assert step(answer(watched, name))["reason"] == "run_closed"
     assert open_asks(watched) == []
     assert watched.entries("approval.answered")[0]["answer"] == "withdrawn"

@@ -12,6 +12,7 @@ import pytest
 from asks.test_always import POLICY, configured, typed
 from asks.test_answering_at_a_terminal import Ended
 from asks.test_asking_a_host import ASKING, SCRIPT, answer, send
+from commands import soothsayer
 from fidelity.rig import Rig, at, step
 from soothsayer_mcp.adapters.faces import Face
 from soothsayer_mcp.cli.options import Given, settings
@@ -41,9 +42,9 @@ def held(rig: Rig, *to: str) -> list[int]:
 
 
 def seen(rig: Rig, *ids: str) -> JsonObject:
-    command = [sys.executable, "-m", "soothsayer_mcp", "asks", *ids, "--json", "--state", str(rig.state)]
-    done = subprocess.run(command, capture_output=True, check=True, timeout=60)
-    return cast("JsonObject", json.loads(done.stdout))
+    done = soothsayer("asks", *ids, "--json", "--state", rig.state)
+    assert done.code == 0, done.err
+    return cast("JsonObject", json.loads(done.out))
 
 
 def ids_by_target(shown: JsonObject) -> dict[str, str]:

@@ -2,8 +2,6 @@
 
 import json
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +11,7 @@ import pytest
 
 from asks.test_answering_at_a_terminal import Ended, asked, open_asks
 from asks.test_asking_a_host import SCRIPT, answer, send
+from commands import soothsayer
 from fidelity.rig import Rig, at, step
 from soothsayer_mcp.adapters.approver_keys import ApproverKey, ApproverKeyError, make, read
 from soothsayer_mcp.adapters.faces import Face
@@ -90,9 +89,9 @@ def answered(rig: Rig, verb: str, ask: JsonObject, name: str, *, passphrase: str
 
 
 def shown(rig: Rig, name: str) -> JsonObject:
-    command = [sys.executable, "-m", "soothsayer_mcp", "show", name, "--json", "--state", str(rig.state)]
-    done = subprocess.run(command, capture_output=True, check=True, timeout=60)
-    return json.loads(done.stdout)  # type: ignore[no-any-return]  # JSON of ours
+    done = soothsayer("show", name, "--json", "--state", rig.state)
+    assert done.code == 0, done.err
+    return json.loads(done.out)  # type: ignore[no-any-return]  # JSON of ours
 
 
 @pytest.mark.pitfall("P-ASK-09")

@@ -2,12 +2,12 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from commands import soothsayer
 from fidelity.rig import at, entries
 from soothsayer_mcp.adapters.verifier import verify
 from soothsayer_mcp.model.json import Json, JsonObject
@@ -122,11 +122,9 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
 
 
 def command(state: Path, *words: str) -> str:
-    ended = subprocess.run(
-        [*WORDS, *words, "--state", str(state)], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    return ended.stdout
+    ended = soothsayer(*words, "--state", state)
+    assert ended.code == 0, ended.out + ended.err
+    return ended.out
 
 
 def test_lifecycle_a_run_that_has_ended_takes_no_more_calls(played: Played) -> None:

@@ -1,10 +1,9 @@
 """People limit a run when they open it, and raise a budget that is used up: on a proxy that is running."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
+import commands
 from fidelity.rig import Rig, at, entries
 from soothsayer_mcp.adapters.verifier import verify
 from soothsayer_mcp.model.json import JsonObject
@@ -21,15 +20,8 @@ SCRIPT = Script(tools=(tool("echo"),), capabilities='{"tools":{}}')
 
 
 def soothsayer(folder: Path, *words: str) -> tuple[int, str]:
-    ended = subprocess.run(
-        [sys.executable, "-m", "soothsayer_mcp", *words, "--state", folder / "state"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    return ended.returncode, ended.stdout + ended.stderr
+    ended = commands.soothsayer(*words, "--state", folder / "state", cwd=folder)
+    return ended.code, ended.out + ended.err
 
 
 def reason(answer: JsonObject) -> object:

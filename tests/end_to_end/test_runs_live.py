@@ -2,8 +2,6 @@
 
 import json
 import os
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Generator
@@ -13,6 +11,7 @@ from typing import cast
 
 import pytest
 
+import commands
 from fidelity.rig import ALLOWING, at, entries
 from kept import keep
 from soothsayer_mcp.adapters.store.reader import Reader
@@ -57,16 +56,9 @@ class Place:
 
     def soothsayer(self, *words: str, code: int = 0) -> dict[str, Json]:
         """Run a command; its document."""
-        ended = subprocess.run(
-            [sys.executable, "-m", "soothsayer_mcp", *words, "--json", "--state", str(self.state)],
-            cwd=self.work,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert ended.returncode == code, ended.stderr
-        return json.loads(ended.stdout if code == 0 else ended.stderr)
+        ended = commands.soothsayer(*words, "--json", "--state", self.state, cwd=self.work)
+        assert ended.code == code, ended.err
+        return json.loads(ended.out if code == 0 else ended.err)
 
     def run_of(self, answer: JsonObject) -> str:
         """The run of the call that was answered last."""
@@ -192,11 +184,10 @@ def test_a_command_killed_while_it_changes_a_run_leaves_it_in_one_of_its_states(
         run = str(at(place.soothsayer("run", "open"), "run", "run"))
         alive = writers()
         for number in range(6):
-            words = ["run", ("pause", "resume")[number % 2], run, "--state", str(place.state)]
-            command = [sys.executable, "-m", "soothsayer_mcp", *words]
-            with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as child:
-                wait_until(lambda child=child, alive=alive: child.poll() is not None or writers() > alive, "a writer")
-                child.send_signal(signal.SIGKILL)
+            child = commands.begin("run", ("pause", "resume")[number % 2], run, "--state", place.state)
+            wait_until(lambda child=child, alive=alive: child.poll() is not None or writers() > alive, "a writer")
+            child.kill()
+            child.wait(30)
             alive = writers()
         state = str(at(place.soothsayer("run", "show", run), "run", "state"))
         wanted = {"open": None, "paused": "run_paused"}[state]

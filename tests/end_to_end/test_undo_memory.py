@@ -1,9 +1,9 @@
 """What a run told a real knowledge-graph server is taken back through that server, in a session of the terminal's."""
 
 import json
-import subprocess
 from pathlib import Path
 
+from commands import soothsayer
 from end_to_end.conftest import SOOTHSAYER, program
 from needs import need
 from soothsayer_mcp.adapters.store.reader import Reader
@@ -56,10 +56,9 @@ def test_entities_and_observations_are_taken_back_through_the_memory_server(tmp_
     assert graph.read_text().count('"type":"entity"') == 3
     with Reader(state) as reader:
         run = next(step.run for step in reader.steps(Filter(), reader.now(), limit=None) if step.cause == "agent")
-    argv = [SOOTHSAYER, "rollback", run, "--yes", "--state", state]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=90, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["undone"] * 3
+    done = soothsayer("rollback", run, "--yes", "--state", state)
+    assert done.code == 0, done.out + done.err
+    assert [line.split()[0] for line in done.out.splitlines()] == ["undone"] * 3
     left = [json.loads(line) for line in graph.read_text().splitlines()]
     assert [(one["name"], one["observations"]) for one in left] == [("Ada", ["old"])]
     report = verify([state])

@@ -1,13 +1,13 @@
 """Conditions on the real command: a doubt never opens anything, and a policy without one never loads the library."""
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from commands import soothsayer
 from fidelity.rig import Rig, call, step
 from soothsayer_mcp.model.json import JsonObject
 from soothsayer_mcp.testing.hosts import RawHost
@@ -116,8 +116,9 @@ def test_the_record_and_the_pages_hold_every_term_of_the_risk(rig: Rig) -> None:
     assert str(doubt.entry["risk"]).startswith("{'score': 90, 'low': 70, 'terms': [['at length', 20, 'the condition")
 
     def said(*words: str) -> str:
-        command = [sys.executable, "-m", "soothsayer_mcp", *words, "--state", str(rig.state)]
-        return subprocess.run(command, capture_output=True, check=True, timeout=60, text=True).stdout
+        done = soothsayer(*words, "--state", rig.state)
+        assert done.code == 0, done.err
+        return done.out
 
     page = said("show", str(step(high.answer)["step"]))
     assert "; risk 90; policy conditioned@" in page

@@ -51,8 +51,8 @@ def test_a_forbidden_call_is_refused_alike_by_every_entrance(tmp_path: Path) -> 
         (block,) = cast("list[JsonObject]", result["content"])
         assert result["isError"] is True
         assert str(block["text"]).startswith("Denied by policy rule orders/no-way-back: nothing is put back."), block
-    assert undone.returncode != 0
-    assert "no-way-back" in undone.stdout + undone.stderr
+    assert undone.code != 0
+    assert "no-way-back" in undone.out + undone.err
     refused = [one for one in entries(top / "state", "step.refused") if one["tool"] == "put_back"]
     assert [one.get("cause", "agent") for one in refused] == ["agent", "agent", "agent", "undo"]
     assert [one["rules"] for one in refused] == [[{"id": "orders/no-way-back", "effect": "deny"}]] * 4

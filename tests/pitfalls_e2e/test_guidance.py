@@ -1,13 +1,12 @@
 """On the real command: instructions and prompts are pinned, and held back until a person accepts them."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import cast
 
 import pytest
 
+import commands
 from fidelity.rig import Rig, at, read, request
 from soothsayer_mcp.testing.servers import Act, Script, in_life, result
 
@@ -66,14 +65,8 @@ def got(rig: Rig, name: str, number: int) -> str:
 
 
 def soothsayer(folder: Path, *words: str) -> tuple[int, str]:
-    ended = subprocess.run(
-        [sys.executable, "-m", "soothsayer_mcp", *words, "--state", str(folder / "state")],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    return ended.returncode, ended.stdout + ended.stderr
+    ended = commands.soothsayer(*words, "--state", folder / "state")
+    return ended.code, ended.out + ended.err
 
 
 def test_what_a_server_says_otherwise_is_held_back_until_a_person_accepts_it(tmp_path: Path) -> None:

@@ -1,12 +1,11 @@
 """Rows of protection that must not weaken, of pins and hints, and of side doors, on the real command."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from commands import soothsayer
 from fidelity.rig import Rig, at, entries, step
 from placing import put
 from soothsayer_mcp.model.json import Json, JsonObject
@@ -25,13 +24,8 @@ rules:
 
 def shown(state: Path, name: str) -> JsonObject:
     """What `soothsayer show` says of a step."""
-    done = subprocess.run(
-        [sys.executable, "-m", "soothsayer_mcp", "show", name, "--json", "--state", str(state)],
-        capture_output=True,
-        check=True,
-        timeout=60,
-    )
-    found: JsonObject = json.loads(done.stdout)["step"]
+    done = soothsayer("show", name, "--json", "--state", state)
+    found: JsonObject = json.loads(done.out)["step"]
     return found
 
 

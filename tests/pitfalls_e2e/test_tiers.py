@@ -1,12 +1,11 @@
 """Model tiers on the real command: chosen by policy, on record, and put into what servers ask of the host's model."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from commands import soothsayer
 from fidelity.rig import Rig, at
 from soothsayer_mcp.model.json import JsonObject
 from soothsayer_mcp.testing.servers import Script, line, result, tool
@@ -79,14 +78,8 @@ def test_a_server_that_asks_for_the_hosts_model_gets_the_tier_of_its_call(tmp_pa
         checked = [entry for entry in one.entries("message.checked") if entry["method"] == "sampling/createMessage"]
         assert [entry["tier"] for entry in checked] == ["small", "large"]
         name = f"{str(intents[-1]['run'])[:6]}.{intents[-1]['no']}"
-        shown = subprocess.run(
-            [sys.executable, "-m", "soothsayer_mcp", "show", name, "--state", str(one.state)],
-            capture_output=True,
-            check=True,
-            timeout=60,
-            text=True,
-        )
-        assert "model tier for what follows: large" in shown.stdout
+        shown = soothsayer("show", name, "--state", one.state)
+        assert "model tier for what follows: large" in shown.out
 
 
 def test_what_only_observes_leaves_the_servers_preferences(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import json
 import random
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -11,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from configured import SOOTHSAYER, connect
+from commands import Ended, begin, soothsayer
+from configured import connect
 from rollback.test_killed_while_capturing import all_gone
 from soothsayer_mcp.adapters.store.reader import Reader
 from soothsayer_mcp.adapters.verifier import verify
@@ -116,13 +116,13 @@ def steps_of(top: Path) -> Sequence[StepRow]:
         return list(reader.steps(Filter(), reader.now(), limit=None))
 
 
-def argv_of(top: Path, *words: str) -> list[str]:
+def words_of(top: Path, *words: str) -> list[str]:
     run = next(step.run for step in steps_of(top) if step.cause == "agent")
-    return [*SOOTHSAYER, "rollback", run, *words, "--state", str(top / "state")]
+    return ["rollback", run, *words, "--state", str(top / "state")]
 
 
-def rollback(top: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(argv_of(top, *words), capture_output=True, text=True, timeout=90, check=False)
+def rollback(top: Path, *words: str) -> Ended:
+    return soothsayer(*words_of(top, *words))
 
 
 @pytest.mark.pitfall("P-EVID-08")
@@ -133,18 +133,18 @@ def test_a_run_is_undone_by_inverse_calls_once_each_from_the_record(tmp_path: Pa
         call(host, "add", "new")
         call(host, "set", "a", "two")
     dry = rollback(top, "--dry-run")
-    assert dry.returncode == 0, dry.stderr
-    told = [(line.split()[0], line.split()[2]) for line in dry.stdout.splitlines()]
+    assert dry.code == 0, dry.err
+    told = [(line.split()[0], line.split()[2]) for line in dry.out.splitlines()]
     assert told == [("call", "orders.put_back"), ("call", "orders.drop"), ("call", "orders.put_back")]
     assert orders(top) == {"a": "two", "b": "old b", "new": "made"}
     done = rollback(top, "--yes")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["undone"] * 3
+    assert done.code == 0, done.out + done.err
+    assert [line.split()[0] for line in done.out.splitlines()] == ["undone"] * 3
     assert orders(top) == {"a": "old a", "b": "old b"}
     assert called(top, "put_back") == [{"id": "a", "state": "one"}, {"id": "a", "state": "old a"}]
     assert called(top, "drop") == [{"id": "new"}]
     again = rollback(top, "--yes")
-    assert "nothing to undo" in again.stderr
+    assert "nothing to undo" in again.err
     assert len(called(top, "put_back")) == 2
     report = verify([top / "state"])
     assert report.holds, report.problems
@@ -159,13 +159,13 @@ def test_a_state_that_somebody_else_changed_is_a_conflict_and_what_came_back_alr
         call(host, "set", "b", "one")
     (top / "orders.json").write_text(json.dumps({"a": "by hand", "b": "old b"}))
     dry = rollback(top, "--dry-run")
-    assert dry.returncode == 1
-    assert [line.split()[0] for line in dry.stdout.splitlines()] == ["conflict", "not_needed"]
+    assert dry.code == 1
+    assert [line.split()[0] for line in dry.out.splitlines()] == ["conflict", "not_needed"]
     stopped = rollback(top, "--yes")
-    assert stopped.returncode == 1
+    assert stopped.code == 1
     assert called(top, "put_back") == []
     left = rollback(top, "--skip", "1", "--yes")
-    assert "not_needed" in left.stdout
+    assert "not_needed" in left.out
     assert orders(top) == {"a": "by hand", "b": "old b"}
 
 
@@ -192,11 +192,11 @@ def test_an_inverse_that_is_gone_is_irreversible_in_the_plan_and_may_come_back(t
         call(host, "set", "a", "one")
     (top / "tools.txt").write_text("get set add drop")
     dry = rollback(top, "--dry-run")
-    assert dry.returncode == 1
-    assert dry.stdout.startswith("irreversible")
-    assert "not offered" in dry.stdout
+    assert dry.code == 1
+    assert dry.out.startswith("irreversible")
+    assert "not offered" in dry.out
     (top / "tools.txt").write_text(TOOLS)
-    assert rollback(top, "--yes").returncode == 0
+    assert rollback(top, "--yes").code == 0
     assert orders(top)["a"] == "old a"
 
 
@@ -215,11 +215,11 @@ def test_two_rollbacks_at_once_make_each_inverse_call_once(tmp_path: Path) -> No
         for turn in range(3):
             call(host, "set", "a", f"a{turn}")
             call(host, "add", f"new{turn}")
-    argv = argv_of(top, "--yes")
-    both = [subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(2)]
+    words = words_of(top, "--yes")
+    both = [begin(*words) for _ in range(2)]
     for process in both:
         process.wait(90)
-    assert rollback(top, "--yes").returncode == 0
+    assert rollback(top, "--yes").code == 0
     assert orders(top) == {"a": "old a", "b": "old b"}
     sent = [json.dumps(one) for tool in ("put_back", "drop") for one in called(top, tool)]
     assert sorted(sent) == sorted(set(sent))
@@ -232,7 +232,7 @@ def killed_in_between(top: Path, chance: random.Random) -> None:
         for turn in range(3):
             call(host, "set", "a", f"a{turn}")
             call(host, "set", "b", f"b{turn}")
-    process = subprocess.Popen(argv_of(top, "--yes"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = begin(*words_of(top, "--yes"))
     wanted, limit = chance.randrange(6), time.monotonic() + 60
     while len(called(top, "put_back")) < wanted and process.poll() is None and time.monotonic() < limit:
         time.sleep(0.002)
@@ -241,7 +241,7 @@ def killed_in_between(top: Path, chance: random.Random) -> None:
     process.wait()
     all_gone(top)
     done = rollback(top, "--yes")
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.code == 0, done.out + done.err
     assert orders(top) == {"a": "old a", "b": "old b"}
     # Whatever was cut short, no inverse call was received twice.
     sent = [json.dumps(one) for one in called(top, "put_back")]

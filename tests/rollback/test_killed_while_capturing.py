@@ -8,7 +8,6 @@ import random
 import re
 import signal
 import sqlite3
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -18,6 +17,7 @@ from typing import cast
 
 import pytest
 
+from commands import begin, soothsayer
 from fidelity.rig import entries, lives
 from soothsayer_mcp.adapters.store.reader import Reader
 from soothsayer_mcp.adapters.verifier import verify
@@ -111,10 +111,10 @@ def all_gone(top: Path) -> None:
     wait_until(lambda: not any(lives(int(pid)) for pid in pids), "the end of the servers")
 
 
-def killed_rollback(argv: list[str], state: Path, chance: random.Random, most: int) -> None:
+def killed_rollback(words: list[str], state: Path, chance: random.Random, most: int) -> None:
     """Start a rollback, and kill it at a moment that hangs on how many undos it has begun."""
     wanted, limit = chance.randrange(most + 1), time.monotonic() + 60
-    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = begin(*words)
     while begun(state) < wanted and process.poll() is None and time.monotonic() < limit:
         time.sleep(0.002)
     time.sleep(chance.uniform(0, 0.05))  # the moment of the kill, after so many of them, is the input
@@ -131,9 +131,9 @@ def steps_of(top: Path) -> list[StepRow]:
         return [*reader.steps(Filter(), reader.now(), limit=None)]
 
 
-def argv_of(top: Path) -> list[str]:
+def words_of(top: Path) -> list[str]:
     run = next(step.run for step in steps_of(top) if step.cause == "agent")
-    return [*SOOTHSAYER, "rollback", run, "--yes", "--state", str(top / "state")]
+    return ["rollback", run, "--yes", "--state", str(top / "state")]
 
 
 def intended(top: Path) -> set[str]:
@@ -150,9 +150,9 @@ def killed(top: Path, chance: random.Random) -> None:
     killed_proxy(top, chance)
     if not any(step.cause == "agent" for step in steps_of(top)):
         return
-    killed_rollback(argv_of(top), top / "state", chance, begun(top / "state") + CALLS)
-    done = subprocess.run(argv_of(top), capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    killed_rollback(words_of(top), top / "state", chance, begun(top / "state") + CALLS)
+    done = soothsayer(*words_of(top))
+    assert done.code == 0, done.out + done.err
     assert {one.name: one.read_text() for one in (top / "ws").iterdir()} == {"a": "old a"}
     assert set(received(top)) <= intended(top)
     report = verify([top / "state"])

@@ -1,14 +1,14 @@
 """Rolling back through real processes: what a proxy recorded is undone by the command, and by nothing else."""
 
 import random
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from configured import SOOTHSAYER, connect
+from commands import Ended, soothsayer
+from configured import connect
 from rollback.test_killed_while_capturing import killed_rollback
 from soothsayer_mcp.adapters.store.reader import Reader
 from soothsayer_mcp.adapters.verifier import verify
@@ -95,9 +95,8 @@ def run_of(folder: Path) -> str:
         return next(step.run for step in steps_of(reader) if step.cause == "agent")
 
 
-def rollback(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    argv = [*SOOTHSAYER, "rollback", run_of(folder), *words, "--state", str(folder.parent / "state")]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+def rollback(folder: Path, *words: str) -> Ended:
+    return soothsayer("rollback", run_of(folder), *words, "--state", folder.parent / "state")
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -117,30 +116,30 @@ def test_the_story_of_the_failed_run(folder: Path) -> None:
         assert "tool_error/connection_lost" in str(answer)
     b.write_text("by hand")
     dry = rollback(folder, "--dry-run")
-    assert dry.returncode == 1
-    assert [line.split()[0] for line in dry.stdout.splitlines()] == ["irreversible", "conflict", "delete", "restore"]
+    assert dry.code == 1
+    assert [line.split()[0] for line in dry.out.splitlines()] == ["irreversible", "conflict", "delete", "restore"]
     # Both digests are there: what it is, and what the step had left.
-    conflict = dry.stdout.splitlines()[1]
+    conflict = dry.out.splitlines()[1]
     assert conflict.count("#") == 3
     assert tree(folder) == {"a.py": b"a2", "b.py": b"by hand", "new.py": b"new"}
     stopped = rollback(folder, "--yes")
-    assert stopped.returncode == 1
-    assert ".2" in stopped.stderr
+    assert stopped.code == 1
+    assert ".2" in stopped.err
     assert tree(folder) == {"a.py": b"a2", "b.py": b"by hand", "new.py": b"new"}
     # What cannot be taken back has to be left by name, or confirmed by a person.
     asked = rollback(folder, "--skip", "2", "--yes")
-    assert asked.returncode == 1
-    assert "needs a person" in asked.stderr
+    assert asked.code == 1
+    assert "needs a person" in asked.err
     done = rollback(folder, "--skip", "2", "--skip", "3", "--yes")
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["undone", "undone"]
-    assert done.returncode == 1  # something is left
+    assert [line.split()[0] for line in done.out.splitlines()] == ["undone", "undone"]
+    assert done.code == 1  # something is left
     assert tree(folder) == {"a.py": b"a", "b.py": b"by hand"}
     report = verify([folder.parent / "state"])
     assert report.holds, report.problems
     assert report.unknown == []  # the capture has settled it
     again = rollback(folder, "--skip", "2", "--skip", "3", "--yes")
     assert tree(folder) == {"a.py": b"a", "b.py": b"by hand"}
-    assert "nothing to undo" in again.stderr
+    assert "nothing to undo" in again.err
 
 
 def test_what_cannot_be_kept_is_not_sent_where_a_rule_promises_an_undo(folder: Path, host: RawHost) -> None:
@@ -157,8 +156,8 @@ def test_an_open_run_is_paused_first_and_an_error_answer_is_undone_too(folder: P
     call(host, "write", folder / "a", "x")
     call(host, "lie", folder / "a")
     done = rollback(folder, "--yes")
-    assert done.returncode == 0, done.stderr
-    assert "is paused" in done.stderr
+    assert done.code == 0, done.err
+    assert "is paused" in done.err
     assert tree(folder) == {}
     assert "run_paused" in str(call(host, "write", folder / "a", "y"))
 
@@ -170,18 +169,18 @@ def test_a_deny_stops_an_undo_and_it_is_on_record(folder: Path) -> None:
     with connect(folder.parent) as host:
         call(host, "write", folder / "a", "x")
     done = rollback(folder, "--yes")
-    assert done.returncode == 1
-    assert done.stdout.startswith("failed")
-    assert "rule_denied" in done.stdout
+    assert done.code == 1
+    assert done.out.startswith("failed")
+    assert "rule_denied" in done.out
     assert tree(folder) == {"a": b"x"}
 
 
 def test_back_to_a_step_that_stays(folder: Path, host: RawHost) -> None:
     for content in ("one", "two", "three"):
         call(host, "write", folder / "a", content)
-    assert rollback(folder, "--to", "2", "--yes").returncode == 0
+    assert rollback(folder, "--to", "2", "--yes").code == 0
     assert tree(folder) == {"a": b"two"}
-    assert rollback(folder, "--yes").returncode == 0
+    assert rollback(folder, "--yes").code == 0
     assert tree(folder) == {}
 
 
@@ -195,10 +194,10 @@ def killed_in_between(folder: Path, chance: random.Random) -> None:
         for turn in range(2):
             for name in names:
                 call(host, "write", name, f"{turn} {name.name}")
-    argv = [*SOOTHSAYER, "rollback", run_of(folder), "--yes", "--state", str(folder.parent / "state")]
-    killed_rollback(argv, folder.parent / "state", chance, 2 * len(names))
+    words = ["rollback", run_of(folder), "--yes", "--state", str(folder.parent / "state")]
+    killed_rollback(words, folder.parent / "state", chance, 2 * len(names))
     done = rollback(folder, "--yes")
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.code == 0, done.out + done.err
     assert tree(folder) == before
     report = verify([folder.parent / "state"])
     assert report.holds, report.problems

@@ -2,14 +2,15 @@
 
 import json
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from configured import SOOTHSAYER, connect
+import commands
+from commands import Ended
+from configured import connect
 from soothsayer_mcp.adapters.store.reader import Reader
 from soothsayer_mcp.adapters.verifier import verify
 from soothsayer_mcp.testing.hosts import RawHost
@@ -96,9 +97,8 @@ def state_of(folder: Path, run: str) -> str:
         return str(reader.run(run).run.state)
 
 
-def soothsayer(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
-    argv = [*SOOTHSAYER, *words, "--state", str(folder.parent / "state")]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+def soothsayer(folder: Path, *words: str) -> Ended:
+    return commands.soothsayer(*words, "--state", folder.parent / "state")
 
 
 def test_what_a_lying_server_wrote_is_put_back_before_the_agent_is_answered(folder: Path) -> None:
@@ -125,11 +125,11 @@ def test_what_a_lying_server_wrote_is_put_back_before_the_agent_is_answered(fold
         (6, "agent", "restore", "", ""),
     ]
     run = steps_of(folder)[0].run
-    assert "undone by .2" in soothsayer(folder, "run", "show", run).stdout
+    assert "undone by .2" in soothsayer(folder, "run", "show", run).out
     report = verify([folder.parent / "state"])
     assert report.holds, report.problems
     # A rollback has the honest write left to undo, and touches what is undone no more.
-    assert soothsayer(folder, "rollback", run, "--yes").stdout.count("undone") == 1
+    assert soothsayer(folder, "rollback", run, "--yes").out.count("undone") == 1
     assert a.read_text() == "old"
 
 
@@ -146,11 +146,11 @@ def test_what_somebody_else_wrote_since_stays_and_the_run_is_paused(folder: Path
     first, undo = steps_of(folder)[0], next(one for one in steps_of(folder) if one.cause == "undo")
     assert (first.undo, undo.next) == ("conflict", "stop")
     assert state_of(folder, first.run) == "paused"
-    shown = soothsayer(folder, "run", "show", first.run).stdout
+    shown = soothsayer(folder, "run", "show", first.run).out
     assert "conflict" in shown
     assert verify([folder.parent / "state"]).holds
     dry = soothsayer(folder, "rollback", first.run, "--dry-run")
-    assert (dry.returncode, dry.stdout.split()[0]) == (1, "conflict")
+    assert (dry.code, dry.out.split()[0]) == (1, "conflict")
 
 
 def test_what_may_or_may_not_have_happened_is_not_undone_blindly(folder: Path) -> None:
@@ -161,7 +161,7 @@ def test_what_may_or_may_not_have_happened_is_not_undone_blindly(folder: Path) -
         assert a.read_text() == "x"
     (step,) = steps_of(folder)
     assert state_of(folder, step.run) == "paused"
-    assert soothsayer(folder, "rollback", step.run, "--yes").returncode == 0
+    assert soothsayer(folder, "rollback", step.run, "--yes").code == 0
     assert not a.exists()
 
 
@@ -192,7 +192,7 @@ def test_an_undo_that_was_cut_short_is_finished_by_a_rollback_and_never_made_twi
         host.signal(signal.SIGKILL)
     run = steps_of(folder)[0].run
     done = soothsayer(folder, "rollback", run, "--to", "1", "--yes")
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.code == 0, done.out + done.err
     assert {one.name: one.read_text() for one in folder.iterdir()} == {"a": "honest"}
     undone = [one for one in steps_of(folder) if one.cause == "undo" and one.outcome == "succeeded"]
     assert len(undone) <= 1

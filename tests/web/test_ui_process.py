@@ -4,7 +4,6 @@ import html
 import json
 import os
 import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -16,10 +15,11 @@ from urllib.parse import urlencode, urlsplit
 import httpx2
 import pytest
 
+import warm
 from asks.test_asking_a_host import ASKING, SCRIPT, answer, send
 from fidelity.rig import Rig, at, quickest_s
 from soothsayer_mcp.adapters.faces import is_watched
-from soothsayer_mcp.testing.servers import wait_until
+from soothsayer_mcp.testing.servers import LIMIT_S, wait_until
 
 HIDDEN = re.compile(r'<input type="hidden" name="(\w+)" value="([^"]*)">')
 
@@ -28,17 +28,12 @@ class Ui:
     """`soothsayer ui` as somebody else's terminal started it: it belongs to no host of ours."""
 
     def __init__(self, folder: Path, *words: str) -> None:
-        self._out, self._err, self._ended = (folder / f"ui.{name}" for name in ("out", "err", "ended"))
-        pid = folder / "ui.pid"
-        for file in (self._out, self._err, self._ended, pid):
-            file.unlink(missing_ok=True)
-        program = [sys.executable, "-m", "soothsayer_mcp", "ui", *words, "--state", str(folder / "state")]
-        run = f"echo $$ >{shlex.quote(str(pid))}; exec {shlex.join(program)}"
-        files = f">{shlex.quote(str(self._out))} 2>{shlex.quote(str(self._err))}"
-        script = f"(sh -c {shlex.quote(run)} {files}; echo $? >{shlex.quote(str(self._ended))}) </dev/null &"
-        subprocess.run(["/bin/sh", "-c", script], check=True, timeout=60)
-        wait_until(lambda: self._out.exists() and "\n" in self.out, "the link")
-        self.pid = int(pid.read_text(encoding="ascii"))
+        self._out, self._err = (folder / f"ui.{name}" for name in ("out", "err"))
+        with self._out.open("wb") as out, self._err.open("wb") as err, Path(os.devnull).open("rb") as nothing:
+            streams = [nothing.fileno(), out.fileno(), err.fileno()]
+            argv = ["ui", *words, "--state", str(folder / "state")]
+            self._process = warm.forge(warm.PAGES).start(argv, None, os.environ, streams)
+        wait_until(lambda: "\n" in self.out, "the link")
         self.link = self.out.strip()
         said = urlsplit(self.link)
         self.origin = f"{said.scheme}://{said.netloc}"
@@ -63,10 +58,8 @@ class Ui:
 
     def end(self, number: int = signal.SIGTERM) -> int:
         """How it ended."""
-        if not self._ended.exists():
-            os.kill(self.pid, number)
-        wait_until(lambda: self._ended.exists() and self._ended.read_text(encoding="ascii").strip() != "", "the end")
-        return int(self._ended.read_text(encoding="ascii"))
+        self._process.send_signal(number)
+        return self._process.wait(LIMIT_S)
 
     def get(self, path: str, **headers: str) -> httpx2.Response:
         return self.browser.get(f"{self.base}{path}", headers=headers)
