@@ -29,6 +29,8 @@ FORMAT: Final = "config/v1"
 FILE_NAME: Final = "soothsayer.yaml"
 START_TIMEOUT_S: Final = 60.0
 """How long a server has for its first answer: package runners may have to download it."""
+NAME: Final = re.compile(r"[a-z0-9-]{1,20}")
+"""A server's name. Hosts put it before tool names, and the whole is cut at 64 characters by some."""
 CALL_TIMEOUT_S: Final = 300.0
 """How long a call may take where no rule gives it less."""
 
@@ -206,6 +208,11 @@ _INTERPRETERS: Final = re.compile(r"(?:python|pypy)[0-9.]*w?|py|node|bun|deno|ru
 def _but_ours(name: str) -> str:
     """A name made for a server; never the one that stands for our own tools."""
     return "server" if name == CONTROL else name
+
+
+def near_name(name: str) -> str:
+    """The name of a server that is nearest to one that no server may have; empty where none is near."""
+    return _bare(name)[:20].strip("-")
 
 
 def default_name(argv: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from soothsayer_mcp.adapters.addresses import networks
-from soothsayer_mcp.adapters.config import FORMAT, START_TIMEOUT_S, Config, Remote, ServerSpec
+from soothsayer_mcp.adapters.config import FORMAT, NAME, START_TIMEOUT_S, Config, Remote, ServerSpec, near_name
 from soothsayer_mcp.adapters.launch import Launch
 from soothsayer_mcp.adapters.policy_files.places import Organisation
 from soothsayer_mcp.adapters.policy_files.positions import Items, Node, Pair, Pairs, Scalar, read
@@ -23,9 +23,6 @@ from soothsayer_mcp.model.tier import Tier
 from soothsayer_mcp.model.value import dataclass
 
 TIER: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
-
-NAME: Final = re.compile(r"[a-z0-9-]{1,20}")
-"""A server's name. Hosts put it before tool names, and the whole is cut at 64 characters by some."""
 
 _LATER: Final = frozenset({"serve", "otel"})
 _TOP: Final = (
@@ -373,8 +370,8 @@ class _Reading:
         specs: list[ServerSpec] = []
         for pair in node.pairs:
             if NAME.fullmatch(pair.key) is None:
-                near = re.sub(r"[^a-z0-9]+", "-", pair.key.lower()).strip("-")[:20].strip("-")
-                self.wrong(pair.mark, "name", f'"{pair.key}" is no server name: 1 to 20 of a-z, 0-9 and "-"', near)
+                text = f'"{pair.key}" is no server name: 1 to 20 of a-z, 0-9 and "-"'
+                self.wrong(pair.mark, "name", text, near_name(pair.key))
             elif pair.key == CONTROL:
                 self.wrong(
                     pair.mark, "name", f'the name "{CONTROL}" is kept for our own tools; give the server another'

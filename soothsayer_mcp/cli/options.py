@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Literal, TypeAlias
 
+from soothsayer_mcp.adapters.config import NAME, near_name
 from soothsayer_mcp.cli.problems import Problem
 from soothsayer_mcp.model.call import CONTROL
 from soothsayer_mcp.model.value import dataclass
@@ -316,7 +317,10 @@ def proxy_options(given: Given, command: tuple[str, ...], environ: Mapping[str, 
         raise usage("give either a command after `--` or --url, not both")
     if url is not None and not url.startswith(("https://", "http://")):
         raise usage(f"--url {url}: a url begins with https:// or http://")
-    if given.values.get("name", [""])[-1] == CONTROL:
+    name = read.text(_BY_FIELD["name"])
+    if name is not None and NAME.fullmatch(name) is None:
+        raise usage(f'--name: "{name}" is no server name: 1 to 20 of a-z, 0-9 and "-"', near=near_name(name))
+    if name == CONTROL:
         raise usage(f'the name "{CONTROL}" is kept for our own tools', fix="give the server another")
     if headers and url is None:
         raise usage("--header-env is for a remote server", fix="add --url")
@@ -326,7 +330,7 @@ def proxy_options(given: Given, command: tuple[str, ...], environ: Mapping[str, 
         raise usage("--pass-env is for a command; a remote server sees no environment", fix="use --header-env")
     return ProxyOptions(
         command=command,
-        name=read.text(_BY_FIELD["name"]),
+        name=name,
         policy=tuple(given.values.get("policy", [])),
         mode=read.mode(),
         config=read.text(CONFIG),

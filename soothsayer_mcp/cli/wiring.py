@@ -45,6 +45,7 @@ from soothsayer_mcp.model.entry import Durability, Kind
 from soothsayer_mcp.model.json import Json, canonical
 from soothsayer_mcp.model.step import ClosedStep
 from soothsayer_mcp.model.undo import Done
+from soothsayer_mcp.policy.callers import MEND, NOBODY, looks_at_groups
 from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.ports import Connect, Note, ServerIdentity, Servers
 from soothsayer_mcp.proxy.connection import Surroundings
@@ -56,6 +57,9 @@ from soothsayer_mcp.proxy.pins import Schemas
 from soothsayer_mcp.proxy.relay import Relay
 from soothsayer_mcp.selftest import self_test
 from soothsayer_mcp.settling import ReadBacks
+
+SHOWN_RULES = 5
+"""Of rules that match no caller, how many a start names; `policy check` names all."""
 
 
 def serve(prepared: Plan, started: Started) -> None:
@@ -323,6 +327,7 @@ class _News:
             say(f"OBSERVING: policy {policy.name} only records what it would deny or ask; hard denies hold")
         elif not self._quiet:
             say(f"{__version__} governs by policy {policy.name} ({policy.rule_count} rules)")
+        self._grouped(policy)
         if policy.mode is Mode.ENFORCE and policy.can_ask and not self._tells and not self._quiet:
             say(f"policy {policy.name} asks about some calls, and {self._untold}")
 
@@ -331,8 +336,16 @@ class _News:
         say(f"policy {policy.name} was loaded again ({policy.rule_count} rules) and is in force")
         if policy.mode is Mode.OBSERVE:
             self.started(policy)
+        else:
+            self._grouped(policy)
         if self._store is not None:
             self._store.note_soon(loaded_note(policy))
+
+    @staticmethod
+    def _grouped(policy: Policy) -> None:
+        """Rules that match no caller here are told, never silent: a deny among them holds nobody back."""
+        for rule in looks_at_groups(policy)[:SHOWN_RULES]:
+            say(f"rule {rule} looks at groups: {NOBODY}; {MEND} [policy-groups]")
 
     def rejected(self, errors: LoadErrors) -> None:
         """A changed policy does not load: the old one stays."""

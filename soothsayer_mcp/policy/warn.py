@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from soothsayer_mcp.model.decision import Effect
 from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.policy.callers import MEND, NOBODY, about_groups
 from soothsayer_mcp.policy.lint import Flaw
 from soothsayer_mcp.policy.rules import Policy, Rule
 
@@ -33,7 +34,15 @@ def warnings(rules: Sequence[Rule], now_us: int) -> tuple[Flaw, ...]:
                     for word in _AROUND
                     if word in set(_positive(spec))
                 ]
-    return (*found, *_thin_asks(rules))
+    return (*found, *_grouped(rules), *_thin_asks(rules))
+
+
+def _grouped(rules: Sequence[Rule]) -> Iterable[Flaw]:
+    for rule in rules:
+        found = about_groups(rule)
+        if found:
+            path = ("who",) if rule.who is not None else ("when",)
+            yield Flaw(rule=rule.id, id="policy-groups", text=f"{found}: {NOBODY}; {MEND}", path=path)
 
 
 def _is_whole(expression: str) -> bool:

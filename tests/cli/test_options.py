@@ -23,9 +23,9 @@ VALID: list[tuple[list[str], ProxyOptions]] = [
     (["--"], ProxyOptions()),
     (["--", "a", "--", "b"], ProxyOptions(command=("a", "--", "b"))),
     (["--name", "files", "--", "cmd"], ProxyOptions(name="files", command=("cmd",))),
-    (["--name=files=x", "--", "cmd"], ProxyOptions(name="files=x", command=("cmd",))),
+    (["--name=files-2", "--", "cmd"], ProxyOptions(name="files-2", command=("cmd",))),
     (["--name", "a", "--name", "b"], ProxyOptions(name="b")),
-    (["--name", "--policy", "--", "cmd"], ProxyOptions(name="--policy", command=("cmd",))),
+    (["--intent", "--policy", "--", "cmd"], ProxyOptions(intent="--policy", command=("cmd",))),
     (["--policy", "guarded", "--policy=./p.yaml"], ProxyOptions(policy=("guarded", "./p.yaml"))),
     (["--mode", "observe"], ProxyOptions(mode="observe")),
     (["-c", "soothsayer.yaml"], ProxyOptions(config="soothsayer.yaml")),
@@ -71,6 +71,7 @@ INVALID: list[list[str]] = [
     ["--url", "https://x.test", "--pass-env", "A"],
     ["--name="],
     ["--name", "soothsayer", "--", "cmd"],
+    *([["--name", name, "--", "cmd"] for name in ("A B", "a b", "Files", "a.b", "a_b", "*", "x" * 21, "\x00", "ä")]),
     ["--color", "never"],
     ["-"],
     ["--pass-env", "A", "x"],
@@ -127,7 +128,8 @@ def test_every_row_of_the_proxy_table_reaches_its_field() -> None:
     """An option that is read and lost would be worse than none."""
     plain = parse_proxy([], {})
     for option in PROXY:
-        value = "https://x.test" if option.field == "url" else (option.choices or ("A=B",))[-1]
+        wanted = {"url": "https://x.test", "name": "files"}
+        value = wanted.get(option.field) or (option.choices or ("A=B",))[-1]
         argv = [option.names[0]] if option.is_flag else [option.names[0], value]
         if option.field in {"header_env", "allow_address"}:
             argv += ["--url", "https://x.test"]
@@ -188,3 +190,10 @@ def test_an_unknown_option_names_the_nearest() -> None:
     with pytest.raises(Problem) as caught:
         parse_proxy(["--polcy", "x"], {})
     assert caught.value.near == "--policy"
+
+
+def test_a_name_that_a_configuration_refuses_is_refused_with_the_nearest_one() -> None:
+    with pytest.raises(Problem) as caught:
+        parse_proxy(["--name", "My Files", "--", "cmd"], {})
+    assert caught.value.text == '--name: "My Files" is no server name: 1 to 20 of a-z, 0-9 and "-"'
+    assert caught.value.near == "my-files"

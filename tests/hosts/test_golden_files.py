@@ -1,5 +1,6 @@
 """For each host a file as it is found and as it is left; and back again, by every road there is."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,8 +8,10 @@ import pytest
 
 from hosts.rig import PROGRAM, Rig, hold, wrapping
 from soothsayer_mcp.adapters.hosts import changes, documents
+from soothsayer_mcp.adapters.hosts.places import host_of
 from soothsayer_mcp.adapters.hosts.servers import Standing, servers
 from soothsayer_mcp.adapters.hosts.table import HOSTS, Host
+from soothsayer_mcp.cli.options import parse_proxy
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -115,3 +118,33 @@ def test_every_host_has_a_golden_file() -> None:
     assert {path.name for path in GOLDEN.iterdir()} == {
         f"{host.id}.{what}" for host in HOSTS for what in ("before", "after")
     }
+
+
+def test_a_server_that_a_proxy_may_not_be_named_after_gets_the_nearest_free_name(tmp_path: Path) -> None:
+    """The host's own name for it stays; what the proxy is called is what its rules name."""
+    names = (
+        "Git Hub",
+        "git_hub",
+        "git-hub",
+        "soothsayer",
+        "\u00e4\u00f6",
+        "azure-devops-mcp-server",
+        "Azure-DevOps-MCP-Server",
+    )
+    raw = json.dumps(
+        {"mcpServers": {name: {"command": "x", "args": [str(n)]} for n, name in enumerate(names)}}
+    ).encode()
+    host = host_of("claude-desktop")
+    assert host is not None
+    rig = Rig(folder=tmp_path)
+    file = rig.write(host, raw)
+    assert rig.connect(host, file) == [*names]
+    written = json.loads(file.read_text())["mcpServers"]
+    assert [*written] == [*names]
+    given = [entry["args"][entry["args"].index("--name") + 1] for entry in written.values()]
+    assert given[:4] == ["git-hub-2", "git-hub-3", "git-hub", "soothsayer-2"]
+    assert given[4:] == ["server", "azure-devops-mcp-ser", "azure-devops-mcp-s-2"]
+    for name in given:
+        assert parse_proxy(["--name", name, "--", "x"], {}).name == name
+    rig.disconnect(host, file)
+    assert file.read_bytes() == raw

@@ -5,6 +5,7 @@ import re
 import httpx2
 import pytest
 
+from soothsayer_mcp.adapters.system import account
 from soothsayer_mcp.model.ask import AskState
 from soothsayer_mcp.web.access import HEADERS, IDLE_S, MOST_BODY, MOST_SESSIONS
 from watch.conftest import Office
@@ -188,3 +189,17 @@ async def test_too_long_a_form_and_another_kind_are_refused(pages: Pages, office
     many = {**fields, **{f"f{n}": "" for n in range(400)}}
     assert (await pages.post(f"/asks/{ask}/answer", many)).status_code == 400
     assert office.ask(ask).state is AskState.OPEN
+
+
+@pytest.mark.pitfall("P-IDENT-04")
+async def test_no_header_says_who_looks_or_answers(office: Office, pages: Pages) -> None:
+    ask = await office.put()
+    said = {"x-principal-id": "admin", "x-forwarded-user": "admin", "authorization": "Bearer admin"}
+    stranger = pages.new_browser()
+    for path in ("/runs", "/asks", f"/asks/{ask}"):
+        refused = await stranger.get(pages.at(path), headers=said)
+        assert refused.status_code == 401, path
+    await stranger.aclose()
+    fields = {**await pages.fields(ask), "answer": "yes", "principal": "admin", "by": "admin"}
+    assert (await pages.post(f"/asks/{ask}/answer", fields, **said)).status_code == 303
+    assert office.ask(ask).answered_by == account().id

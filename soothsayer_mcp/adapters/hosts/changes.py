@@ -8,7 +8,7 @@ from soothsayer_mcp.adapters.hosts import documents
 from soothsayer_mcp.adapters.hosts.edits import Edit, UneditableError, changed, splices
 from soothsayer_mcp.adapters.hosts.files import BACKUPS, Held, Install, Touched, digest_of
 from soothsayer_mcp.adapters.hosts.masking import difference
-from soothsayer_mcp.adapters.hosts.servers import Server, Standing, Wrapping, servers, unwrap, wrap
+from soothsayer_mcp.adapters.hosts.servers import Server, Standing, Wrapping, names_of, servers, unwrap, wrap
 from soothsayer_mcp.adapters.hosts.table import Host
 from soothsayer_mcp.adapters.hosts.tree import Document, HostFileError, Splice, spliced
 from soothsayer_mcp.model.json import Json
@@ -53,6 +53,7 @@ def connect(
     document = read(held, host)
     found = servers(document, host)
     _known(found, only, held)
+    names = names_of(found)
     edits: dict[str, Sequence[Edit]] = {}
     left: list[tuple[str, str]] = []
     for server in found:
@@ -63,7 +64,7 @@ def connect(
             left.append((server.name, why))
             continue
         try:
-            wanted = wrap(server, host, wrapping(server))
+            wanted = wrap(server, host, wrapping(server), name=names[server.name])
             splices(document, server.entry, wanted)
         except UneditableError as error:
             left.append((server.name, str(error)))

@@ -1,14 +1,17 @@
 """What the entries of a host's file say, and the edits that put us in front of a server or take us away again."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
+from itertools import count
 from typing import Final
 
+from soothsayer_mcp.adapters.config import NAME, near_name
 from soothsayer_mcp.adapters.hosts.edits import Edit, Prepend, Put, Shift, Swap, UneditableError
 from soothsayer_mcp.adapters.hosts.program import is_own
 from soothsayer_mcp.adapters.hosts.table import Host, Shape
 from soothsayer_mcp.adapters.hosts.tree import Document, Entry
+from soothsayer_mcp.model.call import CONTROL
 from soothsayer_mcp.model.json import Json, JsonObject
 from soothsayer_mcp.model.value import dataclass
 
@@ -199,12 +202,32 @@ def _names(value: Json) -> tuple[str, ...]:
     return tuple(each for each in found if isinstance(each, str))
 
 
-def wrap(server: Server, host: Host, wrapping: Wrapping) -> tuple[Edit, ...]:
+def names_of(found: Sequence[Server]) -> Mapping[str, str]:
+    """What a proxy calls each server of a file: its own name where a server may have it, else the nearest free one."""
+    names = {server.name: server.name for server in found if NAME.fullmatch(server.name) and server.name != CONTROL}
+    taken = {*names.values(), CONTROL, *(name for server in found for name in server.option("--name"))}
+    for server in found:
+        if server.name in names:
+            continue
+        near = near_name(server.name) or "server"
+        free = next(name for name in _numbered(near) if name not in taken)
+        names[server.name] = free
+        taken.add(free)
+    return names
+
+
+def _numbered(name: str) -> Iterator[str]:
+    yield name
+    for number in count(2):
+        yield f"{name[: 19 - len(str(number))]}-{number}"
+
+
+def wrap(server: Server, host: Host, wrapping: Wrapping, *, name: str) -> tuple[Edit, ...]:
     """Put us in front of a server. Raises `UneditableError` when its entry cannot be written so."""
     shape = host.shape
     said = server.entry.value
     assert isinstance(said, dict)
-    options = ["--name", server.name, *wrapping.options]
+    options = ["--name", name, *wrapping.options]
     if server.argv:
         if shape.env_file and shape.env_file in said and not wrapping.pass_env:
             raise UneditableError(

@@ -333,7 +333,7 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
     "RiskDocument": {"at_least": "This sum or more.", "below": "Less than this sum."},
     "WhoMatcher": {
         "sub": "The caller's id is one of these.",
-        "groups": "The caller is in one of these groups.",
+        "groups": "The caller is in one of these groups; over stdio it is in none.",
         "client": "The host application says it is one of these; an allow cannot rest on it.",
         "not": "The caller does not fit this.",
     },
