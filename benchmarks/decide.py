@@ -21,7 +21,7 @@ from soothsayer_mcp.model.json import digest
 from soothsayer_mcp.model.run import Run
 from soothsayer_mcp.model.step import ProposedStep
 from soothsayer_mcp.policy.decide import decide
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 from soothsayer_mcp.testing.factories import make_step
 from soothsayer_mcp.testing.world import World
 

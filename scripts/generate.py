@@ -14,29 +14,27 @@ from pydantic import BaseModel
 from mutant_notes import Figure, figures
 from soothsayer_mcp.adapters.hosts.table import HOSTS
 from soothsayer_mcp.adapters.lazy import resolve
-from soothsayer_mcp.adapters.policy_files.documents import (
-    ArgumentsDocument,
-    DefaultDocument,
+from soothsayer_mcp.adapters.policy_files.documents.following import NextDocument, TierDocument
+from soothsayer_mcp.adapters.policy_files.documents.labels import LabelDocument
+from soothsayer_mcp.adapters.policy_files.documents.masks import MaskDocument, RedactDocument
+from soothsayer_mcp.adapters.policy_files.documents.matchers import (
     FlowDocument,
-    LabelDocument,
-    LimitDocument,
-    MaskDocument,
     Matchers,
-    MethodsDocument,
-    NextDocument,
-    PinsDocument,
-    PolicyDocument,
-    RedactDocument,
     RiskDocument,
-    RuleDocument,
-    ServerDocument,
     SinkDocument,
-    TermDocument,
-    TierDocument,
-    TraceDocument,
-    UseDocument,
     WhoMatcher,
 )
+from soothsayer_mcp.adapters.policy_files.documents.policy import (
+    ArgumentsDocument,
+    DefaultDocument,
+    MethodsDocument,
+    PinsDocument,
+    PolicyDocument,
+    ServerDocument,
+    TraceDocument,
+    UseDocument,
+)
+from soothsayer_mcp.adapters.policy_files.documents.rules import LimitDocument, RuleDocument, TermDocument
 from soothsayer_mcp.adapters.policy_files.editor_schema import schema_of
 from soothsayer_mcp.adapters.policy_files.key_texts import key_text
 from soothsayer_mcp.cli.exits import Exit
@@ -201,15 +199,15 @@ _DOCUMENTS: dict[type[BaseModel], str] = {
 }
 
 _READ_BY = {
-    "_milliseconds": "a duration: `30s`, `15m`, `2h`",
-    "_size": "a size: `500`, `64kB`, `20MB`",
-    "_end_of_day": 'a day, quoted: `"2027-01-31"`',
-    "_tools": "`server.tool` globs, one or a list",
-    "_number": "a number",
-    "_scalar": "a text, a number, true, false or null",
-    "_condition": "a condition in CEL; its names are below",
-    "_points": "points: 1 to 100, or -1 to -100",
-    "_reason": "one line of 1 to 200 characters",
+    "milliseconds": "a duration: `30s`, `15m`, `2h`",
+    "size": "a size: `500`, `64kB`, `20MB`",
+    "end_of_day": 'a day, quoted: `"2027-01-31"`',
+    "tools": "`server.tool` globs, one or a list",
+    "number": "a number",
+    "scalar": "a text, a number, true, false or null",
+    "condition": "a condition in CEL; its names are below",
+    "points": "points: 1 to 100, or -1 to -100",
+    "reason": "one line of 1 to 200 characters",
 }
 
 _TYPES: dict[Any, str] = {str: "a text", int: "a whole number", bool: "true or false", object: "any value"}
@@ -272,14 +270,14 @@ def _value(annotation: Any, metadata: Sequence[object]) -> str:
     if get_origin(annotation) is Annotated:
         inner, *more = get_args(annotation)
         return _value(inner, [*metadata, *more])
-    read_by = [getattr(getattr(part, "func", None), "__name__", "") for part in metadata]
+    read_by = [getattr(getattr(part, "func", None), "__name__", "").removeprefix("_") for part in metadata]
     for name in read_by:
         if name in _READ_BY:
             return _READ_BY[name]
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is list:
         item = _value(arguments[0], ())
-        return f"{item}; or a list" if "_listed" in read_by else f"a list of: {item}"
+        return f"{item}; or a list" if "listed" in read_by else f"a list of: {item}"
     if origin is dict:
         return f"name → {_value(arguments[1], ())}"
     if origin is Literal:

@@ -57,7 +57,12 @@ WIRE = ("tests/wire",)
 
 TARGETS: dict[str, tuple[str, ...]] = {
     "soothsayer_mcp.policy.decide": POLICY,
+    "soothsayer_mcp.policy.policy": POLICY,
+    "soothsayer_mcp.policy.candidates": POLICY,
+    "soothsayer_mcp.policy.prepared": POLICY,
     "soothsayer_mcp.policy.rules": POLICY,
+    "soothsayer_mcp.policy.scopes": POLICY,
+    "soothsayer_mcp.policy.scene": POLICY,
     "soothsayer_mcp.policy.match": POLICY,
     "soothsayer_mcp.policy.answers": POLICY,
     "soothsayer_mcp.policy.within": POLICY,

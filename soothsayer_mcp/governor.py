@@ -29,7 +29,7 @@ from soothsayer_mcp.model.step import (
 )
 from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.decide import decide
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 from soothsayer_mcp.policy.within import scope_questions
 from soothsayer_mcp.ports import Admit, Call, Inspector, Look, PortError, Standing, Store, Tools
 from soothsayer_mcp.redaction import shown

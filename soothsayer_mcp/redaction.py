@@ -8,8 +8,8 @@ from soothsayer_mcp.evidence.judge import is_final
 from soothsayer_mcp.model.decision import Decision
 from soothsayer_mcp.model.outcome import Returned, Shown
 from soothsayer_mcp.model.step import VerifiedStep
+from soothsayer_mcp.policy.policy import Policy
 from soothsayer_mcp.policy.redact import Redactor
-from soothsayer_mcp.policy.rules import Policy
 from soothsayer_mcp.wire.eras import META_SUBSCRIPTION_ID
 from soothsayer_mcp.wire.places import Path
 from soothsayer_mcp.wire.strict import read_server

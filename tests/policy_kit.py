@@ -13,7 +13,7 @@ from soothsayer_mcp.model.message import Message
 from soothsayer_mcp.model.run import Run, RunState
 from soothsayer_mcp.model.step import ProposedStep
 from soothsayer_mcp.policy.decide import decide, visible
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 
 RUN_ID = RunId("0" * 32)
 ADA = Principal(id="os:ada", how="os_account", groups=("staff",))

@@ -30,7 +30,7 @@ from soothsayer_mcp.model.json import Digest, Json, JsonObject, canonical, compa
 from soothsayer_mcp.model.outcome import Asked, Returned
 from soothsayer_mcp.model.run import DeclaredBy, Intent, RunBinding, RunScope
 from soothsayer_mcp.model.step import DecidedStep, ProposedStep, RecordedStep
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 from soothsayer_mcp.ports import Call, PortError, SeenTool, ServerIdentity
 from soothsayer_mcp.testing.world import World
 from whole_policies import a_file, rules_of

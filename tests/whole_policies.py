@@ -13,7 +13,7 @@ from soothsayer_mcp.model.facts import NO_FACTS, Facts, Origin, Seen, Tally
 from soothsayer_mcp.model.json import Json, JsonObject
 from soothsayer_mcp.model.run import Counters, DeclaredBy, Intent, Run
 from soothsayer_mcp.model.step import ProposedStep
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 
 TOOLS = ("fs.read", "fs.write", "mail.send", "db.query")
 EFFECTS = ("allow", "ask", "deny")

@@ -4,7 +4,7 @@ from soothsayer_mcp.adapters.conditions import Conditions
 from soothsayer_mcp.adapters.patterns import compile_pattern, to_ascii
 from soothsayer_mcp.adapters.scanning import compile_together
 from soothsayer_mcp.evidence.scope import NAMES as EVIDENCE_NAMES
-from soothsayer_mcp.policy.match import Lab
+from soothsayer_mcp.policy.scene import Lab
 from soothsayer_mcp.policy.sight import NAMES, NEXT_NAMES, TERM_NAMES
 
 CONDITIONS = Conditions(NAMES)

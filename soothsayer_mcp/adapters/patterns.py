@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Protocol, cast
 
 from soothsayer_mcp.adapters.lazy import resolve
-from soothsayer_mcp.policy.match import Pattern
+from soothsayer_mcp.policy.scene import Pattern
 
 MAX_EXPRESSION = 1_000
 MAX_PROGRAM_BYTES = 1_048_576

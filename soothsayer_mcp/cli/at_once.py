@@ -8,7 +8,7 @@ from soothsayer_mcp.adapters.system import RandomIds, SystemClock, look
 from soothsayer_mcp.governor import Governor
 from soothsayer_mcp.model.step import ClosedStep
 from soothsayer_mcp.model.undo import Done
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 from soothsayer_mcp.ports import Inspector, Servers
 from soothsayer_mcp.rollback import Restorer, Rollback
 

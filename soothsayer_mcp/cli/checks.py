@@ -15,7 +15,7 @@ from soothsayer_mcp.adapters.store.reader import Reader, ReadError
 from soothsayer_mcp.cli.survey import Seen
 from soothsayer_mcp.model.entry import Kind
 from soothsayer_mcp.model.value import dataclass
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 from soothsayer_mcp.proxy.asking import SHARE_OF_LIMIT
 from soothsayer_mcp.trace.query import Filter, term
 

@@ -40,7 +40,8 @@ from soothsayer_mcp.model.call import DECLARED
 from soothsayer_mcp.model.decision import Effect, Mode
 from soothsayer_mcp.model.entry import Durability
 from soothsayer_mcp.model.json import Json
-from soothsayer_mcp.policy.rules import Cell, Policy
+from soothsayer_mcp.policy.policy import Policy
+from soothsayer_mcp.policy.scopes import Cell
 
 _STYLES: dict[State, str] = {"ok": "green", "note": "yellow", "fail": "red"}
 

@@ -38,7 +38,8 @@ from soothsayer_mcp.model.step import ProposedStep
 from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.explain import Explanation, explain
 from soothsayer_mcp.policy.lint import Flaw
-from soothsayer_mcp.policy.rules import Cell, Policy
+from soothsayer_mcp.policy.policy import Policy
+from soothsayer_mcp.policy.scopes import Cell
 from soothsayer_mcp.policy.suite import own_rules
 from soothsayer_mcp.policy.warn import about_tools, warnings
 from soothsayer_mcp.policy.warn_evidence import about_evidence

@@ -25,7 +25,7 @@ from soothsayer_mcp.model.decision import Decision, Effect
 from soothsayer_mcp.model.json import Json, JsonObject
 from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.decide import decide
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 from soothsayer_mcp.trace import entries
 from soothsayer_mcp.trace.query import parse
 from soothsayer_mcp.trace.rows import StepRow

@@ -23,7 +23,7 @@ from soothsayer_mcp.model.decision import Effect
 from soothsayer_mcp.model.json import Json, JsonObject, canonical, digest
 from soothsayer_mcp.model.run import DeclaredBy, Intent
 from soothsayer_mcp.model.value import dataclass
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 from soothsayer_mcp.policy.suite import Became
 
 AT_US = 1_750_000_000_000_000

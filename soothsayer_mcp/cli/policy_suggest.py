@@ -24,7 +24,7 @@ from soothsayer_mcp.model.facts import Facts
 from soothsayer_mcp.model.json import Json, JsonObject
 from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.decide import decide
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 from soothsayer_mcp.policy.suggest import Seen, Suggested, suggest
 from soothsayer_mcp.trace.query import parse
 from soothsayer_mcp.trace.rows import StepRow

@@ -22,7 +22,7 @@ from soothsayer_mcp.model.failure import Failure, Reason
 from soothsayer_mcp.model.json import Digest, Json, JsonObject, canonical, digest
 from soothsayer_mcp.model.run import NOTHING_COUNTED, Counters, DeclaredBy, Intent, Run, RunRules, RunScope, RunState
 from soothsayer_mcp.model.value import dataclass
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 from soothsayer_mcp.trace.query import Filter, term
 from soothsayer_mcp.trace.rows import EntryRow, RunStory, StepRow, Story
 

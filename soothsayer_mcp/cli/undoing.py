@@ -31,7 +31,7 @@ from soothsayer_mcp.model.call import Cause, RunId
 from soothsayer_mcp.model.run import RunState
 from soothsayer_mcp.model.undo import Done
 from soothsayer_mcp.model.value import dataclass
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 from soothsayer_mcp.ports import PortError
 from soothsayer_mcp.proxy.alone import Alone
 from soothsayer_mcp.proxy.downstream import ServerEntry

@@ -46,7 +46,7 @@ from soothsayer_mcp.model.json import Json, canonical
 from soothsayer_mcp.model.step import ClosedStep
 from soothsayer_mcp.model.undo import Done
 from soothsayer_mcp.policy.callers import MEND, NOBODY, looks_at_groups
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 from soothsayer_mcp.ports import Connect, Note, ServerIdentity, Servers
 from soothsayer_mcp.proxy.connection import Surroundings
 from soothsayer_mcp.proxy.control import ControlTools

@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from soothsayer_mcp.policy.rules import Policy, Rule
+from soothsayer_mcp.policy.policy import Policy
+from soothsayer_mcp.policy.rules import Rule
 
 NOBODY: Final = "over stdio a caller is its account and in no group"
 MEND: Final = "name accounts: `who: {sub: os:NAME}`"

@@ -6,15 +6,7 @@ from operator import attrgetter
 
 from soothsayer_mcp.model.ask import AskTerms, Remember
 from soothsayer_mcp.model.call import CONTROL, Cause, Does, PinState, Principal, ToolDefinition
-from soothsayer_mcp.model.decision import (
-    Decision,
-    Effect,
-    LargeResults,
-    Mode,
-    Obligation,
-    ObligationKind,
-    RuleMatch,
-)
+from soothsayer_mcp.model.decision import Decision, Effect, LargeResults, Mode, Obligation, ObligationKind, RuleMatch
 from soothsayer_mcp.model.dues import NOTHING_DUE
 from soothsayer_mcp.model.facts import NO_FACTS, Cap, Charge, Facts, TallyQuestion
 from soothsayer_mcp.model.failure import Failure, Reason
@@ -25,21 +17,15 @@ from soothsayer_mcp.model.run import Run, RunScope
 from soothsayer_mcp.model.step import ProposedStep
 from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.answers import Unsure
+from soothsayer_mcp.policy.candidates import Candidates, ScopeCandidates
 from soothsayer_mcp.policy.dues import obligations_of
 from soothsayer_mcp.policy.history import amount_micro
-from soothsayer_mcp.policy.match import Scene
+from soothsayer_mcp.policy.policy import Policy
+from soothsayer_mcp.policy.prepared import Prepared
 from soothsayer_mcp.policy.redact import Part
-from soothsayer_mcp.policy.rules import (
-    Candidates,
-    Cell,
-    Policy,
-    Prepared,
-    Rule,
-    ScopeCandidates,
-    scene_of,
-    scene_of_message,
-    strictest,
-)
+from soothsayer_mcp.policy.rules import Rule
+from soothsayer_mcp.policy.scene import Scene, scene_of, scene_of_message
+from soothsayer_mcp.policy.scopes import Cell, strictest
 from soothsayer_mcp.policy.sight import risk_of
 from soothsayer_mcp.policy.within import is_outside
 

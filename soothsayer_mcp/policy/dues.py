@@ -13,8 +13,9 @@ from soothsayer_mcp.model.subject import EVERYTHING, FILE, subject
 from soothsayer_mcp.model.undo import Look, UndoClass, UndoTerms
 from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.answers import every
-from soothsayer_mcp.policy.match import ArgumentTest, Bench, Scene, prepare_argument
+from soothsayer_mcp.policy.match import ArgumentTest, Bench, prepare_argument
 from soothsayer_mcp.policy.paths import Case, Place
+from soothsayer_mcp.policy.scene import Scene
 from soothsayer_mcp.policy.subjects import Template, last_write, subject_questions, subjects_of, template
 
 Form = Mapping[str, Json]

@@ -10,10 +10,13 @@ from soothsayer_mcp.model.run import Run
 from soothsayer_mcp.model.step import ProposedStep
 from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.answers import Answer, Unsure
+from soothsayer_mcp.policy.candidates import Candidates, ScopeCandidates
 from soothsayer_mcp.policy.decide import decide, visible
-from soothsayer_mcp.policy.match import MATCHERS, ArgumentTest, Bench, Scene, prepare_argument
+from soothsayer_mcp.policy.match import MATCHERS, ArgumentTest, Bench, prepare_argument
 from soothsayer_mcp.policy.paths import spell
-from soothsayer_mcp.policy.rules import Candidates, Policy, Prepared, SceneTest, ScopeCandidates, scene_of
+from soothsayer_mcp.policy.policy import Policy
+from soothsayer_mcp.policy.prepared import Prepared
+from soothsayer_mcp.policy.scene import Scene, SceneTest, scene_of
 from soothsayer_mcp.policy.sight import risk_of
 
 SHOWN_CHARACTERS = 80

@@ -20,8 +20,9 @@ from soothsayer_mcp.model.run import DeclaredBy, Intent
 from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.addresses import ToAscii, read_host, read_mail_domain, read_target
 from soothsayer_mcp.policy.answers import every, opposite, some
-from soothsayer_mcp.policy.match import Scene, Segment, decoded, find_all
+from soothsayer_mcp.policy.match import Segment, decoded, find_all
 from soothsayer_mcp.policy.paths import Place, read, spell
+from soothsayer_mcp.policy.scene import Scene
 
 MOST_QUESTIONS = 2_000
 """Values of one call that are asked about; of further ones nothing is known."""

@@ -13,7 +13,8 @@ from soothsayer_mcp.model.facts import Mark, Tally, TallyQuestion, holder_of_run
 from soothsayer_mcp.model.json import Json, canonical, digest
 from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.answers import Answer, Unsure, opposite, some
-from soothsayer_mcp.policy.match import ArgumentTest, Scene
+from soothsayer_mcp.policy.match import ArgumentTest
+from soothsayer_mcp.policy.scene import Scene
 
 MICRO = 1_000_000
 MOST_AMOUNT = 10**9

@@ -10,144 +10,27 @@ from dataclasses import field
 from enum import Enum
 from typing import TypeAlias
 
-from soothsayer_mcp.model.call import Cause, Client, Principal, RunId
-from soothsayer_mcp.model.condition import Condition, View
-from soothsayer_mcp.model.decision import Risk
-from soothsayer_mcp.model.facts import Seen, Tally, TallyQuestion, ValueQuestion
 from soothsayer_mcp.model.json import Json
-from soothsayer_mcp.model.run import Run
 from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.addresses import (
     LOOPBACK,
     Host,
-    Target,
-    ToAscii,
     host_pattern,
     is_loopback_name,
     network,
     read_mail_domain,
     read_scheme,
-    read_target,
 )
 from soothsayer_mcp.policy.answers import Answer, Unsure, every, opposite, some
-from soothsayer_mcp.policy.commands import flag_answer, has_syntax, words
-from soothsayer_mcp.policy.detectors import Compile, detectors_of, fires, spellings
-from soothsayer_mcp.policy.paths import Case, Glob, Place, Readings, bases, fold, globs, questions, read
-
-Pattern: TypeAlias = Callable[[str], bool]
-"""Whether the whole text fits an expression; linear in the text."""
+from soothsayer_mcp.policy.commands import flag_answer, has_syntax
+from soothsayer_mcp.policy.detectors import detectors_of, fires, spellings
+from soothsayer_mcp.policy.paths import Case, Glob, Place, bases, fold, globs, questions
+from soothsayer_mcp.policy.scene import Lab, Scene
 
 ANYWHERE = "**"
 MAX_QUESTIONS = 1_000
 """Paths of one call whose links are looked up; further ones cannot be read."""
 DECODED_LEVELS = 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lab:
-    """Foreign libraries as callables, resolved by adapters at first use."""
-
-    pattern: Callable[[str], Pattern]
-    """Compiles an RE2 expression; raises `ValueError` for one that cannot be compiled."""
-    to_ascii: ToAscii
-    condition: Callable[[str], Condition]
-    """Compiles a condition over the names of `sight.NAMES`; raises `ConditionError` for what is none."""
-    term_condition: Callable[[str], Condition]
-    """The same over `sight.TERM_NAMES`."""
-    names_of: Callable[[str], frozenset[str]]
-    """The names that a condition of either kind reads."""
-    scan: Compile
-    """Compiles RE2 expressions to be searched for together; raises `ValueError` as `pattern` does."""
-
-
-_NOTHING: Mapping[ValueQuestion, Seen] = {}
-
-
-NO_RUN = RunId("")
-NOTHING_TOLD: Mapping[TallyQuestion, Tally] = {}
-
-
-class Scene:
-    """What the matchers of one call look at; readings are made once per text."""
-
-    __slots__ = (
-        "_readings",
-        "_targets",
-        "_words",
-        "arguments",
-        "cause",
-        "client",
-        "links",
-        "now_us",
-        "principal",
-        "risks",
-        "run",
-        "run_id",
-        "seen",
-        "server",
-        "tallies",
-        "tool",
-        "views",
-    )
-
-    def __init__(
-        self,
-        *,
-        arguments: Mapping[str, Json] | None,
-        principal: Principal,
-        client: Client | None,
-        cause: Cause,
-        now_us: int | None,
-        links: Mapping[str, str],
-        run: Run | None = None,
-        seen: Mapping[ValueQuestion, Seen] = _NOTHING,
-        run_id: RunId = NO_RUN,
-        server: str = "",
-        tool: str = "",
-        tallies: Mapping[TallyQuestion, Tally] = NOTHING_TOLD,
-    ) -> None:
-        """See a call; `None` stands for what is not known yet, as when a tool is only listed."""
-        self.arguments = arguments
-        self.principal = principal
-        self.client = client
-        self.cause = cause
-        self.now_us = now_us
-        self.links = links
-        self.run = run
-        self.seen = seen
-        """What is known of where the values of the call stood before."""
-        self.run_id = run_id
-        self.server = server
-        self.tool = tool
-        self.tallies = tallies
-        """What earlier steps add up to; what is absent is not known."""
-        self._readings: dict[str, Readings] = {}
-        self._targets: dict[str, Target | Unsure] = {}
-        self._words: dict[str, tuple[str, ...] | Unsure] = {}
-        self.risks: dict[int, Risk] = {}
-        self.views: dict[int, View] = {}
-        """What was summed up and put together already, by the sight it belongs to."""
-
-    def readings(self, text: str, place: Place) -> Readings:
-        """Read a text as a path; one scene has one place."""
-        known = self._readings.get(text)
-        if known is None:
-            known = self._readings[text] = read(text, place, self.links)
-        return known
-
-    def target(self, text: str, lab: Lab) -> Target | Unsure:
-        """Read a text as an address."""
-        known = self._targets.get(text)
-        if known is None:
-            known = self._targets[text] = read_target(text, lab.to_ascii)
-        return known
-
-    def words(self, text: str, place: Place) -> tuple[str, ...] | Unsure:
-        """Read a text as a command."""
-        known = self._words.get(text)
-        if known is None:
-            known = self._words[text] = words(text, windows=place.windows)
-        return known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

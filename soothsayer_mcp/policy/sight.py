@@ -10,7 +10,7 @@ from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.model.run import Counters, Run
 from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.flow import Sink
-from soothsayer_mcp.policy.match import Scene
+from soothsayer_mcp.policy.scene import Scene
 
 SUSPECT = "run.suspect_reads"
 """Counted only where a rule or a term asks for it."""

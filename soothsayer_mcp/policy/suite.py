@@ -9,7 +9,8 @@ from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.model.run import Intent
 from soothsayer_mcp.model.step import ProposedStep
 from soothsayer_mcp.model.value import dataclass
-from soothsayer_mcp.policy.rules import Policy, Rule
+from soothsayer_mcp.policy.policy import Policy
+from soothsayer_mcp.policy.rules import Rule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

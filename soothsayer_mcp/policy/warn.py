@@ -7,7 +7,8 @@ from soothsayer_mcp.model.decision import Effect
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.policy.callers import MEND, NOBODY, about_groups
 from soothsayer_mcp.policy.lint import Flaw
-from soothsayer_mcp.policy.rules import Policy, Rule
+from soothsayer_mcp.policy.policy import Policy
+from soothsayer_mcp.policy.rules import Rule
 
 _AROUND = {
     "argv": ("policy-argv-deny", "options before its words walk around it: allow short lists instead"),

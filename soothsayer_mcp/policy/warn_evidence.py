@@ -6,7 +6,9 @@ from soothsayer_mcp.model.call import Does
 from soothsayer_mcp.model.decision import Effect
 from soothsayer_mcp.policy.dues import Form, step_specs
 from soothsayer_mcp.policy.lint import Flaw
-from soothsayer_mcp.policy.rules import Label, Policy, Rule
+from soothsayer_mcp.policy.policy import Policy
+from soothsayer_mcp.policy.rules import Rule
+from soothsayer_mcp.policy.scopes import Label
 
 _READS = frozenset({Does.READ.value})
 

@@ -7,7 +7,8 @@ from soothsayer_mcp.model.call import Does
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.lint import Flaw
-from soothsayer_mcp.policy.rules import Policy, Rule
+from soothsayer_mcp.policy.policy import Policy
+from soothsayer_mcp.policy.rules import Rule
 
 _ID = "policy-probe"
 _READS = frozenset({Does.READ.value})

@@ -13,7 +13,7 @@ from soothsayer_mcp.model.json import Json, JsonObject
 from soothsayer_mcp.model.outcome import Returned
 from soothsayer_mcp.model.step import ProposedStep, RecordedStep
 from soothsayer_mcp.policy.decide import bars_undo
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 from soothsayer_mcp.ports import Call, Clock, Ids, PortError, Store
 from soothsayer_mcp.proxy.connection import Policies
 from soothsayer_mcp.proxy.downstream import Downstream

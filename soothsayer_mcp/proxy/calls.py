@@ -14,7 +14,7 @@ from soothsayer_mcp.model.outcome import Returned
 from soothsayer_mcp.model.run import DeclaredBy, Intent, NextStep, RunBinding
 from soothsayer_mcp.model.step import ClosedStep, ProposedStep, RecordedStep
 from soothsayer_mcp.model.undo import UndoState
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 from soothsayer_mcp.ports import Call, PortError
 from soothsayer_mcp.proxy import answers
 from soothsayer_mcp.proxy.asking import Asking, Retry

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from soothsayer_mcp.model.decision import Effect, Mode
 from soothsayer_mcp.policy.decide import visible
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 from soothsayer_mcp.proxy import merge
 from soothsayer_mcp.proxy.connection import SERVER_INFO, HostConnection
 from soothsayer_mcp.proxy.downstream import Downstream

@@ -21,7 +21,7 @@ from soothsayer_mcp.model.tier import Tier
 from soothsayer_mcp.model.undo import Done
 from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.decide import could_ask
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 from soothsayer_mcp.ports import Clock, Ids, Leg, Look, Note, PortError, Servers, Shelf, Store
 from soothsayer_mcp.proxy import merge
 from soothsayer_mcp.proxy.downstream import Downstream, Limits

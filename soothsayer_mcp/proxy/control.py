@@ -16,7 +16,7 @@ from soothsayer_mcp.model.outcome import Returned
 from soothsayer_mcp.model.run import Run, RunState
 from soothsayer_mcp.model.step import RecordedStep
 from soothsayer_mcp.model.value import dataclass
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 from soothsayer_mcp.ports import Call, Clock, Desk, PortError, Tools
 from soothsayer_mcp.proxy.shared import used_by_tools
 from soothsayer_mcp.run.allowance import budgets_of

@@ -11,7 +11,7 @@ from soothsayer_mcp.model.message import Message
 from soothsayer_mcp.model.run import Run, RunBinding, RunState
 from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.decide import decide_message
-from soothsayer_mcp.policy.match import NO_RUN
+from soothsayer_mcp.policy.scene import NO_RUN
 from soothsayer_mcp.ports import PortError
 from soothsayer_mcp.proxy.connection import META_RUN, HostConnection, quoted
 from soothsayer_mcp.proxy.owed import HostRequest

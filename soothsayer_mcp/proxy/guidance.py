@@ -13,7 +13,7 @@ from soothsayer_mcp.model.decision import Effect, Mode
 from soothsayer_mcp.model.entry import Kind
 from soothsayer_mcp.model.failure import Acted, Reason
 from soothsayer_mcp.model.json import Digest, Json, JsonObject, canonical, compact, digest
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 from soothsayer_mcp.ports import Note, PortError, SeenTool
 from soothsayer_mcp.proxy.connection import HostConnection
 from soothsayer_mcp.proxy.downstream import Downstream

@@ -7,7 +7,7 @@ from soothsayer_mcp.model.decision import Effect, Mode
 from soothsayer_mcp.model.entry import Kind
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.policy.decide import visible
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 from soothsayer_mcp.ports import Note, PortError
 from soothsayer_mcp.proxy.catalogue import READ_BY, Catalogue
 from soothsayer_mcp.proxy.connection import COMPLETE, SERVER_INFO, HostConnection, mended, unread

@@ -14,7 +14,7 @@ from soothsayer_mcp.model.call import ArgumentFault, PinState, ToolDefinition
 from soothsayer_mcp.model.failure import Acted, Reason
 from soothsayer_mcp.model.json import Digest, Json, JsonObject, canonical, compact, digest
 from soothsayer_mcp.model.value import dataclass
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 from soothsayer_mcp.ports import Compared, PortError, SeenTool, Store
 from soothsayer_mcp.proxy.downstream import Downstream
 from soothsayer_mcp.proxy.names import shadowed

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from soothsayer_mcp.model.call import RunId
 from soothsayer_mcp.model.facts import Facts, Questions, TallyQuestion, holder_of_run
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 
 
 def used_by_tools(policy: Policy, run: RunId, recall: Callable[[Questions], Facts]) -> tuple[tuple[str, int, int], ...]:

@@ -12,19 +12,11 @@ from soothsayer_mcp.model.failure import Failure
 from soothsayer_mcp.model.json import Json, JsonObject, compact, digest
 from soothsayer_mcp.model.step import ProposedStep
 from soothsayer_mcp.policy.detectors import Found
-from soothsayer_mcp.policy.match import Lab
 from soothsayer_mcp.policy.paths import Place
-from soothsayer_mcp.policy.rules import (
-    ArgumentLimits,
-    Cell,
-    Methods,
-    Pins,
-    Policy,
-    Rule,
-    Scope,
-    ScopeKind,
-    ToolPattern,
-)
+from soothsayer_mcp.policy.policy import Policy
+from soothsayer_mcp.policy.rules import Rule, ToolPattern
+from soothsayer_mcp.policy.scene import Lab
+from soothsayer_mcp.policy.scopes import ArgumentLimits, Cell, Methods, Pins, Scope, ScopeKind
 from soothsayer_mcp.testing.world import CLIENT, PRINCIPAL, RUN_ID
 
 

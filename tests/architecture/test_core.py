@@ -7,7 +7,7 @@ from functools import cache
 
 import pytest
 
-from soothsayer_mcp.adapters.policy_files.documents import LabelDocument
+from soothsayer_mcp.adapters.policy_files.documents.labels import LabelDocument
 from soothsayer_mcp.model.call import Cause, Does, PinState
 from soothsayer_mcp.model.decision import Effect, Mode, ObligationKind
 from soothsayer_mcp.model.entry import Durability, Kind, PayloadMode
@@ -63,7 +63,7 @@ CATCH_ALL = {
     "governor": "a call that was sent is unknown, one that was not is refused",
     "policy.decide": "a denial, and a tool that is not listed",
     "policy.dues": "a doubt, under which an earlier step passes for nothing",
-    "policy.rules": "a doubt, which matches where the rule denies or asks",
+    "policy.prepared": "a doubt, which matches where the rule denies or asks",
     "policy.explain": "the same doubt, told to a person",
     "proxy.calls": "the end of one call, refused or unknown",
     "proxy.connection": "the end of one request with an error",

@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from soothsayer_mcp.adapters.policy_files.documents import Document
+from soothsayer_mcp.adapters.policy_files.documents.document import Document
 from soothsayer_mcp.adapters.policy_files.editor_schema import KINDS
 from soothsayer_mcp.adapters.policy_files.key_texts import KEY_TEXTS
 

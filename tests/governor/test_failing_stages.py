@@ -15,7 +15,7 @@ from soothsayer_mcp.model.entry import Kind
 from soothsayer_mcp.model.failure import Acted
 from soothsayer_mcp.model.step import ClosedStep
 from soothsayer_mcp.policy.dues import Owes
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 from soothsayer_mcp.ports import Call
 from soothsayer_mcp.testing.factories import make_policy, make_rule, make_step
 from soothsayer_mcp.testing.world import World

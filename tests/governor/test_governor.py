@@ -21,7 +21,8 @@ from soothsayer_mcp.model.finding import Answer
 from soothsayer_mcp.model.outcome import Refused, Returned, Unknown
 from soothsayer_mcp.model.run import NextStep, RunState
 from soothsayer_mcp.model.step import ClosedStep, DecidedStep, ProposedStep, RecordedStep, SupportedStep, WithheldStep
-from soothsayer_mcp.policy.rules import Limit, Policy, Rule
+from soothsayer_mcp.policy.policy import Policy
+from soothsayer_mcp.policy.rules import Limit, Rule
 from soothsayer_mcp.ports import Admit, Call, Close, PortError, Store, Tools
 from soothsayer_mcp.testing.factories import make_policy, make_rule, make_step, make_tool
 from soothsayer_mcp.testing.world import World

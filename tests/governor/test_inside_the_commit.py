@@ -31,7 +31,7 @@ from soothsayer_mcp.model.step import (
     VerifiedStep,
 )
 from soothsayer_mcp.model.undo import ABSENT, Captured, FileBefore
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 from soothsayer_mcp.ports import Call, Close, PortError
 from soothsayer_mcp.run.repeat import Repeat
 from soothsayer_mcp.testing.factories import make_step

@@ -22,7 +22,7 @@ from soothsayer_mcp.model.call import RunId
 from soothsayer_mcp.model.failure import REASONS, Reason
 from soothsayer_mcp.model.json import Digest, JsonObject
 from soothsayer_mcp.model.run import RunBinding, RunScope, RunState
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 from soothsayer_mcp.ports import Call
 from soothsayer_mcp.testing.factories import make_policy
 from soothsayer_mcp.testing.factories import make_step as make_proposal

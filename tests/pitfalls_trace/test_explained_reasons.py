@@ -24,7 +24,7 @@ from soothsayer_mcp.model.finding import Answer, Finding
 from soothsayer_mcp.model.json import JsonObject, canonical, compact, digest
 from soothsayer_mcp.model.outcome import Returned
 from soothsayer_mcp.model.step import AnsweredStep, DecidedStep, ProposedStep, RecordedStep
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 from soothsayer_mcp.ports import Call, PortError, SeenTool, ServerIdentity
 from soothsayer_mcp.testing.world import World
 

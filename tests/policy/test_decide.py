@@ -10,7 +10,8 @@ from soothsayer_mcp.model.facts import NO_FACTS
 from soothsayer_mcp.model.failure import Failure, Reason
 from soothsayer_mcp.policy.answers import Unsure
 from soothsayer_mcp.policy.decide import decide, decide_message
-from soothsayer_mcp.policy.rules import Policy, Prepared
+from soothsayer_mcp.policy.policy import Policy
+from soothsayer_mcp.policy.prepared import Prepared
 
 
 def test_deny_beats_ask_beats_allow_beats_the_default(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from soothsayer_mcp.model.failure import Reason
 from soothsayer_mcp.model.following import OnFailure
 from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.policy.decide import could_ask, visible
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 
 OPEN = "default: {read: allow, other: allow}\narguments: {undeclared: allow}\n"
 SAMPLING = "sampling/createMessage"

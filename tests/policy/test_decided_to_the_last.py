@@ -18,7 +18,7 @@ from soothsayer_mcp.model.json import JsonObject
 from soothsayer_mcp.model.message import Message
 from soothsayer_mcp.model.run import Counters, RunScope
 from soothsayer_mcp.policy.decide import bars_undo, decide, decide_message, visible
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 
 OPEN = "default: {read: allow, other: allow}\narguments: {undeclared: allow}\n"
 LIMITED = '  - {also: "Quick.", id: quick, limit: {timeout: 5s}}\n'

@@ -12,8 +12,9 @@ from policy_kit import ADA, HOST, NOW_US, policy_from
 from soothsayer_mcp.model.call import Cause
 from soothsayer_mcp.model.json import Json, JsonObject
 from soothsayer_mcp.policy.answers import Unsure
-from soothsayer_mcp.policy.match import Bench, Scene, prepare_argument
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.match import Bench, prepare_argument
+from soothsayer_mcp.policy.policy import Policy
+from soothsayer_mcp.policy.scene import Scene
 
 Said: TypeAlias = bool | str
 """Yes, no, or why it is in doubt."""

@@ -20,7 +20,7 @@ from soothsayer_mcp.model.run import Counters, DeclaredBy, Intent
 from soothsayer_mcp.policy.decide import decide
 from soothsayer_mcp.policy.flow import Form, Reader, leaves, of_result, whole_values, words
 from soothsayer_mcp.policy.paths import Place
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 
 READER = Reader(to_ascii=LAB.to_ascii, place=Place(root="/w", home="/home/u"))
 BOTH = frozenset({Origin.FIRST_PARTY, Origin.UNTRUSTED})

@@ -16,7 +16,7 @@ from soothsayer_mcp.model.failure import Reason
 from soothsayer_mcp.model.json import Json, JsonObject
 from soothsayer_mcp.policy.decide import decide
 from soothsayer_mcp.policy.explain import explain
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 
 COLUMN = {"ok": "succeeded", "failed": "failed", "open": "open", "refused": "denied"}
 OPEN = "default: {read: allow, other: allow}\narguments: {undeclared: allow}\n"

@@ -13,7 +13,7 @@ from soothsayer_mcp.model.facts import NO_FACTS, Facts, Origin, Seen, Tally
 from soothsayer_mcp.model.failure import Reason
 from soothsayer_mcp.model.message import Message
 from soothsayer_mcp.policy.decide import could_ask, decide, decide_message
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 
 OPEN = "default: {read: allow, other: allow, checked: allow}\narguments: {undeclared: allow}\n"
 SHUT = "default: {read: deny, other: deny, checked: deny}\n"

@@ -10,7 +10,7 @@ from soothsayer_mcp.model.decision import Effect
 from soothsayer_mcp.model.facts import Facts
 from soothsayer_mcp.policy.decide import decide
 from soothsayer_mcp.policy.paths import Case, Place, Readings, component, globs, read, resolve, spellings
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 
 HERE = Place(root="/w", home="/home/u")
 WINDOWS = Place(root="C:/w", home="C:/Users/u", windows=True, case=Case.FOLDED)

@@ -19,9 +19,13 @@ from soothsayer_mcp.model.json import Json, JsonObject
 from soothsayer_mcp.model.step import ProposedStep
 from soothsayer_mcp.policy.answers import Unsure, every, opposite, some
 from soothsayer_mcp.policy.decide import decide, visible
-from soothsayer_mcp.policy.match import MATCHERS, Bench, Scene, prepare_argument
+from soothsayer_mcp.policy.match import MATCHERS, Bench, prepare_argument
 from soothsayer_mcp.policy.paths import Case, Place
-from soothsayer_mcp.policy.rules import Policy, Prepared, Rule, Scope, Subject
+from soothsayer_mcp.policy.policy import Policy
+from soothsayer_mcp.policy.prepared import Prepared
+from soothsayer_mcp.policy.rules import Rule, Subject
+from soothsayer_mcp.policy.scene import Scene
+from soothsayer_mcp.policy.scopes import Scope
 
 STEADY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """Machines that run tests are busy: how long an example takes says nothing."""

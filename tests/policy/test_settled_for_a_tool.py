@@ -15,8 +15,11 @@ from soothsayer_mcp.model.json import Json
 from soothsayer_mcp.model.undo import UndoClass
 from soothsayer_mcp.policy.answers import Answer, Unsure, every, some
 from soothsayer_mcp.policy.decide import decide
-from soothsayer_mcp.policy.match import Scene
-from soothsayer_mcp.policy.rules import Policy, Prepared, Rule, SceneTest, ScopeKind, Who
+from soothsayer_mcp.policy.policy import Policy
+from soothsayer_mcp.policy.prepared import Prepared
+from soothsayer_mcp.policy.rules import Rule, Who
+from soothsayer_mcp.policy.scene import Scene, SceneTest
+from soothsayer_mcp.policy.scopes import ScopeKind
 
 OPEN = "default: {read: allow, other: allow}\narguments: {undeclared: allow}\n"
 RULE = Rule(id="t/r", effect=Effect.DENY, text="It.")

@@ -11,7 +11,7 @@ from soothsayer_mcp.model.decision import Decision
 from soothsayer_mcp.model.json import JsonObject
 from soothsayer_mcp.model.subject import overlap
 from soothsayer_mcp.policy.dues import ALONE
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 
 WORKSPACE = "/Work"
 CASES = st.sampled_from(["exact", "folded", ""])

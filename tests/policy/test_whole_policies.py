@@ -21,7 +21,7 @@ from soothsayer_mcp.model.failure import Reason
 from soothsayer_mcp.model.json import Json, JsonObject, compact
 from soothsayer_mcp.model.outcome import Returned
 from soothsayer_mcp.policy.decide import decide, visible
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 from soothsayer_mcp.ports import Call
 from soothsayer_mcp.testing.world import World
 from whole_policies import Files, a_call, a_file, a_rule, a_run, chance, facts_for, rules_of

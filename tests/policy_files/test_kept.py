@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from policy_kit import HEAD, effect
-from soothsayer_mcp.adapters.policy_files.load import LoadErrors, load
+from soothsayer_mcp.adapters.policy_files.load import CODE_FOLDERS, LoadErrors, load
 from soothsayer_mcp.adapters.policy_files.reload import PolicyWatch
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 
 PROBE = """
 import sys
@@ -44,6 +44,12 @@ def test_a_changed_source_is_checked_again(tmp_path: Path) -> None:
     file.write_text(HEAD + "default: dney\n")
     with pytest.raises(LoadErrors):
         load([str(file)], state=state)
+
+
+def test_what_is_kept_is_checked_again_when_any_code_that_checks_policies_changes() -> None:
+    beside = CODE_FOLDERS[0]
+    assert {file.parent for file in beside.rglob("*.py")} <= {*CODE_FOLDERS}
+    assert all(any(folder.glob("*.py")) for folder in CODE_FOLDERS)
 
 
 def test_an_edited_cache_is_not_believed(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import yaml as _yaml  # the reader itself is compared with
 
 from policy_kit import HEAD, effect, judge, policy_from, rule_ids, tool
-from soothsayer_mcp.adapters.policy_files import documents
+from soothsayer_mcp.adapters.policy_files.documents.document import Document
 from soothsayer_mcp.adapters.policy_files.load import KnownTools, LoadErrors, find, load
 from soothsayer_mcp.adapters.policy_files.places import shipped
 from soothsayer_mcp.model.decision import Effect, Mode
@@ -464,13 +464,13 @@ def test_methods_pass_only_where_every_policy_that_speaks_of_them_says_so(tmp_pa
     assert not enforced.methods.unknown_pass
 
 
-def keys(model: type[documents.Document]) -> Iterator[tuple[str, str]]:
+def keys(model: type[Document]) -> Iterator[tuple[str, str]]:
     for name, field in model.model_fields.items():
         yield model.__name__, field.alias or name
 
 
 def test_no_key_is_both_supported_and_not() -> None:
-    for model in documents.Document.__subclasses__():
+    for model in Document.__subclasses__():
         assert not {key for _, key in keys(model)} & model.later, model
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from soothsayer_mcp.adapters.policy_files.load import load
 from soothsayer_mcp.adapters.policy_files.problems import LoadErrors
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 
 KEYS = [f"ed25519:{digit * 64}" for digit in "123"]
 HEAD = "soothsayer: policy/v1\nname: {}\n"

@@ -14,7 +14,7 @@ from soothsayer_mcp.adapters.policy_files.problems import LoadErrors
 from soothsayer_mcp.adapters.policy_files.reload import PolicyWatch
 from soothsayer_mcp.adapters.policy_files.signed import new_key, sign, signature_of, why_not
 from soothsayer_mcp.model.decision import Mode
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 
 ORG = 'soothsayer: policy/v1\nname: org\ndefault: leave\nrules: [{deny: "Never.", id: never, tools: fs.send}]\n'
 USER = "soothsayer: policy/v1\nname: mine\ndefault: allow\n"

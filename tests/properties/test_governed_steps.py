@@ -16,7 +16,7 @@ from soothsayer_mcp.model.failure import Acted, Reason
 from soothsayer_mcp.model.outcome import Returned
 from soothsayer_mcp.model.run import NextStep, RunState
 from soothsayer_mcp.model.step import ClosedStep
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 from soothsayer_mcp.ports import Call, PortError
 from soothsayer_mcp.testing.factories import make_policy, make_rule, make_step
 from soothsayer_mcp.testing.world import World

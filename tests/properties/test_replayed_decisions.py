@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from replaying import a_policy, loaded, record, replay
 from soothsayer_mcp.adapters.policy_files.problems import LoadErrors
 from soothsayer_mcp.model.json import JsonObject
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 from whole_policies import a_file, rules_of
 
 seeds = st.integers(0, 2**40).map(Random)

@@ -13,7 +13,7 @@ from soothsayer_mcp.model.call import ArgumentFault, RunId
 from soothsayer_mcp.model.failure import Failure
 from soothsayer_mcp.model.json import Digest, Json, JsonObject, digest
 from soothsayer_mcp.model.run import RunBinding
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 from soothsayer_mcp.ports import PortError, ServerIdentity
 from soothsayer_mcp.proxy.connection import Surroundings
 from soothsayer_mcp.proxy.downstream import Limits, ServerEntry

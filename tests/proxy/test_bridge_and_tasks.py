@@ -27,7 +27,7 @@ from soothsayer_mcp.model.failure import Acted, Reason
 from soothsayer_mcp.model.json import JsonObject
 from soothsayer_mcp.model.outcome import Returned
 from soothsayer_mcp.model.run import RunState
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 from soothsayer_mcp.testing.factories import make_policy, make_rule
 
 pytestmark = pytest.mark.anyio

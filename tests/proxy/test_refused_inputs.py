@@ -10,7 +10,7 @@ from proxy.stage import DONE, STATELESS_META, ScriptedServer, ServerLeg, Stage, 
 from soothsayer_mcp.adapters.sealing import Sealer
 from soothsayer_mcp.model.decision import Effect
 from soothsayer_mcp.model.json import Json, JsonObject
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 from soothsayer_mcp.proxy.people import Seals
 from soothsayer_mcp.testing.factories import make_policy, make_rule
 

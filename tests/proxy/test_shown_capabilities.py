@@ -7,7 +7,7 @@ import pytest
 from proxy.stage import ScriptedServer, Stage, read, request
 from soothsayer_mcp.model.decision import Effect, Mode
 from soothsayer_mcp.model.json import JsonObject
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 from soothsayer_mcp.testing.factories import make_policy, make_rule
 
 pytestmark = pytest.mark.anyio

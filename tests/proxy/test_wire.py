@@ -17,7 +17,8 @@ from proxy.stage import (
     result,
 )
 from soothsayer_mcp.model.decision import Effect, Mode
-from soothsayer_mcp.policy.rules import Methods, Policy
+from soothsayer_mcp.policy.policy import Policy
+from soothsayer_mcp.policy.scopes import Methods
 from soothsayer_mcp.ports import OversizedLine
 from soothsayer_mcp.testing.factories import make_policy, make_rule
 

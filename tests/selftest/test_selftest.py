@@ -11,7 +11,7 @@ from soothsayer_mcp.model.decision import Decision, Effect, Mode
 from soothsayer_mcp.model.entry import Kind
 from soothsayer_mcp.model.evidence import Support
 from soothsayer_mcp.model.failure import Acted, Reason
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 from soothsayer_mcp.ports import PortError
 from soothsayer_mcp.selftest import self_test
 from soothsayer_mcp.testing.factories import make_policy

@@ -29,27 +29,19 @@ from soothsayer_mcp.policy.flow import Form as SinkForm
 from soothsayer_mcp.policy.history import MICRO, Counting, Per, micro_below
 from soothsayer_mcp.policy.match import parse_key
 from soothsayer_mcp.policy.paths import Case, Place, complete, resolve, spell
+from soothsayer_mcp.policy.policy import Policy
 from soothsayer_mcp.policy.redact import read_redact
-from soothsayer_mcp.policy.rules import (
-    ALSO,
+from soothsayer_mcp.policy.rules import ALSO, History, Limit, Past, Rule, Term, TierRule, ToolPattern, Who
+from soothsayer_mcp.policy.scopes import (
     ArgumentLimits,
     Cell,
-    History,
     Label,
-    Limit,
     Methods,
-    Past,
     Pins,
-    Policy,
-    Rule,
     Scope,
     ScopeKind,
-    Term,
-    TierRule,
     ToolBudget,
-    ToolPattern,
     Trust,
-    Who,
     strictest,
 )
 from soothsayer_mcp.policy.sight import RiskBounds, compact_test

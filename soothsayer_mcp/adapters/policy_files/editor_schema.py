@@ -10,7 +10,8 @@ from typing import Final, TypeAlias, cast
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from soothsayer_mcp.adapters.policy_files.documents import Document, PolicyDocument
+from soothsayer_mcp.adapters.policy_files.documents.document import Document
+from soothsayer_mcp.adapters.policy_files.documents.policy import PolicyDocument
 from soothsayer_mcp.adapters.policy_files.key_texts import key_text
 from soothsayer_mcp.adapters.policy_files.names import HEADS
 from soothsayer_mcp.adapters.policy_files.suites import SuiteDocument
@@ -36,28 +37,28 @@ def _or_one(inner: JsonObject) -> JsonObject:
 
 
 _READS: Final[Mapping[str, _Widen]] = {
-    "_listed": _or_one,
-    "_tools": _or(_TEXT),
-    "_milliseconds": lambda _: {"type": "string", "pattern": "^[1-9][0-9]{0,5}(ms|s|m|h|d)$"},
-    "_size": lambda _: {
+    "listed": _or_one,
+    "tools": _or(_TEXT),
+    "milliseconds": lambda _: {"type": "string", "pattern": "^[1-9][0-9]{0,5}(ms|s|m|h|d)$"},
+    "size": lambda _: {
         "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^[0-9]{1,9}(B|kB|MB|GB)?$"}]
     },
-    "_end_of_day": lambda _: {"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"},
-    "_as_default": _or(_EFFECTS),
-    "_as_server": lambda inner: inner,
-    "_as_use": _or(_TEXT),
-    "_as_matchers": _or({"type": ["string", "number", "boolean", "array"]}),
-    "_as_sink": _or(_TEXT),
-    "_into": lambda inner: {"anyOf": [{"const": "sinks"}, inner.get("items", {}), inner]},
-    "_as_scopes": _or(_TEXT, {"type": "array", "items": _TEXT}),
-    "_as_intent": _or(_TEXT),
-    "_as_expect": _or({"enum": ["allow", "ask", "deny"]}),
+    "end_of_day": lambda _: {"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"},
+    "as_default": _or(_EFFECTS),
+    "as_server": lambda inner: inner,
+    "as_use": _or(_TEXT),
+    "as_matchers": _or({"type": ["string", "number", "boolean", "array"]}),
+    "as_sink": _or(_TEXT),
+    "into": lambda inner: {"anyOf": [{"const": "sinks"}, inner.get("items", {}), inner]},
+    "as_scopes": _or(_TEXT, {"type": "array", "items": _TEXT}),
+    "as_intent": _or(_TEXT),
+    "as_expect": _or({"enum": ["allow", "ask", "deny"]}),
 }
-"""Function that reads what is written -> what may be written, from what it makes of it."""
+"""Function that reads what is written, `_` left out -> what may be written, from what it makes of it."""
 
 _CHECKS: Final[Mapping[str, _Widen]] = {
-    "_scalar": lambda _: {"type": ["string", "number", "boolean", "null"]},
-    "_number": lambda _: {"type": "number"},
+    "scalar": lambda _: {"type": ["string", "number", "boolean", "null"]},
+    "number": lambda _: {"type": "number"},
 }
 
 
@@ -87,7 +88,8 @@ class _Generator(GenerateJsonSchema):
 
 
 def _name(function: Mapping[str, object]) -> str:
-    return str(getattr(function.get("function"), "__name__", ""))
+    # A function is private where one module alone reads by it.
+    return str(getattr(function.get("function"), "__name__", "")).removeprefix("_")
 
 
 def schema_of(kind: str) -> JsonObject:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from soothsayer_mcp.adapters.lab import CONDITIONS, TERM_CONDITIONS
 from soothsayer_mcp.adapters.policy_files.build import Form, Gathered, digest_of, patterns_of, rule_of
-from soothsayer_mcp.adapters.policy_files.documents import check, heads
+from soothsayer_mcp.adapters.policy_files.documents.policy import check
+from soothsayer_mcp.adapters.policy_files.documents.rules import heads
 from soothsayer_mcp.adapters.policy_files.names import rule_id
 from soothsayer_mcp.adapters.policy_files.places import PACKAGED_NAME, Request, find
 from soothsayer_mcp.adapters.policy_files.positions import Pairs, examine, mark_of
@@ -26,7 +27,8 @@ from soothsayer_mcp.policy.fit import misfits
 from soothsayer_mcp.policy.lint import flaws
 from soothsayer_mcp.policy.match import parse_key
 from soothsayer_mcp.policy.paths import component
-from soothsayer_mcp.policy.rules import MESSAGE, Rule, ToolPattern
+from soothsayer_mcp.policy.rules import Rule, ToolPattern
+from soothsayer_mcp.policy.scene import MESSAGE
 from soothsayer_mcp.policy.sight import NAMES, TERM_NAMES
 from soothsayer_mcp.proxy.control import TABLE
 

@@ -19,7 +19,11 @@ from soothsayer_mcp.adapters.policy_files.signed import why_not
 from soothsayer_mcp.adapters.system import state_folder
 from soothsayer_mcp.model.decision import Mode
 from soothsayer_mcp.model.json import Json, canonical, digest
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
+
+_HERE = Path(__file__).parent
+CODE_FOLDERS = (_HERE, _HERE / "documents", _HERE.parent.parent / "policy")
+"""The code that checks policies: when it changes, what is kept is checked again."""
 
 DEFAULT = "guarded"
 
@@ -181,10 +185,9 @@ def _file(name: str, problems: list[Problem]) -> str:
 
 def _cache_key(requests: Sequence[Request], servers: frozenset[str] | None, tiers: Sequence[str] | None) -> str:
     installed = [Path(entry) for entry in sys.path if entry.endswith(("site-packages", "dist-packages"))]
-    package = Path(__file__).parent
     parts: list[Json] = [
         __version__,
-        code_stamp([package, package.parent.parent / "policy", *installed]),
+        code_stamp([*CODE_FOLDERS, *installed]),
         [[request.kind, *request.files] for request in requests],
         None if servers is None else sorted(servers),
         None if tiers is None else [*tiers],

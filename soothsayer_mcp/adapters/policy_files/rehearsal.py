@@ -13,7 +13,8 @@ from soothsayer_mcp.model.step import ProposedStep
 from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.decide import decide, decide_message
 from soothsayer_mcp.policy.explain import explain
-from soothsayer_mcp.policy.rules import MESSAGE, Policy, scene_of_message
+from soothsayer_mcp.policy.policy import Policy
+from soothsayer_mcp.policy.scene import MESSAGE, scene_of_message
 from soothsayer_mcp.policy.suite import Became, Case, Decided, SuiteResult, Verdict, compare, conclude
 from soothsayer_mcp.run.count import admitted, ended, withheld
 from soothsayer_mcp.run.reserve import refuse_over_cap

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterable
 
 from soothsayer_mcp.adapters.policy_files.problems import LoadErrors
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 
 Stamp = tuple[int, int, int, int] | None
 """Device, inode, size and time of change of a file; `None` when it is not there."""

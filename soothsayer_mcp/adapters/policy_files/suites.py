@@ -12,7 +12,8 @@ from typing import Annotated, ClassVar, Literal, Self, TypeAlias, cast
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from soothsayer_mcp.adapters.policy_files.documents import Document, bad, milliseconds, validate
+from soothsayer_mcp.adapters.policy_files.documents.document import Document, validate
+from soothsayer_mcp.adapters.policy_files.documents.fields import bad, milliseconds
 from soothsayer_mcp.adapters.policy_files.positions import Pairs, examine, mark_of
 from soothsayer_mcp.adapters.policy_files.positions import Path as Way
 from soothsayer_mcp.adapters.policy_files.problems import START, LoadErrors, Problem, nearest
@@ -24,10 +25,10 @@ from soothsayer_mcp.model.json import Json, JsonObject, canonical, compact, dige
 from soothsayer_mcp.model.run import DeclaredBy, Intent, Run, RunState
 from soothsayer_mcp.model.step import ProposedStep
 from soothsayer_mcp.model.value import dataclass
-from soothsayer_mcp.policy.rules import MESSAGE, Policy
+from soothsayer_mcp.policy.policy import Policy
+from soothsayer_mcp.policy.scene import MESSAGE
 from soothsayer_mcp.policy.suite import Became, Case, Expected, Given, Turn
 
-LANGUAGE = "policy-test/v1"
 NOBODY = Principal(id="os:tester", how="os_account")
 CLIENT = Client(name="policy-test")
 RUN = Run(id=RunId("0" * 32), principal=NOBODY, state=RunState.OPEN, version=0)

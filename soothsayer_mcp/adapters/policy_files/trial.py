@@ -10,7 +10,7 @@ from soothsayer_mcp.adapters.policy_files.rehearsal import rehearse, run_suite
 from soothsayer_mcp.adapters.policy_files.suites import RUN, Suite, read_suite
 from soothsayer_mcp.model.json import JsonObject
 from soothsayer_mcp.model.value import dataclass
-from soothsayer_mcp.policy.rules import Policy
+from soothsayer_mcp.policy.policy import Policy
 from soothsayer_mcp.policy.suite import Case, SuiteResult, own_rules
 
 MACHINE = Machine(
