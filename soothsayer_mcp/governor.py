@@ -12,6 +12,7 @@ from soothsayer_mcp.evidence.judge import judge_answer, unchecked
 from soothsayer_mcp.evidence.weigh import weigh
 from soothsayer_mcp.model.call import Cause
 from soothsayer_mcp.model.decision import Decision, Effect, Mode
+from soothsayer_mcp.model.entry import Receipt
 from soothsayer_mcp.model.evidence import Support
 from soothsayer_mcp.model.facts import NO_FACTS, Facts, Questions
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
@@ -55,6 +56,17 @@ class Unrecorded:
     failure: Failure
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rehearsed:
+    """What the stages of the sentence made of a step that is neither recorded nor sent."""
+
+    withheld: Refused | Asked | None
+    """Why it would not be admitted."""
+    verified: VerifiedStep
+    """What it would be if it were, and its tool gave the answer at hand."""
+    closing: Closing
+
+
 class Governor:
     """Governs calls: propose, decide, evidence, record intent, forward, verify, record outcome, next step."""
 
@@ -87,6 +99,21 @@ class Governor:
             return await self._sentence(step, call)
         except PortError as error:
             return _unrecorded(error, call)
+
+    async def rehearse(
+        self, step: DecidedStep, call: Call, standing: Standing, answer: Returned, receipt: Receipt
+    ) -> "Rehearsed":
+        """Take a decided step through the stages of the sentence, but for record and forward: nothing is sent or kept.
+
+        For the self-test, which decides what no policy would and has no tool act. Raises `PortError`.
+        """
+        supported = step.supported(await self._support(step, call))
+        basis = self._basis(standing.run, step, standing.recall)
+        withheld = self._admit(basis, call)(standing, supported)
+        verified = await self._verified(supported.recorded(receipt).answered(answer), call)
+        redacted = set_aside(verified.redacted(shown(basis.policy, verified)))
+        closing = basis.close(standing.run, redacted, redacted.failure)
+        return Rehearsed(withheld=withheld, verified=redacted, closing=closing)
 
     async def _sentence(self, step: ProposedStep, call: Call) -> ClosedStep:
         run = await self._store.read_run(step.run_id)

@@ -216,7 +216,7 @@ async def _relay(
             store,
             principal=principal,
             workspace=config.workspace,
-            policy=policy.digest,
+            policy=policy,
             clock=clock,
             ids=ids,
         )
