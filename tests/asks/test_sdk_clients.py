@@ -2,10 +2,9 @@
 
 import json
 import os
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
@@ -23,6 +22,7 @@ from kept import keep
 from needs import need, need_command
 from pitfalls_e2e.remote import listing
 from placing import put
+from soothsayer_mcp.testing.hosts import RawHost
 from soothsayer_mcp.testing.servers import tool, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -67,38 +67,51 @@ def by_sdk(mode: str) -> Asks:
     return ask
 
 
-def by_script(program: Sequence[str], env: dict[str, str]) -> Asks:
-    def ask(action: Action, command: Sequence[str]) -> dict[str, Any]:
-        done = subprocess.run(
-            [*program, action, ARGUMENTS, *command],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-            env={**os.environ, **env},
-        )
-        assert done.returncode == 0, done.stderr
-        return cast("dict[str, Any]", json.loads(done.stdout))
+class ByScript:
+    """A client in a process of its own, which is asked again and again: to load an SDK costs more than a call."""
 
-    return ask
+    def __init__(self, program: Sequence[str], env: dict[str, str]) -> None:
+        self._program, self._env = program, env
+        self._process: RawHost | None = None
+
+    def __call__(self, action: Action, command: Sequence[str]) -> dict[str, Any]:
+        process = self._process or RawHost(self._program, env={**os.environ, **self._env})
+        self._process = None  # until it has answered: one that did not is asked nothing more
+        wanted = {"action": action, "arguments": json.loads(ARGUMENTS), "command": [*command]}
+        try:
+            process.send({**wanted, "meanwhile": os.environ.get("MEANWHILE", "")})
+            told = process.line()
+        except BaseException:
+            process.close()
+            raise
+        self._process = process
+        return cast("dict[str, Any]", json.loads(told))
+
+    def close(self) -> None:
+        if self._process is not None:
+            self._process.close()
 
 
-@pytest.fixture(params=["sdk 2, handshake", "sdk 2, stateless", "sdk 1", "typescript"])
-def asks(request: pytest.FixtureRequest) -> Asks:
+@pytest.fixture(scope="module", params=["sdk 2, handshake", "sdk 2, stateless", "sdk 1", "typescript"])
+def asks(request: pytest.FixtureRequest) -> Iterator[Asks]:
     servers = ROOT / ".servers"
     match request.param:
         case "sdk 2, handshake":
-            return by_sdk("legacy")
+            yield by_sdk("legacy")
+            return
         case "sdk 2, stateless":
-            return by_sdk("2026-07-28")
+            yield by_sdk("2026-07-28")
+            return
         case "sdk 1":
             python = servers / "py1" / "bin" / "python"
             need("servers", found=python.exists(), remedy="make servers")
-            return by_script([str(python), str(CLIENTS / "sdk1.py")], {})
+            script = ByScript([str(python), str(CLIENTS / "sdk1.py")], {})
         case _:
             sdk = servers / "npm" / "node_modules" / "@modelcontextprotocol" / "sdk" / "dist" / "esm"
             need("servers", found=sdk.exists(), remedy="make servers")
-            return by_script([need_command("node"), str(CLIENTS / "typescript.mjs")], {"SDK": str(sdk)})
+            script = ByScript([need_command("node"), str(CLIENTS / "typescript.mjs")], {"SDK": str(sdk)})
+    yield script
+    script.close()
 
 
 ENDS: dict[Action, tuple[str, str]] = {

@@ -1,8 +1,7 @@
-"""A client on the 1.x SDK: calls one tool, answers each question with the given action, prints what came."""
+"""A client on the 1.x SDK: for each line, calls one tool, answers each question as it says, and prints what came."""
 
 import asyncio
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any, cast
@@ -12,23 +11,24 @@ from mcp import ClientSession, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
 
-async def meanwhile() -> None:
+async def meanwhile(folder: str) -> None:
     """Say that a question came, and wait until the test has done what it wants to happen before the answer."""
-    folder = os.environ.get("MEANWHILE")
     if folder:
         Path(folder, "asked").touch()  # noqa: ASYNC240 - nothing else goes on here
         while not Path(folder, "go").exists():  # noqa: ASYNC110, ASYNC240 - another process makes it
             await asyncio.sleep(0.02)
 
 
-async def main(action: str, arguments: str, command: list[str]) -> None:
+async def serve(line: str) -> None:
     """Call the tool `send` of the server that the command starts."""
+    wanted = json.loads(line)
+    action, command = wanted["action"], wanted["command"]
     asked: list[str] = []
 
     async def elicit(context: object, params: Any) -> Any:
         del context
         asked.append(params.message)
-        await meanwhile()
+        await meanwhile(wanted["meanwhile"])
         return cast("Any", mcp.types).ElicitResult(action=action, content={} if action == "accept" else None)
 
     server = StdioServerParameters(command=command[0], args=command[1:])
@@ -37,10 +37,12 @@ async def main(action: str, arguments: str, command: list[str]) -> None:
         cast("Any", ClientSession)(read, write, elicitation_callback=elicit) as session,
     ):
         await session.initialize()
-        result = await session.call_tool("send", json.loads(arguments))
+        result = await session.call_tool("send", wanted["arguments"])
     blocks = [block.type for block in result.content]
     told = {"asked": asked, "error": result.isError, "text": result.content[0].text, "blocks": blocks}
     sys.stdout.write(json.dumps(told) + "\n")
+    sys.stdout.flush()
 
 
-asyncio.run(main(sys.argv[1], sys.argv[2], sys.argv[3:]))
+for each in sys.stdin:
+    asyncio.run(serve(each))
