@@ -26,17 +26,20 @@ from typing import IO, Final
 from soothsayer_mcp.testing.hosts import Child, start_fresh
 
 PROXY: Final = "proxy"
+REMOTE: Final = "remote"
 PEOPLE: Final = "people"
 PAGES: Final = "pages"
 _PROXIES: Final = ("cli.wiring", "cli.proxy", "adapters.policy_files.gather")
 _COMMANDS: Final = (*_PROXIES, "cli.undoing", "cli.always", "cli.at_once", "cli.policy", "console.explanation")
 WARMED: Final[Mapping[str, tuple[str, ...]]] = {
     PROXY: _PROXIES,
+    REMOTE: (*_PROXIES, "adapters.http_client"),
     PEOPLE: _COMMANDS,
     PAGES: (*_COMMANDS, "web.serve", "web.app", "web.access"),
 }
 """What each kind has imported beside the commands of the table; these go without those of which others see much."""
 LEFT_OUT: Final = ("demo", "watch")
+OF_HOSTS: Final = (PROXY, REMOTE)
 COMMANDS: Final = (
     (sys.executable, "-m", "soothsayer_mcp", "proxy"),
     (str(Path(sys.executable).with_name("soothsayer")), "proxy"),
@@ -160,7 +163,7 @@ def start(command: Sequence[str], *, cwd: Path | None, env: Mapping[str, str] | 
     environ = dict(os.environ if env is None else env)
     for known in COMMANDS:
         if tuple(command[: len(known)]) == known and may_be_forked(environ):
-            return forge(PROXY).start(command[len(known) - 1 :], cwd, environ)
+            return forge(REMOTE if "--url" in command else PROXY).start(command[len(known) - 1 :], cwd, environ)
     return start_fresh(command, cwd=cwd, env=env)
 
 
@@ -247,8 +250,8 @@ if __name__ == "__main__":
     from soothsayer_mcp.cli.table import COMMANDS as ROWS
 
     _kind, _line = sys.argv[1:3]
-    _rows = [row.runs.partition(":")[0] for row in ROWS if row.words not in LEFT_OUT and _kind != PROXY]
-    if _kind != PROXY:
+    _rows = [row.runs.partition(":")[0] for row in ROWS if row.words not in LEFT_OUT and _kind not in OF_HOSTS]
+    if _kind not in OF_HOSTS:
         _leave()
     for _name in (*_rows, *(f"soothsayer_mcp.{name}" for name in WARMED[_kind])):
         importlib.import_module(_name)
