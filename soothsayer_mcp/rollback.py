@@ -377,11 +377,11 @@ async def look_at_calls(pasts: Sequence[Past], run: RunId, servers: Servers, pre
             barred[past.no] = f"{absent} on record, which its inverse call needs"
         except PortError as error:
             barred[past.no] = error.summary
-        if kept.terms.look is None or past.no in barred:
+        if kept.terms.look is None:
             continue
         args = dict(kept.before.look_args)
         looks[past.no] = named = compact([kept.terms.look.tool, args]).decode()
-        if named in seen or named in doubts:
+        if past.no in barred or named in seen or named in doubts:
             continue
         try:
             seen[named] = await servers.read(run, kept.terms.look.tool, args)

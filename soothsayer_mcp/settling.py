@@ -63,8 +63,10 @@ class ReadBacks:
         self._conditions = conditions
         self._principal = principal
 
-    async def settle(self, unsettled: Unsettled, read: Readback, over: Callable[[], bool]) -> Acted:
-        """Ask until it is known or the time is up.
+    async def settle(
+        self, unsettled: Unsettled, read: Readback, over: Callable[[], bool], *, looks: int = MOST_READS
+    ) -> Acted:
+        """Ask until it is known, the time is up, or it was asked about so often.
 
         That it took effect is believed at once; that it did not, only of an answer that was asked for when nothing of
         the call could land any more.
@@ -72,7 +74,7 @@ class ReadBacks:
         terms, step = unsettled.settling.terms, self._asking(unsettled)
         known = Acted.MAYBE
         with anyio.move_on_after(terms.within_s):
-            for look in range(MOST_READS):
+            for look in range(looks):
                 if look:
                     await anyio.sleep(terms.every_s)
                 was_over = over()

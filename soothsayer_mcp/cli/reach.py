@@ -37,11 +37,15 @@ def reach_of(config: Config) -> dict[str, Json]:
 
 
 def servers_of(pasts: Iterable[Past], given: Path | None) -> tuple[tuple[ServerSpec, ...], dict[str, str]]:
-    """The servers that undos of these steps call, and of those that cannot be reached, why."""
+    """The servers that are called to undo these steps, or asked about them; and why those are not that cannot be."""
     forms: dict[str, Mapping[str, Json]] = {}
     for past in pasts:
+        reach: dict[str, Json] = {}
+        if past.asks is not None:
+            reach |= past.asks.reach
         if past.kept is not None and past.has_effect:
-            forms |= {name: form for name, form in past.kept.before.reach.items() if isinstance(form, Mapping)}
+            reach |= past.kept.before.reach
+        forms |= {name: form for name, form in reach.items() if isinstance(form, Mapping)}
     found: list[ServerSpec] = []
     without: dict[str, str] = {}
     for name, form in sorted(forms.items()):

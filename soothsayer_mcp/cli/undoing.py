@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -25,10 +26,12 @@ from soothsayer_mcp.cli.reach import servers_of
 from soothsayer_mcp.cli.recorded import recall
 from soothsayer_mcp.cli.state import open_reader, state_dir
 from soothsayer_mcp.cli.wiring import connects_of
-from soothsayer_mcp.gathering import Inspection
+from soothsayer_mcp.gathering import NOWHERE, Inspection
 from soothsayer_mcp.governor import Governor
 from soothsayer_mcp.model.call import Cause, RunId
+from soothsayer_mcp.model.failure import Acted
 from soothsayer_mcp.model.run import RunState
+from soothsayer_mcp.model.settling import Unsettled
 from soothsayer_mcp.model.undo import Done
 from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.policy import Policy
@@ -38,6 +41,7 @@ from soothsayer_mcp.proxy.downstream import ServerEntry
 from soothsayer_mcp.proxy.fleet import Fleet
 from soothsayer_mcp.proxy.pins import Schemas
 from soothsayer_mcp.rollback import CLIENT, Restorer, Rollback, look_around, look_at_calls
+from soothsayer_mcp.settling import ReadBacks
 from soothsayer_mcp.trace.query import Filter, term
 from soothsayer_mcp.undo.plan import Past, Plan, Present, plan
 
@@ -56,8 +60,10 @@ class Wish:
 
 
 def calls(pasts: Sequence[Past]) -> bool:
-    """Whether servers are called to undo these steps, so that their plan is only made with them."""
-    return any(one.kept is not None and one.kept.terms.tool and one.has_effect for one in pasts)
+    """Whether servers are called to undo these steps, or asked about them, so that their plan is made with them."""
+    return any(
+        (one.unsettled and one.settling is not None) or (one.kept is not None and one.kept.terms.tool and one.has_effect) for one in pasts
+    )
 
 
 def planned(reader: Reader, run: RunId, *, to: int = 0, left: Collection[int] = ()) -> Plan:
@@ -75,7 +81,10 @@ def held(reader: Reader, store: SqliteStore, run: RunId, *, by: str) -> bool:
 
 
 def seen(settings: Settings, reader: Reader, wish: Wish) -> Plan:
-    """The plan as things stand now; where servers are called for it, they are read, which is on record."""
+    """The plan as things stand now; where servers are called for it, they are read, which is on record.
+
+    So is what they say of steps of which it was not known whether they took effect.
+    """
     if not calls(reader.pasts(wish.run)):
         return planned(reader, wish.run, to=wish.to, left=wish.left)
     store = SqliteStore.open(state_dir(settings), about=ABOUT)
@@ -147,7 +156,7 @@ class Session:
         """Read what is on record of the run."""
         pasts = reader.pasts(wish.run)
         policy, workspace = None, ""
-        if any(one.has_effect for one in pasts):
+        if any(one.has_effect or one.asks is not None for one in pasts):
             policy, workspace = _policy(settings, reader, wish.run)
         return cls(settings=settings, store=store, wish=wish, pasts=pasts, policy=policy, workspace=workspace, say=say)
 
@@ -172,7 +181,8 @@ class Session:
     async def _gone(
         self, alone: Alone, tasks: TaskGroup, agreed: Callable[[Plan], bool], policy: Policy, by: str
     ) -> tuple[Plan, list[Done] | None]:
-        run, files, clock, ids = self.wish.run, Restoring(_roots(self.pasts)), SystemClock(), RandomIds()
+        run, clock, ids = self.wish.run, SystemClock(), RandomIds()
+        files = Restoring(_roots(self.pasts))
         restorer = Restorer(files, alone)
         inspection = Inspection(
             held=lambda: self.store.held,
@@ -193,9 +203,10 @@ class Session:
         )
         alone.govern_by(governor)
         await alone.start(tasks)
-        present = await look_around(self.pasts, files, run)
-        present = await look_at_calls(self.pasts, run, alone, present)
-        made = plan(self.pasts, present, to=self.wish.to, skip=self.wish.left)
+        pasts = await self._settled(alone, inspection)
+        present = await look_around(pasts, files, run)
+        present = await look_at_calls(pasts, run, alone, present)
+        made = plan(pasts, present, to=self.wish.to, skip=self.wish.left)
         if not agreed(made):
             return made, None
         undoing = Rollback(
@@ -210,7 +221,33 @@ class Session:
             ids=ids,
             servers=alone,
         )
-        return made, await undoing.carry_out(made, self.pasts, by=by)
+        return made, await undoing.carry_out(made, pasts, by=by)
+
+    async def _settled(self, alone: Alone, inspection: Inspection) -> Sequence[Past]:
+        """The same steps, once another tool was asked about those of which it is not known whether they took effect."""
+        run, asked = self.wish.run, False
+        asking = ReadBacks(
+            book=self.store,
+            effects=inspection,
+            conditions=EVIDENCE_CONDITIONS.compile,
+            principal=account(),
+            reach=NOWHERE,
+        )
+        for past in self.pasts:
+            if past.asks is None or past.no <= self.wish.to or past.no in self.wish.left:
+                continue
+            # What it owes stays owed: it is to be undone.
+            settling = replace(past.asks, verify=())
+            one = Unsettled(run=run, no=past.no, server=past.server, tool=past.tool, settling=settling)
+            known = await asking.settle(one, alone.ask, partial(bool, past.is_over), looks=1)
+            if known is not Acted.MAYBE:
+                asked = True
+                became = "took effect" if known is Acted.YES else "did not happen"
+                self.say(f"{run[:4]}.{past.no} {became}, says {settling.terms.tool}")
+        if not asked:
+            return self.pasts
+        with open_reader(self.settings) as reader:
+            return reader.pasts(run)
 
     def _alone(
         self, specs: Sequence[ServerSpec], without: Mapping[str, str], orphans: Orphans, policy: Policy

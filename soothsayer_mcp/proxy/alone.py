@@ -6,6 +6,7 @@ from functools import partial
 import anyio
 from anyio.abc import TaskGroup
 
+from soothsayer_mcp.evidence.checks import ReadFacts
 from soothsayer_mcp.governor import Governor
 from soothsayer_mcp.model.call import Cause, Client, Principal, Proposal, RunId, ToolDefinition
 from soothsayer_mcp.model.failure import Acted, Reason
@@ -115,12 +116,16 @@ class Alone:
 
     async def read(self, run: RunId, tool: str, arguments: JsonObject) -> Json:
         """What a tool that only reads answers. Raises `PortError`."""
+        facts = await self.ask(self._about(run), tool, arguments)
+        return facts.text if facts.result is None else facts.result
+
+    async def ask(self, of: ProposedStep, tool: str, arguments: JsonObject) -> ReadFacts:
+        """The same for a step, as checks compare it. Raises `PortError`."""
         assert self._probing is not None
         name = tool.partition(".")[0]
         if name in self._down:
             raise _cannot(self._down[name])
-        facts = await self._probing.read_in(ENVELOPE, self._about(run), tool, arguments)
-        return facts.text if facts.result is None else facts.result
+        return await self._probing.read_in(ENVELOPE, of, tool, arguments)
 
     def call(self) -> Call:
         """The live side of one call."""

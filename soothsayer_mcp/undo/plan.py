@@ -6,11 +6,13 @@ from dataclasses import field
 from enum import StrEnum
 
 from soothsayer_mcp.model.json import Json, JsonObject, canonical
-from soothsayer_mcp.model.subject import overlap
+from soothsayer_mcp.model.settling import Settling
+from soothsayer_mcp.model.subject import EVERYTHING, overlap
 from soothsayer_mcp.model.undo import ABSENT, UndoClass, UndoState
 from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.undo.kept import Kept
 
+UNSEEN = "it took effect, and nobody saw what it left: put it back by hand"
 TRIES = 3
 """How often one step is tried to be undone."""
 
@@ -55,11 +57,29 @@ class Past:
     kept: Kept | None = None
     tries: tuple[tuple[int, str], ...] = ()
     """The steps that were to undo it, and how each ended."""
+    settling: Settling | None = None
+    """What tells whether it took effect, where a rule says so."""
 
     @property
     def unsettled(self) -> bool:
         """Whether it is not known whether it had its effect."""
         return self.outcome in {"", "unknown"} and self.acted != "yes"
+
+    @property
+    def asks(self) -> Settling | None:
+        """What another tool is asked before a plan is made; nothing of a step that is in flight, or known of."""
+        return self.settling if self.outcome == "unknown" and self.acted == "maybe" else None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing of its call can land any more: what does not run on this machine is never known to be."""
+        reach = None if self.settling is None else self.settling.reach.get(self.server)
+        return self.gone and isinstance(reach, Mapping) and "url" not in reach
+
+    @property
+    def was_settled(self) -> bool:
+        """Whether no answer told that it took effect: what was seen of it may be older than its effect."""
+        return self.outcome == "unknown" and self.acted == "yes"
 
     @property
     def has_effect(self) -> bool:
@@ -150,6 +170,8 @@ class _World:
         self._files = dict(present.files)
         self._seen = dict(present.seen)
         self._left: set[str] = set()
+        self._staying: list[str] = []
+        """Subjects of calls that stay: an earlier call about one of them is not taken back from under it."""
         self._calls: list[tuple[str, tuple[str, ...]]] = []
         """The look, and the subjects, of each inverse call that is made before."""
 
@@ -163,20 +185,57 @@ class _World:
             kind = MoveKind.LEFT if skipped else MoveKind.IRREVERSIBLE
             return [Move(no=past.no, kind=kind, about=about, why=why)]
         things = [one.path for one in kept.before.files] or [self._present.looks.get(past.no, f"{about} {past.no}")]
-        if skipped or not self._left.isdisjoint(things):
-            self._left.update(things)
+        if skipped or self._lies_under(kept, things):
+            self._leave(kept, things)
             shown = [one.path for one in kept.before.files] or [about]
             why = "left as asked" if skipped else "it lies under a step that stays"
             return [Move(no=past.no, kind=MoveKind.LEFT, about=one, why=why) for one in shown]
+        unseen = self._unseen(past, kept, things)
+        if unseen:
+            self._leave(kept, things)
+            return [Move(no=past.no, kind=MoveKind.IRREVERSIBLE, about=one, why=UNSEEN) for one in unseen]
         if kept.terms.tool:
             move = self._by_call(past, kept)
             if move.kind is MoveKind.CALL:
                 self._calls.append((self._present.looks.get(past.no, ""), kept.opens))
+            elif move.kind is MoveKind.IRREVERSIBLE:
+                self._leave(kept, things)
             return [move]
         return [self._by_file(past, kept, one.path, one.state) for one in kept.before.files]
 
+    def _lies_under(self, kept: Kept, things: Sequence[str]) -> bool:
+        """Whether a later step stays that is about the same."""
+        if not self._left.isdisjoint(things):
+            return True
+        return any(overlap(one, mine) for one in self._staying for mine in kept.opens if mine != EVERYTHING)
+
+    def _leave(self, kept: Kept, things: Sequence[str]) -> None:
+        self._left.update(things)
+        self._staying += [one for one in kept.opens if one != EVERYTHING]
+
+    def _unseen(self, past: Past, kept: Kept, things: Sequence[str]) -> Sequence[str]:
+        """What a step changed of which nobody saw how it left it: no machine tells that from what came later."""
+        if not past.was_settled:
+            return ()
+        if not kept.terms.tool:
+            seen = {one.path: self._files.get(one.path) for one in kept.before.files}
+            return [
+                one.path
+                for one in kept.before.files
+                if seen[one.path] not in {None, one.state} and not _left_by(past, kept, one.path, one.state)
+            ]
+        look = things[0]
+        if past.no in self._present.barred or past.no not in self._present.looks or look not in self._seen:
+            return ()
+        if kept.terms.kind is not UndoClass.RESTORE and not past.tries:
+            return ()
+        before = state_digest(kept.before.seen)
+        if state_digest(self._seen[look]) == before or _left_as(kept) not in {"", before}:
+            return ()
+        return [kept.terms.tool]
+
     def _by_file(self, past: Past, kept: Kept, path: str, before: str) -> Move:
-        after = after_of(kept, path)
+        after = _left_by(past, kept, path, before)
         now = self._files.get(path)
         if now is None:
             why = self._present.doubts.get(path, "it was not seen")
@@ -226,7 +285,7 @@ class _World:
         """By what is there now: what the step left, what was there before it, or neither."""
         if look not in self._seen:
             return move(MoveKind.CONFLICT, self._present.doubts.get(look, "the state could not be seen"))
-        after = "" if kept.after is None or not kept.after.has_seen else state_digest(kept.after.seen)
+        after = _left_as(kept)
         now, before = state_digest(self._seen[look]), state_digest(kept.before.seen)
         if after and not past.unsettled and self._changes(look, kept):
             now = (
@@ -254,6 +313,17 @@ def after_of(kept: Kept, path: str) -> str:
     """The state that a step left, or was to leave where nobody saw it."""
     seen = () if kept.after is None else kept.after.files
     return next((one.state for one in seen if one.path == path), kept.expected.get(path, ""))
+
+
+def _left_by(past: Past, kept: Kept, path: str, before: str) -> str:
+    """The same; a look that still found the state before was taken before the effect."""
+    after = after_of(kept, path)
+    return kept.expected.get(path, "") if past.was_settled and after == before else after
+
+
+def _left_as(kept: Kept) -> str:
+    """The digest of what a look found that a step had left; empty where nobody looked."""
+    return "" if kept.after is None or not kept.after.has_seen else state_digest(kept.after.seen)
 
 
 def _compared(past: Past, *, now: str, after: str, before: str) -> tuple[MoveKind | None, str]:

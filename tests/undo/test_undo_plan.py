@@ -1,6 +1,7 @@
 """The plan of a rollback, over generated histories of files."""
 
 import hashlib
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -130,6 +131,36 @@ def test_an_unknown_step_is_settled_by_what_is_there() -> None:
     assert kinds(past(1, "/w/a", old, new, **unknown), world={"/w/a": other}) == [MoveKind.UNSETTLED]
     assert kinds(past(1, "/w/a", old, None, **unknown, gone=True), world={"/w/a": new}) == [MoveKind.UNSETTLED]
     assert kinds(past(1, "/w/a", old, None, outcome="", acted=""), world={"/w/a": old}) == [MoveKind.UNSETTLED]
+
+
+def test_what_took_effect_unseen_is_for_a_person_and_keeps_no_other_step_from_coming_back() -> None:
+    old, new, newer = state("old"), state("new"), state("newer")
+    settled = {"outcome": "unknown", "acted": "yes"}
+    unseen = past(2, "/w/a", new, None, **settled)
+    steps = [past(1, "/w/a", old, new), unseen, past(3, "/w/b", old, new)]
+    found = plan(steps, present({"/w/a": newer, "/w/b": new}))
+    assert [(move.no, move.kind) for move in found.moves] == [
+        (3, MoveKind.RESTORE),
+        (2, MoveKind.IRREVERSIBLE),
+        (1, MoveKind.LEFT),
+    ]
+    assert "by hand" in found.moves[1].why
+    # A look that still found the state before came too early to tell what it left.
+    early = past(2, "/w/a", old, old, **settled)
+    assert kinds(early, world={"/w/a": new}) == [MoveKind.IRREVERSIBLE]
+    assert kinds(early, world={"/w/a": old}) == [MoveKind.NOT_NEEDED]
+    assert kinds(past(2, "/w/a", old, new, **settled), world={"/w/a": new}) == [MoveKind.RESTORE]
+    assert kinds(past(2, "/w/a", old, new, **settled), world={"/w/a": newer}) == [MoveKind.CONFLICT]
+
+
+def test_what_policy_says_a_step_writes_tells_what_it_left_where_nobody_saw_it() -> None:
+    old, new = state("old"), state("new")
+    for after in (None, old):
+        step = past(1, "/w/a", old, after, outcome="unknown", acted="yes")
+        assert step.kept is not None
+        known = replace(step, kept=replace(step.kept, expected={"/w/a": new}))
+        assert kinds(known, world={"/w/a": new}) == [MoveKind.RESTORE]
+        assert kinds(known, world={"/w/a": state("foreign")}) == [MoveKind.CONFLICT]
 
 
 def test_what_cannot_be_taken_back_is_read_first_and_what_had_no_effect_not_at_all() -> None:

@@ -2,13 +2,17 @@
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
 from soothsayer_mcp.adapters.store.batch import Batch
+from soothsayer_mcp.evidence.settle import read_settling
 from soothsayer_mcp.model.call import Cause, RunId
 from soothsayer_mcp.model.json import Json
+from soothsayer_mcp.model.settling import PART as SETTLE_PART
+from soothsayer_mcp.model.settling import Settling
 from soothsayer_mcp.model.step import SupportedStep
 from soothsayer_mcp.model.undo import UndoClass, UndoState
 from soothsayer_mcp.trace import entries
@@ -59,7 +63,7 @@ def undone_by(batch: Batch, step: SupportedStep) -> str:
 
 def load_pasts(db: sqlite3.Connection, blobs: Path, run: RunId) -> list[Past]:
     """The agent's steps of a run, with what is kept for their undo. Raises `sqlite3.Error` and `OSError`."""
-    kept = _load_kept(db, blobs, run)
+    kept, settling = _load_kept(db, blobs, run), _load_settling(db, blobs, run)
     tries: dict[str, list[tuple[int, str]]] = {}
     for of_step, no, outcome in db.execute(_TRIES, (run, Cause.UNDO)):
         tries.setdefault(str(of_step), []).append((no, outcome or ""))
@@ -79,18 +83,34 @@ def load_pasts(db: sqlite3.Connection, blobs: Path, run: RunId) -> list[Past]:
                 gone=closed_at is not None and not (no in kept and kept[no].outlives),
                 kept=kept.get(no),
                 tries=tuple(tries.get(f"{run}.{no}", ())),
+                settling=settling.get(no),
             )
         )
     return found
 
 
-def _load_kept(db: sqlite3.Connection, blobs: Path, run: RunId) -> Mapping[int, Kept]:
-    found: dict[int, Kept] = {}
-    rows = cast("Sequence[tuple[int, str, str | bytes | None, str | None]]", db.execute(_KEPT, (run, PART)).fetchall())
+def _load_settling(db: sqlite3.Connection, blobs: Path, run: RunId) -> Mapping[int, Settling]:
+    """What tells whether a step took effect; what cannot be read is left to people."""
+    found: dict[int, Settling] = {}
+    with suppress(OSError):
+        for no, _, raw in _payloads(db, blobs, run, SETTLE_PART):
+            with suppress(ValueError):
+                found[no] = read_settling(cast("Json", json.loads(raw)))
+    return found
+
+
+def _payloads(db: sqlite3.Connection, blobs: Path, run: RunId, part: str) -> Iterator[tuple[int, str, str | bytes]]:
+    """The step, the kind of its entry, and the text, of each payload that is still on record."""
+    rows = cast("Sequence[tuple[int, str, str | bytes | None, str | None]]", db.execute(_KEPT, (run, part)).fetchall())
     for no, kind, text, file in rows:
         raw = (blobs / file).read_bytes() if file else text
-        if raw is None:
-            continue
+        if raw is not None:
+            yield no, kind, raw
+
+
+def _load_kept(db: sqlite3.Connection, blobs: Path, run: RunId) -> Mapping[int, Kept]:
+    found: dict[int, Kept] = {}
+    for no, kind, raw in _payloads(db, blobs, run, PART):
         try:
             form = cast("Json", json.loads(raw))
             if kind == "step.intent":
