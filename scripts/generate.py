@@ -116,10 +116,18 @@ def commands() -> str:
         if not isinstance(command, click.Command):
             raise TypeError(f"{row.runs} is no command")
         parts.append(f"## `soothsayer {row.words}`")
+        context = click.Context(command, **command.context_settings)
+        arguments = [param.make_metavar(context) for param in command.params if isinstance(param, click.Argument)]
+        if arguments:
+            parts.append(f"`soothsayer {row.words} {' '.join(arguments)}`")
         parts.append(" ".join((command.help or row.help).split("\n\n")))
-        own = [_parameter(param) for param in command.params if everywhere.isdisjoint(param.opts)]
+        own = [
+            _parameter(param)
+            for param in command.params
+            if isinstance(param, click.Option) and everywhere.isdisjoint(param.opts)
+        ]
         if own:
-            parts.append(table(("argument or option", "means"), own))
+            parts.append(table(("option", "means"), own))
     return "\n\n".join(parts)
 
 
@@ -128,12 +136,9 @@ def _option(option: Option) -> tuple[str, str, str]:
     return f"`{names} {option.metavar}`".replace(" `", "`"), f"`{option.variable}`", option.help
 
 
-def _parameter(param: click.Parameter) -> tuple[str, str]:
-    context = click.Context(click.Command("soothsayer"))
-    if isinstance(param, click.Option):
-        record = param.get_help_record(context)
-        return (f"`{record[0]}`", record[1]) if record else (f"`{', '.join(param.opts)}`", "")
-    return f"`{param.make_metavar(context)}`", "may be repeated" if param.nargs == -1 else ""
+def _parameter(option: click.Option) -> tuple[str, str]:
+    record = option.get_help_record(click.Context(click.Command("soothsayer")))
+    return (f"`{record[0]}`", record[1]) if record else (f"`{', '.join(option.opts)}`", "")
 
 
 _ACTS: dict[Act, str] = {

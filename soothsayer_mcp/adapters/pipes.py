@@ -165,10 +165,6 @@ class PipeLeg:
         """Wait until all that was sent is written; false when nobody reads it."""
         return await self._writer.drained()
 
-    def close_output(self) -> None:
-        """Close the written end: the other side reads its end of input. What is still queued is lost."""
-        self._writer.close()
-
     async def aclose(self) -> None:
         """End the connection, within a second if the other side does not take what is queued."""
         if self._closed:

@@ -184,7 +184,7 @@ def grants(output: Output) -> int:  # noqa: D103 - see asks
     return Exit.DONE
 
 
-@command("revoke", more="ID is that of the question that was answered so; see grants.")
+@command("revoke", more="ID is that of the question that was answered; grants shows it.")
 @click.argument("grant_id", metavar="ID")
 def revoke(output: Output, grant_id: str) -> int:  # noqa: D103 - see asks
     with open_reader(output.settings) as reader:

@@ -17,14 +17,17 @@ P = ParamSpec("P")
 
 
 class Command(click.Command):
-    """A command whose help shows its own options first, and those that every command takes apart."""
+    """A command whose help shows its own options first, and those that every command takes apart.
+
+    Arguments stand in the line of its usage, and its text says what they are.
+    """
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Two lists."""
         own: list[tuple[str, str]] = []
         everywhere: list[tuple[str, str]] = []
         for param in self.get_params(ctx):
-            record = param.get_help_record(ctx)
+            record = None if isinstance(param, click.Argument) else param.get_help_record(ctx)
             if record is not None:
                 common = isinstance(param, GlobalOption) or "--help" in param.opts
                 (everywhere if common else own).append(record)

@@ -34,9 +34,10 @@ from soothsayer_mcp.console.text import escape
 
 MODES = ("enforce", "observe")
 
+WHICH = "HOST is one that `soothsayer hosts` lists."
 ABOUT = (
-    "Each entry keeps its name and its other keys, and gets this program in front of its own command. The change is "
-    "shown first, with values masked; the file is backed up and can be put back byte for byte."
+    f"{WHICH} Each entry keeps its name and its other keys, and gets this program in front of its own command. "
+    "The change is shown first, with values masked; the file is backed up and can be put back byte for byte."
 )
 
 
@@ -102,7 +103,7 @@ def connect(  # noqa: D103 - the table says what it does
     return Exit.DONE if dry_run or backup is not None else Exit.NO
 
 
-@command("disconnect", more="Every other edit that was made since stays.")
+@command("disconnect", more=WHICH)
 @place_options
 @click.option("--only", metavar="NAME", multiple=True, help="Only this server; may be repeated.")
 @click.option("--dry-run", is_flag=True, help="Show the change and write nothing.")
@@ -126,7 +127,10 @@ def disconnect(  # noqa: D103 - see connect
     return _finish(output, target, change, "disconnect", yes=yes, dry_run=dry_run)
 
 
-@command("hosts restore", more="Where the file was changed since, only the entries that are still ours are put back.")
+@command(
+    "hosts restore",
+    more=f"{WHICH} Where the file was changed since, only the entries that are still ours are put back.",
+)
 @place_options
 @click.option("--to", "backup", metavar="BACKUP", help="The file as it is in this backup.")
 @click.option("--dry-run", is_flag=True, help="Show the change and write nothing.")

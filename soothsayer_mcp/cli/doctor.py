@@ -56,8 +56,8 @@ DESKTOP_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 @command(
     "doctor",
     more=(
-        "Governed servers are started once as their host would. Exit 1 when something does not work, or when a host "
-        "still reaches a server past us."
+        "With HOST, one that `soothsayer hosts` lists, only that one is looked at. Governed servers are started once "
+        "as their host would. Exit 1 when something does not work, or when a host still reaches a server past us."
     ),
 )
 @click.argument("host", required=False)

@@ -48,7 +48,7 @@ def run_list(  # noqa: D103 - the table says what it does
     return Exit.DONE
 
 
-@command("run show", kind=Command)
+@command("run show", more="RUN is the id of a run, or the beginning of one.", kind=Command)
 @click.argument("run", shell_complete=complete_run)
 @click.option(
     "-n",

@@ -67,7 +67,12 @@ COMMANDS: tuple[Row, ...] = (
     Row(words="asks", section="asks", help="Open questions about calls.", runs=f"{_CLI}.asks:asks"),
     Row(words="approve", section="asks", help="Allow a call that is asked about, once.", runs=f"{_CLI}.asks:approve"),
     Row(words="grants", section="asks", help="Answers that cover further calls of a run.", runs=f"{_CLI}.asks:grants"),
-    Row(words="revoke", section="asks", help="Take such an answer back.", runs=f"{_CLI}.asks:revoke"),
+    Row(
+        words="revoke",
+        section="asks",
+        help="Take back an answer that covers further calls.",
+        runs=f"{_CLI}.asks:revoke",
+    ),
     Row(words="deny", section="asks", help="Refuse a call that is asked about.", runs=f"{_CLI}.asks:deny"),
     Row(
         words="approver init",

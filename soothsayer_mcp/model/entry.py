@@ -1,4 +1,4 @@
-"""What the trace keeps: entries, receipts, checkpoints."""
+"""What the trace keeps: entries and receipts."""
 
 from enum import StrEnum
 
@@ -83,13 +83,3 @@ class Receipt:
     def step(self) -> str:
         """The step as people name it, run cut to four digits."""
         return f"{self.run[:4]}.{self.no}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checkpoint:
-    """A signed statement of the trace's size and root hash."""
-
-    origin: str
-    size: int
-    root: bytes
-    signatures: tuple[str, ...]

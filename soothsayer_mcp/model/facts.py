@@ -73,8 +73,6 @@ class Seen(NamedTuple):
     """Of what came from there not everything was kept: that the value is not found says nothing."""
 
 
-NOTHING_SEEN = Seen()
-
 Keep: TypeAlias = Callable[[JsonObject, JsonObject], set[str]]
 """Result and arguments of a call -> the values to be remembered, in the forms in which they are compared."""
 

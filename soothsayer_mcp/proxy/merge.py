@@ -109,9 +109,10 @@ ASKED_BY: Final[Mapping[str, tuple[Path, ...]]] = {
     "elicitation/create": ELICITATION,
     "roots/list": ROOTS,
 }
-"""A server's request -> the capabilities of a host that promise it an answer."""
-TASKS: Final[tuple[Path, ...]] = (("tasks",), ("extensions", "io.modelcontextprotocol/tasks"))
-"""What a host's declaration loses when policy forbids the subject outright, so that a server never asks."""
+"""A server's request -> the capabilities of a host that promise it an answer.
+
+A host's declaration loses them when policy forbids the subject outright, so that a server never asks.
+"""
 
 
 def with_own_name(frame: Frame, name: str, path: Path = ("params", "name")) -> bytes:

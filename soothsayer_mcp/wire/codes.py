@@ -12,7 +12,5 @@ class Code(IntEnum):
     INVALID_PARAMS = -32602
     INTERNAL_ERROR = -32603
     """A server that is gone; never for tool calls, which get a result."""
-    HEADER_MISMATCH = -32020
-    UNSUPPORTED_VERSION = -32022
     POLICY = 4030
     """Policy refused something other than a tool call."""

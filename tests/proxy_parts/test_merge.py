@@ -187,7 +187,7 @@ def test_a_server_is_shown_what_the_host_declared_less_what_policy_forbids() -> 
         "elicitation": {},
         "tasks": {"requests": {"elicitation": {}}},
     }
-    whole = frame.edited(*merge.capability_edits(frame, (*merge.SAMPLING, *merge.TASKS)))
+    whole = frame.edited(*merge.capability_edits(frame, (*merge.SAMPLING, ("tasks",))))
     assert json.loads(whole)["params"]["capabilities"] == {"roots": {"listChanged": True}, "elicitation": {}}
 
 
@@ -200,7 +200,8 @@ def test_a_stateless_request_declares_no_more_than_policy_permits() -> None:
         },
     }
     frame = frames.host({"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {"_meta": meta}})
-    sent = json.loads(frame.edited(*merge.capability_edits(frame, (*merge.TASKS, *merge.SAMPLING))))
+    forbidden = (("extensions", "io.modelcontextprotocol/tasks"), *merge.SAMPLING)
+    sent = json.loads(frame.edited(*merge.capability_edits(frame, forbidden)))
     assert sent["params"]["_meta"]["io.modelcontextprotocol/clientCapabilities"] == {"extensions": {"x": {}}}
     assert frame.edited(*merge.capability_edits(frame, merge.ROOTS)) == frame.raw
 

@@ -50,17 +50,6 @@ def mask_line(text: str) -> str:
     return _LOOKS.sub(stars, text)
 
 
-def mask_words(words: Sequence[str]) -> list[str]:
-    """A command line as it may be shown."""
-    shown: list[str] = []
-    before = ""
-    for word in words:
-        masked_word = _shown(("args", "0"), word, before)
-        shown.append(mask_line(word if masked_word is None else masked_word))
-        before = word
-    return shown
-
-
 def difference(before: Document, after: Document, name: str) -> list[str]:
     """What changes, a line each, as it may be shown."""
     old, new = masked(before).expandtabs(4).splitlines(), masked(after).expandtabs(4).splitlines()
