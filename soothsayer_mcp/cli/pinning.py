@@ -21,10 +21,11 @@ from soothsayer_mcp.cli.exits import Exit
 from soothsayer_mcp.cli.options import nearest
 from soothsayer_mcp.cli.output import Output
 from soothsayer_mcp.cli.problems import Problem
+from soothsayer_mcp.cli.recorded import make_definition
 from soothsayer_mcp.console import render
 from soothsayer_mcp.console.measures import count
 from soothsayer_mcp.console.text import escape
-from soothsayer_mcp.model.call import PinState
+from soothsayer_mcp.model.call import PinState, ToolDefinition
 from soothsayer_mcp.model.json import Digest, Json, JsonObject, canonical
 from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.wording import hides, instructs, texts_of
@@ -280,6 +281,14 @@ class Definitions:
         """Every tool that rules are checked against: its server, its name, and what the server says of it."""
         return [
             (name, tool.name, annotations_of(tool.raw))
+            for name, one in self.listed.items()
+            for tool in one.tools.values()
+        ]
+
+    def tools(self) -> list[ToolDefinition]:
+        """The same tools as a connection would have them, pinned."""
+        return [
+            make_definition(name, tool.name, tool.raw, PinState.PINNED)
             for name, one in self.listed.items()
             for tool in one.tools.values()
         ]

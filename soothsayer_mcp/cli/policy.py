@@ -3,7 +3,7 @@
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from pathlib import Path
 from typing import cast
@@ -28,6 +28,7 @@ from soothsayer_mcp.cli.recorded import Recall, definition_of, recall
 from soothsayer_mcp.cli.state import complete_run, open_reader, state_dir
 from soothsayer_mcp.console import explanation
 from soothsayer_mcp.console.explanation import Explained
+from soothsayer_mcp.console.layout import visible
 from soothsayer_mcp.model.call import Cause, Client, Principal, Proposal, RunId, StepId, ToolDefinition
 from soothsayer_mcp.model.decision import Mode
 from soothsayer_mcp.model.facts import Facts, Seen, Tally
@@ -38,6 +39,7 @@ from soothsayer_mcp.model.step import ProposedStep
 from soothsayer_mcp.model.value import dataclass
 from soothsayer_mcp.policy.explain import Explanation, explain
 from soothsayer_mcp.policy.lint import Flaw
+from soothsayer_mcp.policy.parts import Touched, touched
 from soothsayer_mcp.policy.policy import Policy
 from soothsayer_mcp.policy.scopes import Cell
 from soothsayer_mcp.policy.suite import own_rules
@@ -87,12 +89,13 @@ class Ground:
         "FILEs are policy files or names of packaged policies, each checked by itself; without any, those of the"
         " configuration together, as the proxy would load them, against the tools of its soothsayer.lock. Exits 2 when"
         " one does not load; 1 with --strict when something in its rules should be looked at again, and with --live or"
-        " --pin when definitions are not as they were agreed on and stay so."
+        " --pin when definitions are not as they were agreed on and stay so. --live also tests whether what a rule sets"
+        " up for tools that it names meets a tool that is offered: N/A is a no."
     ),
 )
 @click.argument("files", nargs=-1, metavar="[FILE]...")
 @click.option("--strict", is_flag=True, help="What should be looked at again is a no.")
-@click.option("--live", is_flag=True, help="Start the servers and compare what they define now.")
+@click.option("--live", is_flag=True, help="Start the servers: compare what they define now, and test what rules meet.")
 @click.option(
     "--pin",
     metavar="[SERVER]",
@@ -125,13 +128,19 @@ def policy_check(  # noqa: D103 - see the table
     doubtful += [flaw for policy in loaded for flaw in about_evidence(policy, tools)]
     doubtful += [flaw for policy in loaded for flaw in about_probes(policy, None if files else ground.allowed)]
     doubtful += untested(files or ground.names)
+    parts = (
+        [part for policy in loaded for part in touched(policy, own_rules(policy), definitions.tools())] if live else []
+    )
+    absent = [part for part in parts if not part.tools]
     if form in REPORTS:
         output.text(REPORTS[form](problems, doubtful, (files or ground.names)[0]))
-        return Exit.USAGE if problems else Exit.NO if strict and doubtful else Exit.DONE
+        return Exit.USAGE if problems else Exit.NO if absent or (strict and doubtful) else Exit.DONE
     if loaded and not output.as_json:
         output.page(explanation.policies([_policy(policy) for policy in loaded], output.width))
     for flaw in () if output.as_json else doubtful:
         output.remark(f"warning: {flaw.rule}: {flaw.text} [{flaw.id}]")
+    for line in () if output.as_json or problems else _self_test(parts):
+        output.line(visible(line))
     agreed = bool(problems) or definitions.settle(output, yes=yes)
     if output.as_json:
         output.document(
@@ -139,11 +148,30 @@ def policy_check(  # noqa: D103 - see the table
                 "policies": [_policy(policy) for policy in loaded],
                 "warnings": [{"rule": flaw.rule, "id": flaw.id, "message": flaw.text} for flaw in doubtful],
                 "definitions": [each.document() for each in definitions.differing],
+                "self_test": [
+                    {"rule": part.rule, "parts": [*part.parts], "tools": [*part.tools], "state": _state(part)}
+                    for part in parts
+                ],
             }
         )
     if problems:
         raise Problems(problems)
-    return Exit.DONE if agreed and not (strict and doubtful) else Exit.NO
+    return Exit.DONE if agreed and not absent and not (strict and doubtful) else Exit.NO
+
+
+def _state(part: Touched) -> str:
+    return "ok" if part.tools else "N/A"
+
+
+def _self_test(parts: Sequence[Touched]) -> Iterator[str]:
+    """How many of the rules that name tools meet one that is offered, and each that does not."""
+    if parts:
+        met = sum(bool(part.tools) for part in parts)
+        yield f"self-test  {met} of {len(parts)} rules that name tools meet a tool that is offered"
+    for part in parts:
+        if not part.tools:
+            what = f"no server offers what it names: {', '.join(part.named)}"
+            yield f"self-test  N/A  {part.rule} ({', '.join(part.parts)}): {what}"
 
 
 def _doubtful(policy: Policy) -> tuple[Flaw, ...]:

@@ -62,7 +62,9 @@ class Wish:
 def calls(pasts: Sequence[Past]) -> bool:
     """Whether servers are called to undo these steps, or asked about them, so that their plan is made with them."""
     return any(
-        (one.unsettled and one.settling is not None) or (one.kept is not None and one.kept.terms.tool and one.has_effect) for one in pasts
+        (one.unsettled and one.settling is not None)
+        or (one.kept is not None and one.kept.terms.tool and one.has_effect)
+        for one in pasts
     )
 
 

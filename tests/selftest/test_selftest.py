@@ -127,6 +127,7 @@ def _masks_nothing(*_: object) -> None:
     return None
 
 
+@pytest.mark.pitfall("P-OPEN-02")
 @pytest.mark.parametrize(
     ("stage", "instead", "named"),
     [
@@ -146,6 +147,7 @@ def test_a_part_behind_a_decision_that_is_not_on_the_path_is_named(
     assert (not_live(World()) or "").startswith(f"{named}: ")
 
 
+@pytest.mark.pitfall("P-OPEN-02")
 @pytest.mark.parametrize(("method", "named"), [("gather", "require"), ("verify", "verify")])
 def test_evidence_and_checks_that_look_at_nothing_are_named(
     monkeypatch: pytest.MonkeyPatch, method: str, named: str
@@ -159,6 +161,7 @@ def test_evidence_and_checks_that_look_at_nothing_are_named(
     assert (not_live(World()) or "").startswith(f"{named}: ")
 
 
+@pytest.mark.pitfall("P-OPEN-02")
 @pytest.mark.parametrize("budgets", [Budgets(cost_micro=3), Budgets(unverified_writes=3), Budgets(error_streak=3)])
 def test_a_budget_that_the_policy_sets_and_nothing_holds_is_named(
     monkeypatch: pytest.MonkeyPatch, budgets: Budgets
