@@ -23,7 +23,7 @@ _MATCHED = {
     "instructions": "Whether the definition reads like an instruction to a model. A sign, no verdict.",
     "args": "Matchers by argument: a path such as a.b or items[*].id, a | b for either, or ** for every text.",
     "only_args": "No other argument than those that args names.",
-    "tainted": "Whether the run was given a result that others than the first party can write.",
+    "tainted": "Whether the run was given a result, a resource or a prompt that others than the first party can write.",
     "suspect": "Whether one of those held unseen characters, or read like an instruction to a model: a sign, no proof.",
     "flow": "Where the values that say where something goes came from.",
     "when": "A condition in CEL over args, tool, who, run, risk and now.",
