@@ -102,6 +102,8 @@ class _Parts:
         self._policy = policy
         self._receipt = closed.intent
         self._now_us = now_us
+        self._shut = False
+        """Whether a budget of nothing refuses every call anyway."""
         self._step = ProposedStep(
             id=step.id,
             run_id=step.run_id,
@@ -128,6 +130,7 @@ class _Parts:
             ("large_results", self._large),
             ("on_failure", self._on_failure),
         )
+        self._shut = isinstance((await self._rehearsed()).withheld, Refused)
         for name, touch in rows:
             try:
                 live = await touch()
@@ -159,16 +162,16 @@ class _Parts:
         for name in RAISED:
             counted = self._counted("open_us" if name == "minutes" else name)
             found = await self._rehearsed(counters=counted, allowance=Allowance(own={name: 1}))
-            if not _refused(found, Reason.BUDGET_SPENT, f"the budget {name} "):
+            if not self._refused(found, Reason.BUDGET_SPENT, f"the budget {name} "):
                 return False
         budgets = self._policy.budgets
         if budgets.cost_micro is not None:
             found = await self._rehearsed(charge=Charge(write=True, cost_micro=MUCH))
-            if not _refused(found, Reason.BUDGET_SPENT, "the budget cost "):
+            if not self._refused(found, Reason.BUDGET_SPENT, "the budget cost "):
                 return False
         if budgets.unverified_writes is not None:
             found = await self._rehearsed(counters=self._counted("unverified_writes"))
-            if not _refused(found, Reason.DEBT_LIMIT):
+            if not self._refused(found, Reason.DEBT_LIMIT):
                 return False
         if budgets.error_streak is None:
             return True
@@ -177,11 +180,17 @@ class _Parts:
 
     async def _limit(self) -> bool:
         charge = Charge(write=True, caps=(Cap(question=QUESTION, most=1, words="selftest"),))
-        return _refused(await self._rehearsed(charge=charge), Reason.BUDGET_SPENT, "selftest ")
+        return self._refused(await self._rehearsed(charge=charge), Reason.BUDGET_SPENT, "selftest ")
 
     async def _repeats(self) -> bool:
         charge = Charge(write=True, repeats_most=1)
-        return _refused(await self._rehearsed(charge=charge), Reason.REPEAT_LIMIT)
+        return self._refused(await self._rehearsed(charge=charge), Reason.REPEAT_LIMIT)
+
+    def _refused(self, found: Rehearsed, reason: Reason, about: str = "") -> bool:
+        held = found.withheld
+        if not isinstance(held, Refused):
+            return False
+        return self._shut or (held.failure.reason is reason and held.failure.summary.startswith(about))
 
     def _counted(self, counter: str = "calls", *, much: int = MUCH) -> Counters:
         """A run that was opened just now and has used up one thing."""
@@ -190,7 +199,7 @@ class _Parts:
     async def _verify(self) -> bool:
         found = await self._rehearsed(dues=Dues(verify=(_BROKEN,)))
         broken = any(one.answer is Answer.BROKEN for one in found.verified.findings)
-        return broken and found.verified.failure is not None and found.withheld is None
+        return broken and found.verified.failure is not None
 
     async def _redact(self) -> bool:
         shown = (await self._rehearsed(obligations=(_HIDDEN,))).verified.shown
@@ -252,11 +261,6 @@ class _Parts:
 
 
 Touch: TypeAlias = Callable[[], Awaitable[bool]]
-
-
-def _refused(found: Rehearsed, reason: Reason, about: str = "") -> bool:
-    held = found.withheld
-    return isinstance(held, Refused) and held.failure.reason is reason and held.failure.summary.startswith(about)
 
 
 def _recall(_questions: Questions) -> Facts:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import anyio
 import pytest
@@ -175,6 +176,14 @@ def test_a_budget_that_the_policy_sets_and_nothing_holds_is_named(
 
     monkeypatch.setattr(sentence, "budgets_of", of_people_alone)
     assert (not_live(World(), policy) or "").startswith("budgets: ")
+
+
+@pytest.mark.parametrize("figure", ["calls", "writes", "minutes", "denials", "bytes_returned", "unverified_writes"])
+def test_a_budget_of_nothing_keeps_no_proxy_from_starting(figure: str) -> None:
+    policy = make_policy(Effect.ALLOW)
+    budgets: dict[str, Any] = {figure: 0, "cost_micro": 0, "error_streak": 1}
+    policy.budgets = Budgets(**budgets)
+    assert not_live(World(), policy) is None
 
 
 def test_a_part_that_fails_inside_is_not_live(monkeypatch: pytest.MonkeyPatch) -> None:
