@@ -43,7 +43,7 @@ from soothsayer_mcp.policy.parts import Touched, touched
 from soothsayer_mcp.policy.policy import Policy
 from soothsayer_mcp.policy.scopes import Cell
 from soothsayer_mcp.policy.suite import own_rules
-from soothsayer_mcp.policy.warn import about_tools, warnings
+from soothsayer_mcp.policy.warn import about_tools, grouped, warnings
 from soothsayer_mcp.policy.warn_evidence import about_evidence
 from soothsayer_mcp.policy.warn_probes import Allowed, about_probes
 
@@ -178,7 +178,8 @@ def _doubtful(policy: Policy) -> tuple[Flaw, ...]:
     """What a person should look at again in the rules of the policies that were named."""
     own = set(own_rules(policy))
     rules = [rule for scope in policy.scopes for rule in scope.rules if rule.id in own]
-    return warnings(rules, SystemClock().now_us())
+    weights = [one.matches for scope in policy.scopes for one in (*scope.terms, *scope.tiers)]
+    return (*warnings(rules, SystemClock().now_us()), *grouped(weights))
 
 
 @command(

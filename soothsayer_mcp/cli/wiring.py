@@ -345,7 +345,7 @@ class _News:
     def _grouped(policy: Policy) -> None:
         """Rules that match no caller here are told, never silent: a deny among them holds nobody back."""
         for rule in looks_at_groups(policy)[:SHOWN_RULES]:
-            say(f"rule {rule} looks at groups: {NOBODY}; {MEND} [policy-groups]")
+            say(f"{rule} looks at groups: {NOBODY}; {MEND} [policy-groups]")
 
     def rejected(self, errors: LoadErrors) -> None:
         """A changed policy does not load: the old one stays."""

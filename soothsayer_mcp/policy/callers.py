@@ -4,6 +4,7 @@ from typing import Final
 
 from soothsayer_mcp.policy.policy import Policy
 from soothsayer_mcp.policy.rules import Rule
+from soothsayer_mcp.policy.scopes import matching
 
 NOBODY: Final = "over stdio a caller is its account and in no group"
 MEND: Final = "name accounts: `who: {sub: os:NAME}`"
@@ -20,5 +21,5 @@ def about_groups(rule: Rule) -> str:
 
 
 def looks_at_groups(policy: Policy) -> tuple[str, ...]:
-    """The rules that do, by their ids."""
-    return tuple(rule.id for scope in policy.scopes for rule in scope.rules if about_groups(rule))
+    """The rules that do, by their ids, and risk terms and tiers, by reason and by name."""
+    return tuple(rule.id for scope in policy.scopes for rule in matching(scope) if about_groups(rule))

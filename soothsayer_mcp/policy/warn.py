@@ -35,10 +35,11 @@ def warnings(rules: Sequence[Rule], now_us: int) -> tuple[Flaw, ...]:
                     for word in _AROUND
                     if word in set(_positive(spec))
                 ]
-    return (*found, *_grouped(rules), *_thin_asks(rules))
+    return (*found, *grouped(rules), *_thin_asks(rules))
 
 
-def _grouped(rules: Sequence[Rule]) -> Iterable[Flaw]:
+def grouped(rules: Iterable[Rule]) -> Iterable[Flaw]:
+    """Rules, or what risk terms and tiers match by, that look at groups."""
     for rule in rules:
         found = about_groups(rule)
         if found:

@@ -30,3 +30,12 @@ def test_a_rule_about_groups_is_warned_of(wanted: str, told: str, tmp_path: Path
     for flaw in found:
         assert told in flaw.text
         assert "name accounts: `who: {sub: os:NAME}`" in flaw.text
+
+
+def test_a_risk_term_and_a_tier_about_groups_are_told_too(tmp_path: Path) -> None:
+    policy = policy_from(
+        "risk: [{add: 30, because: 'a contractor calls', who: {groups: contractors}}]\n"
+        "next: {tiers: [{name: large, because: 'staff calls', who: {groups: staff}}]}\n",
+        tmp_path,
+    )
+    assert looks_at_groups(policy) == ("a contractor calls", "large")
