@@ -29,7 +29,7 @@ from soothsayer_mcp.evidence.scope import (
     values_of,
 )
 from soothsayer_mcp.evidence.settle import settling_of
-from soothsayer_mcp.evidence.steps import judge_step, texts
+from soothsayer_mcp.evidence.steps import crosses, judge_step, texts
 from soothsayer_mcp.model.call import ArgumentFault
 from soothsayer_mcp.model.condition import View
 from soothsayer_mcp.model.decision import Mode
@@ -189,7 +189,7 @@ class Inspection:
             held = self._held()
             globs = texts(item.spec.get("unchanged"))
             files = await self._files(globs) if globs else {}
-            seen = held.seen(site.step.run_id, item.pattern)
+            seen = held.seen(site.step.run_id, item.pattern, across=crosses(item.spec))
             judged = judge_step(
                 item,
                 seen,
@@ -198,6 +198,7 @@ class Inspection:
                 values=site.values,
                 files=files,
                 now_us=self._clock.now_us(),
+                policy=site.step.decision.policy_digest if isinstance(site.step, DecidedStep) else "",
             )
             return judged if isinstance(judged, Gap) else (judged,)
         return await self._probed(item, site, title)

@@ -37,8 +37,8 @@ def overtaken(step: SupportedStep, held: Held) -> Failure | None:
 def lapsed(evidence: Evidence, held: Held, now_us: int) -> tuple[Reason, str] | None:
     """Why one piece of evidence does not count, now."""
     if evidence.made_by is not None and evidence.pattern:
-        latest = held.seen(evidence.made_by[0], evidence.pattern)
-        if latest is not None and latest.no != evidence.made_by[1]:
+        latest = held.seen(evidence.made_by[0], evidence.pattern, across=evidence.across)
+        if latest is not None and (latest.run, latest.no) != evidence.made_by:
             return Reason.STALE, f"{latest.step} came after it"
     for subject in evidence.newer_than:
         write = held.last_write(subject, but=evidence.made_by)

@@ -19,9 +19,21 @@ def keyed(key: bytes, value: Json) -> str:
 
 
 def judge_step(
-    item: Item, seen: Seen | None, held: Held, *, id_: str, values: Values, files: Mapping[str, str], now_us: int
+    item: Item,
+    seen: Seen | None,
+    held: Held,
+    *,
+    id_: str,
+    values: Values,
+    files: Mapping[str, str],
+    now_us: int,
+    policy: str = "",
 ) -> Evidence | Gap:
-    """Judge one item; `files` holds the present digest of each glob that must be unchanged, as far as it is known."""
+    """Judge one item; `files` holds the present digest of each glob that must be unchanged, as far as it is known.
+
+    A step of another run counts only under the same `policy`: another one may take its arguments, or what success is,
+    for something else.
+    """
     title, do = title_of(item.spec), do_of(item.spec)
 
     def gap(reason: Reason, why: str) -> Gap:
@@ -29,6 +41,9 @@ def judge_step(
 
     if seen is None:
         return gap(Reason.ABSENT, "no such step is on record")
+    across = crosses(item.spec)
+    if across and seen.policy != policy:
+        return gap(Reason.ABSENT, f"the latest one, {seen.step}, was decided by another policy")
     failed = _passed(seen)
     if failed is not None:
         return gap(*failed)
@@ -52,6 +67,7 @@ def judge_step(
         newer_than=item.newer_than,
         made_by=(seen.run, seen.no),
         pattern=item.pattern,
+        across=across,
         title=title,
         do=do,
         root=item.root,
@@ -100,6 +116,11 @@ def _mismatch(item: Item, seen: Seen, values: Values) -> tuple[Reason, str] | No
         if not hmac.compare_digest(kept, keyed(seen.key, wanted)):
             return Reason.CONTRADICTED, f"{left} of {seen.step} is not {right}, which is {shown(wanted)}"
     return None
+
+
+def crosses(spec: Mapping[str, Json]) -> bool:
+    """Whether steps of other runs may serve."""
+    return spec.get("cross_run") is True
 
 
 def title_of(spec: Mapping[str, Json]) -> str:

@@ -106,6 +106,8 @@ class Seen(NamedTuple):
     """Glob -> digest of the files."""
     key: bytes
     """What the digests of results are keyed with."""
+    policy: str = ""
+    """The digest of the policy that decided it; told where steps of other runs are looked for."""
 
     @property
     def step(self) -> str:
@@ -131,8 +133,8 @@ class Held(Protocol):
         """Where the record ends: what is written later stands beyond it."""
         ...
 
-    def seen(self, run: RunId, pattern: str) -> Seen | None:
-        """The latest step of a run that fits a pattern."""
+    def seen(self, run: RunId, pattern: str, *, across: bool = False) -> Seen | None:
+        """The latest step of a run that fits a pattern; `across` all runs of its principal in its workspace."""
         ...
 
     def last_write(self, subject: str, *, but: tuple[RunId, int] | None) -> LastWrite:

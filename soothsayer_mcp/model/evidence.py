@@ -51,6 +51,8 @@ class Evidence:
     """The step it is about, whose own writes do not count."""
     pattern: str = ""
     """Under which that step has to be the latest still."""
+    across: bool = False
+    """Whether the latest of all runs of the same principal in the same workspace is meant, and not of its own alone."""
     title: str = ""
     """What it shows, in the words of a refusal."""
     do: str = ""

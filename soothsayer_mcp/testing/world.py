@@ -61,9 +61,9 @@ class NothingHeld:
         """The beginning."""
         return 0
 
-    def seen(self, run: RunId, pattern: str) -> Seen | None:
+    def seen(self, run: RunId, pattern: str, *, across: bool = False) -> Seen | None:
         """No step."""
-        del run, pattern
+        del run, pattern, across
         return None
 
     def last_write(self, subject: str, *, but: tuple[RunId, int] | None) -> LastWrite:

@@ -10,6 +10,7 @@ from typing import cast
 import pytest
 
 from configured import connect
+from soothsayer_mcp.__main__ import run
 from soothsayer_mcp.adapters.store.reader import Reader
 from soothsayer_mcp.console import render, views
 from soothsayer_mcp.model.json import JsonObject
@@ -164,6 +165,48 @@ def test_what_was_used_once_is_used_up_after_a_restart_too(workspace: Path, *, k
         assert "[missing_evidence/consumed" in push(host)[1]
         assert run_tests(host)[0] is False
         assert push(host)[0] is False
+
+
+@pytest.mark.parametrize("across", [False, True], ids=["own run", "any run"])
+def test_tests_of_an_earlier_run_serve_a_later_one_only_where_policy_says_so_and_once_and_fresh(
+    workspace: Path, capsys: pytest.CaptureFixture[str], *, across: bool
+) -> None:
+    more = "single_use: true, cross_run: true, not_before:" if across else "single_use: true, not_before:"
+    (workspace.parent / "policy.yaml").write_text(POLICY.replace("not_before:", more))
+    state = workspace.parent / "state"
+
+    def end_run() -> str:
+        with Reader(state) as reader:
+            found = next(iter(reader.runs(Filter(), reader.now(), limit=1))).run
+        code = run(["run", "complete", found, "--state", str(state)])
+        assert int(code) == 0, capsys.readouterr()
+        return found
+
+    with connect(workspace.parent) as host:
+        assert run_tests(host)[0] is False
+    first = end_run()
+    with connect(workspace.parent) as host:
+        failed, text = push(host)
+        assert failed is not across
+        if not across:
+            assert "[missing_evidence/absent" in text
+            return
+        # It is used up for every run.
+        assert "[missing_evidence/consumed" in push(host)[1]
+        assert run_tests(host)[0] is False
+    second = end_run()
+    with connect(workspace.parent) as host:
+        assert write(host, workspace, "x = 2")[0] is False
+        failed, text = push(host)
+        assert failed
+        assert "[missing_evidence/stale" in text
+        assert f"{second[:4]}." in text
+    with Reader(state) as reader:
+        wanted = next(
+            one for one in reader.steps(Filter(), reader.now(), limit=None) if one.tool == "push" and one.no == 1
+        )
+        assert wanted.run == second
+        assert any(f"{first[:4]}.1" in line for line in views.cited(reader.story(wanted)))
 
 
 def test_a_server_that_says_written_and_writes_nothing_is_caught_by_the_file(host: RawHost, workspace: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from soothsayer_mcp.evidence.admit import FUTURE_US, lapsed, outdated, overtaken, said
 from soothsayer_mcp.evidence.weigh import weigh
+from soothsayer_mcp.model.call import RunId
 from soothsayer_mcp.model.decision import Decision, Effect, Mode
 from soothsayer_mcp.model.dues import Dues, LastWrite, Seen
 from soothsayer_mcp.model.evidence import Evidence, Level, Support
@@ -39,12 +40,14 @@ class Record(NothingHeld):
 
     def __init__(self) -> None:
         self.latest: Seen | None = None
+        self.across = False
         self.writes: dict[str, LastWrite] = {}
         self.flying: dict[str, str] = {}
         self.used: set[str] = set()
 
-    def seen(self, run: str, pattern: str) -> Seen | None:
+    def seen(self, run: str, pattern: str, *, across: bool = False) -> Seen | None:
         assert (run, pattern) == (RUN_ID, "tests")
+        self.across = across
         return self.latest
 
     def last_write(self, subject: str, *, but: tuple[str, int] | None) -> LastWrite:
@@ -107,6 +110,19 @@ def test_a_later_step_of_its_kind_takes_the_place_of_the_one_that_it_is_about() 
     assert lapsed(TESTED, record, NOW_US) == (Reason.STALE, "5555.8 came after it")
     assert lapsed(replace(TESTED, pattern=""), record, NOW_US) is None
     assert lapsed(replace(TESTED, made_by=None), record, NOW_US) is None
+
+
+def test_where_steps_of_all_runs_serve_the_latest_of_all_runs_is_asked_for() -> None:
+    record = Record()
+    across = replace(TESTED, across=True)
+    record.latest = latest(OWN[1])
+    assert lapsed(across, record, NOW_US) is None
+    assert record.across
+    # The same number in another run is another step.
+    record.latest = latest(OWN[1])._replace(run=RunId("6" * 32))
+    assert lapsed(across, record, NOW_US) == (Reason.STALE, f"6666.{OWN[1]} came after it")
+    assert lapsed(TESTED, record, NOW_US) is not None
+    assert not record.across
 
 
 @pytest.mark.parametrize(

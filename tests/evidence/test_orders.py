@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from policy_kit import policy_from, tool
 from policy_kit import step as make_step
-from recording import bind, open_store, run
+from recording import BINDING, bind, open_store, run
 from soothsayer_mcp.adapters.lab import EVIDENCE_CONDITIONS
 from soothsayer_mcp.adapters.probes.probes import LocalProbes
 from soothsayer_mcp.adapters.probes.settings import ProbeSettings
@@ -21,7 +22,8 @@ from soothsayer_mcp.adapters.store.sqlite import SqliteStore
 from soothsayer_mcp.adapters.system import RandomIds, SystemClock, look
 from soothsayer_mcp.gathering import Inspection
 from soothsayer_mcp.governor import Governor
-from soothsayer_mcp.model.call import RunId
+from soothsayer_mcp.model.call import Client, Digest, RunId
+from soothsayer_mcp.model.decision import Mode
 from soothsayer_mcp.model.failure import Reason
 from soothsayer_mcp.model.json import JsonObject, compact
 from soothsayer_mcp.model.outcome import Returned
@@ -47,12 +49,13 @@ rules:
                unchanged: ["${workspace}/*.py"], ONCE}
 """
 OPS = ("test", "edit well", "edit badly", "edit by hand", "put back by hand", "push", "restart", "forget")
+RUNS = ("one host", "another host")
 
 
 class Desk:
     """A tool server on a folder, and what should be true of it, told apart from how it is found out."""
 
-    def __init__(self, folder: Path, *, once: bool) -> None:
+    def __init__(self, folder: Path, *, once: bool, across: bool = False) -> None:
         self.folder = folder
         self.work = folder / "work"
         self.work.mkdir()
@@ -65,9 +68,8 @@ class Desk:
         self.written = False
         """Whether anything was written through the proxy since those tests began."""
         self.used = False
-        self.policy = policy_from(
-            POLICY.replace(", ONCE", ", single_use: true" if once else ""), folder, workspace=str(self.work)
-        )
+        more = (", single_use: true" if once else "") + (", cross_run: true" if across else "")
+        self.policy = policy_from(POLICY.replace(", ONCE", more), folder, workspace=str(self.work))
         self.tools = {
             name: tool(f"dev.{name}", properties=frozenset({"path", "content", "command"}))
             for name in ("write", "run", "push")
@@ -164,16 +166,27 @@ class Desk:
             db.close()
 
 
-def play(ops: Sequence[str], *, once: bool) -> None:
+async def joined(store: SqliteStore, policy: str, *, client: str, workspace: str) -> RunId:
+    """The automatic run of a host in a workspace."""
+    binding = replace(BINDING, client=Client(name=client), workspace=workspace)
+    run_id, failure = await store.bind_run(binding, Digest(policy))
+    assert failure is None
+    return run_id
+
+
+def play(ops: Sequence[str], *, once: bool, across: bool = False) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        desk = Desk(Path(folder).resolve(), once=once)
+        desk = Desk(Path(folder).resolve(), once=once, across=across)
 
         async def body() -> None:
             run_id = await bind(desk.store)
             for number, op in enumerate(ops):
-                if op == "restart":
+                if op in RUNS:
+                    client = BINDING.client.name if op == RUNS[0] else op
+                    run_id = await joined(desk.store, desk.policy.digest, client=client, workspace=BINDING.workspace)
+                elif op == "restart":
                     await desk.act(run_id, op, number)
-                    assert await bind(desk.store) == run_id
+                    assert across or await bind(desk.store) == run_id
                 else:
                     await desk.act(run_id, op, number)
 
@@ -192,6 +205,72 @@ def play(ops: Sequence[str], *, once: bool) -> None:
 @example(ops=["test", "push", "forget", "push", "restart", "push", "test", "push"], once=True)
 def test_no_order_of_tests_edits_and_pushes_lets_stale_or_spent_evidence_pass(ops: list[str], *, once: bool) -> None:
     play(ops, once=once)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(ops=st.lists(st.sampled_from(OPS + RUNS), min_size=1, max_size=14), once=st.booleans())
+@example(ops=["test", RUNS[1], "push", RUNS[0], "push"], once=True)
+@example(ops=["test", RUNS[1], "edit well", RUNS[0], "push"], once=False)
+@example(ops=["test", RUNS[1], "edit badly", "test", RUNS[0], "push"], once=False)
+@example(ops=["test", RUNS[1], "edit by hand", "push", "restart", "put back by hand", "push"], once=True)
+def test_where_a_step_of_any_run_serves_all_runs_together_let_pass_what_one_run_would(
+    ops: list[str], *, once: bool
+) -> None:
+    play(ops, once=once, across=True)
+
+
+def test_a_step_of_another_run_serves_only_where_policy_says_so(tmp_path: Path) -> None:
+    for across in (False, True):
+        folder = tmp_path / str(across)
+        folder.mkdir()
+        desk = Desk(folder, once=False, across=across)
+
+        async def body(desk: Desk = desk, across: bool = across) -> None:
+            await desk.act(await bind(desk.store), "test", 0)
+            other = await joined(desk.store, desk.policy.digest, client="another host", workspace=BINDING.workspace)
+            pushed = await desk.call(other, "push")
+            assert (pushed.failure is None) is across
+            if across:
+                [cited] = pushed.support.evidence
+                assert cited.across
+                assert str(cited.source["step"]).endswith(".1")
+                assert not str(cited.source["step"]).startswith(other)
+
+        try:
+            run(body)
+        finally:
+            desk.store.close()
+
+
+@pytest.mark.parametrize("apart", ["workspace", "principal", "policy", "observed"])
+def test_a_step_of_another_workspace_principal_or_policy_or_one_only_observed_serves_no_other_run(
+    tmp_path: Path, apart: str
+) -> None:
+    desk = Desk(tmp_path, once=False, across=True)
+    same, text = desk.policy, POLICY.replace(", ONCE", ", cross_run: true")
+    more = policy_from(text + '  - {deny: "Never.", tools: "dev.never"}\n', tmp_path, workspace=str(desk.work))
+    observed = policy_from(text, tmp_path, workspace=str(desk.work), mode=Mode.OBSERVE)
+    assert (more.digest == same.digest, observed.digest == same.digest) == (False, True)
+
+    async def body() -> None:
+        desk.policy = {"policy": more, "observed": observed}.get(apart, same)
+        await desk.act(await bind(desk.store), "test", 0)
+        desk.policy = same
+        binding = replace(BINDING, client=Client(name="another host"))
+        if apart == "workspace":
+            binding = replace(binding, workspace=f"{BINDING.workspace}/below")
+        elif apart == "principal":
+            binding = replace(binding, principal=replace(BINDING.principal, id="os:bob"))
+        other, failure = await desk.store.bind_run(binding, same.digest)
+        assert failure is None
+        pushed = await desk.call(other, "push")
+        assert pushed.failure is not None
+        assert pushed.failure.reason is Reason.ABSENT
+
+    try:
+        run(body)
+    finally:
+        desk.store.close()
 
 
 def test_obligations_are_fixed_with_the_intent_and_outlive_every_evidence_row(tmp_path: Path) -> None:

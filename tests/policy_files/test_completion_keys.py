@@ -29,6 +29,7 @@ STEP = 'complete: {require: {step: {tools: "dev.run", not_before: last_write(fil
         ("{any: []}", '"any" is not supported yet'),
         ('{step: {tools: "dev.run", when: "true"}}', "`when` is about a call"),
         ('{step: {tools: "dev.run", single_use: true}}', "`single_use` is about a call"),
+        ('{step: {tools: "dev.run", cross_run: true, max_age: 1h}}', "`cross_run` is about a call"),
         ('{step: {tools: "dev.run", match: {result.commit: args.commit}}}', "`match` is about a call"),
         ('{step: {tools: "dev.run", unchanged: "src/**"}}', "`unchanged` is about a call"),
         ('{step: {tools: "dev.run", not_before: last_write(file(args.path))}}', "no arguments when a run is completed"),

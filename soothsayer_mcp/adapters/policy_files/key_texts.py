@@ -159,6 +159,7 @@ KEY_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
         "ok": "It succeeded; there is no other word, and leaving it out says the same.",
         "max_age": "How long ago it may have begun.",
         "single_use": "It serves one call, over runs and restarts.",
+        "cross_run": "It may be a step of any run of the same principal in the same workspace, under the same policy.",
         "match": "Path into its result -> path in this call; the two values are equal.",
         "unchanged": "Files, as globs, that are as they were when it began, when it ended, and now.",
     },

@@ -27,6 +27,15 @@ _SEEN = (
     "SELECT no, began, sure, at, ended, ok, level, why, results, files_before, files_after FROM sightings"
     " WHERE run = ? AND pattern = ?"
 )
+_SEEN_ACROSS = (
+    "SELECT i.no, i.began, i.sure AND s.would IS NULL, i.at, i.ended, i.ok, i.level, i.why, i.results, i.files_before,"
+    " i.files_after, i.run, p.digest FROM runs own"
+    " JOIN runs r ON r.principal = own.principal AND r.workspace = own.workspace"
+    " JOIN sightings i ON i.run = r.id AND i.pattern = ? JOIN steps s ON s.run = i.run AND s.no = i.no"
+    " JOIN policies p ON p.n = s.policy WHERE own.id = ? AND (own.workspace <> '' OR r.id = own.id)"
+    " ORDER BY i.began DESC LIMIT 1"
+)
+"""Who has no workspace shares none with others. Of what was only observed, nobody looked whether it succeeded."""
 _SIGHT = (
     "INSERT INTO sightings(run, pattern, no, began, sure, at, files_before) VALUES(?,?,?,?,?,?,?)"
     " ON CONFLICT(run, pattern) DO UPDATE SET no=excluded.no, began=excluded.began, sure=excluded.sure, at=excluded.at,"
@@ -68,14 +77,15 @@ class HeldRows:
         found = self._rows(_LAST_POSITION)[0][0]
         return found if isinstance(found, int) else -1
 
-    def seen(self, run: RunId, pattern: str) -> Seen | None:
-        """The latest step of a run that fits a pattern."""
-        rows = self._rows(_SEEN, run, pattern)
+    def seen(self, run: RunId, pattern: str, *, across: bool = False) -> Seen | None:
+        """The latest step of a run that fits a pattern; `across` all runs of its principal in its workspace."""
+        rows = self._rows(_SEEN_ACROSS, pattern, run) if across else self._rows(_SEEN, run, pattern)
         if not rows:
             return None
-        no, began, sure, at, ended, ok, level, said, results, before, after = rows[0]
+        no, began, sure, at, ended, ok, level, said, results, before, after, *where = rows[0]
+        found, policy = (RunId(str(where[0])), str(where[1])) if across else (run, "")
         return Seen(
-            run=run,
+            run=found,
             no=cast("int", no),
             began=cast("int", began),
             sure=bool(sure),
@@ -87,7 +97,8 @@ class HeldRows:
             results=_texts(results),
             before=_texts(before),
             after=_texts(after),
-            key=load_key(self._db, run),
+            key=load_key(self._db, found),
+            policy=policy,
         )
 
     def last_write(self, subject: str, *, but: tuple[RunId, int] | None) -> LastWrite:

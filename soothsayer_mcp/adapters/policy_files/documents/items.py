@@ -45,8 +45,6 @@ def _answer_path(text: str) -> None:
 class ItemDocument(Document):
     """What every kind of item may say."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"cross_run"})
-
     when: Annotated[str, condition(EVIDENCE_CONDITIONS)] = ""
     do: Annotated[str, AfterValidator(reason)] = ""
     min_level: Literal["E1", "E2", "E3", "E4", "E5"] = "E1"
@@ -54,7 +52,7 @@ class ItemDocument(Document):
 
 
 class StepItem(ItemDocument):
-    """An earlier step of this run: the latest that fits has to have succeeded."""
+    """An earlier step, of this run or of any: the latest that fits has to have succeeded."""
 
     tools: ToolGlobs
     except_: ToolGlobs = Field(default=[], alias="except")
@@ -66,8 +64,15 @@ class StepItem(ItemDocument):
     ok: Literal[True] = True
     max_age: Annotated[int, BeforeValidator(milliseconds)] = 0
     single_use: bool = False
+    cross_run: bool = False
     match: Annotated[dict[Annotated[str, read_by(_result_path)], Annotated[str, read_by(value_path)]], AtLeastOne] = {}
     unchanged: Annotated[list[Annotated[str, read_by(file_glob)]], Many, AtLeastOne] = []
+
+    @model_validator(mode="after")
+    def _is_of_today(self) -> Self:
+        if self.cross_run and not self.model_fields_set & {"max_age", "not_before", "unchanged"}:
+            raise bad("key", "a step of another run may be of any age: say max_age, not_before or unchanged")
+        return self
 
 
 class ArtifactItem(ItemDocument):

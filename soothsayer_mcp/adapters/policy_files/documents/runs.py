@@ -88,7 +88,7 @@ class CompletionDocument(OneKind):
 
     @model_validator(mode="after")
     def _needs_no_call(self) -> Self:
-        for key in ("when", "match", "unchanged", "single_use"):
+        for key in ("when", "match", "unchanged", "single_use", "cross_run"):
             if key in self.step.model_fields_set:
                 raise bad("key", f"`{key}` is about a call, so it does not stand in `complete`")
         for text in self.step.not_before:
