@@ -149,6 +149,8 @@ def test_nothing_that_a_host_or_model_says_changes_on_whose_authority_it_calls(t
         }
         assert "error" not in rig.host.request("tools/call", {**told, "_meta": stateless})
     assert len(rig.record.calls()) == 2
+    # A rule that nobody here can match is told, with how to mend it.
+    assert "owned/group looks at groups: over stdio a caller is its account and in no group; name" in rig.host.stderr
     assert len(entries(rig.state, "step.intent")) == 2
     with contextlib.closing(sqlite3.connect(rig.state / "trace-000001.db")) as db:
         contexts = [json.loads(text) for (text,) in db.execute("SELECT text FROM payloads WHERE part = 'context'")]
