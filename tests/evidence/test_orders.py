@@ -242,6 +242,31 @@ def test_a_step_of_another_run_serves_only_where_policy_says_so(tmp_path: Path) 
             desk.store.close()
 
 
+def test_tests_that_were_only_observed_are_no_pass_once_policy_is_enforced(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, once=False)
+    enforced = desk.policy
+    observed = policy_from(POLICY.replace(", ONCE", ""), tmp_path, workspace=str(desk.work), mode=Mode.OBSERVE)
+
+    async def body() -> None:
+        run_id = await bind(desk.store)
+        desk.app.write_text("bad")
+        desk.policy = observed
+        assert (await desk.call(run_id, "run", command="test")).failure is None
+        assert (await desk.call(run_id, "push")).failure is None
+        desk.policy = enforced
+        pushed = await desk.call(run_id, "push")
+        assert pushed.failure is not None
+        assert pushed.failure.reason is Reason.ABSENT
+        desk.app.write_text("good")
+        await desk.act(run_id, "test", 1)
+        await desk.act(run_id, "push", 2)
+
+    try:
+        run(body)
+    finally:
+        desk.store.close()
+
+
 @pytest.mark.parametrize("apart", ["workspace", "principal", "policy", "observed"])
 def test_a_step_of_another_workspace_principal_or_policy_or_one_only_observed_serves_no_other_run(
     tmp_path: Path, apart: str

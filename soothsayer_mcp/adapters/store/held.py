@@ -11,6 +11,7 @@ from soothsayer_mcp.adapters.store.undoing import begin_undo
 from soothsayer_mcp.evidence.scope import AbsentError, take
 from soothsayer_mcp.evidence.steps import keyed
 from soothsayer_mcp.model.call import Cause, RunId
+from soothsayer_mcp.model.decision import Mode
 from soothsayer_mcp.model.dues import LastWrite, Seen
 from soothsayer_mcp.model.entry import Kind
 from soothsayer_mcp.model.evidence import Evidence
@@ -28,14 +29,14 @@ _SEEN = (
     " WHERE run = ? AND pattern = ?"
 )
 _SEEN_ACROSS = (
-    "SELECT i.no, i.began, i.sure AND s.would IS NULL, i.at, i.ended, i.ok, i.level, i.why, i.results, i.files_before,"
+    "SELECT i.no, i.began, i.sure, i.at, i.ended, i.ok, i.level, i.why, i.results, i.files_before,"
     " i.files_after, i.run, p.digest FROM runs own"
     " JOIN runs r ON r.principal = own.principal AND r.workspace = own.workspace"
     " JOIN sightings i ON i.run = r.id AND i.pattern = ? JOIN steps s ON s.run = i.run AND s.no = i.no"
     " JOIN policies p ON p.n = s.policy WHERE own.id = ? AND (own.workspace <> '' OR r.id = own.id)"
     " ORDER BY i.began DESC LIMIT 1"
 )
-"""Who has no workspace shares none with others. Of what was only observed, nobody looked whether it succeeded."""
+"""Who has no workspace shares none with others."""
 _SIGHT = (
     "INSERT INTO sightings(run, pattern, no, began, sure, at, files_before) VALUES(?,?,?,?,?,?,?)"
     " ON CONFLICT(run, pattern) DO UPDATE SET no=excluded.no, began=excluded.began, sure=excluded.sure, at=excluded.at,"
@@ -169,13 +170,14 @@ def begin_dues(batch: Batch, step: SupportedStep, no: int, at: int) -> str:
 
 def _open(batch: Batch, step: SupportedStep, no: int, at: int) -> None:
     dues, began = step.decision.dues, batch.pos
+    # Of a call that is only observed nobody looks whether it succeeded, so it is a later one and never a pass.
+    looked_at = step.decision.mode is not Mode.OBSERVE
     for subject in dues.opens:
         batch.later(_OPEN, subject, step.run_id, no, began)
     for sighting in dues.sightings:
         before = {glob: step.support.files[glob] for glob in sighting.unchanged if glob in step.support.files}
-        batch.later(
-            _SIGHT, step.run_id, sighting.pattern, no, began, int(sighting.sure), at, compact(dict(before)).decode()
-        )
+        sure = int(sighting.sure and looked_at)
+        batch.later(_SIGHT, step.run_id, sighting.pattern, no, began, sure, at, compact(dict(before)).decode())
 
 
 def _cite(batch: Batch, evidence: Iterable[Evidence], run: RunId, no: int, at: int) -> None:
