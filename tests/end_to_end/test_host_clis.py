@@ -15,7 +15,7 @@ from end_to_end.install import HOSTS, SERVERS
 from needs import need
 from soothsayer_mcp.testing.servers import Script
 
-BOUND_S = 50.0
+BOUND_S = 120.0
 BIN = SERVERS / "hosts" / "node_modules" / ".bin"
 
 
