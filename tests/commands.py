@@ -3,21 +3,16 @@
 import os
 import pty
 import selectors
-import shlex
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 import warm
 from soothsayer_mcp.testing.hosts import Child
-from soothsayer_mcp.testing.servers import LIMIT_S, wait_until
-
-PROGRAM = (sys.executable, "-m", "soothsayer_mcp")
+from soothsayer_mcp.testing.servers import LIMIT_S
 
 
 @dataclass(frozen=True)
@@ -41,11 +36,9 @@ class Cold:
 def soothsayer(*words: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Ended:
     """Run a command as somebody does at another terminal: in a process of its own, which belongs to no host of ours."""
     argv, environ = [str(word) for word in words], dict(os.environ if env is None else env)
-    if Cold.now or not warm.may_be_forked(environ):
-        return _by_a_shell(argv, cwd, environ)
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, Path(os.devnull).open("rb") as nothing:
         streams = [nothing.fileno(), out.fileno(), err.fileno()]
-        started = warm.forge(warm.PEOPLE).start(argv, cwd, environ, streams)
+        started = start(argv, streams, cwd=cwd, env=environ)
         try:
             code = started.wait(LIMIT_S)
         finally:
@@ -53,20 +46,31 @@ def soothsayer(*words: str | Path, cwd: Path | None = None, env: Mapping[str, st
         return Ended(code=code, out=_all_of(out), err=_all_of(err))
 
 
+def start(
+    argv: Sequence[str],
+    streams: Sequence[int],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    kind: str = warm.PEOPLE,
+) -> Child:
+    """Start a command on these streams, as somebody does at another terminal."""
+    environ = os.environ if env is None else env
+    fresh = Cold.now or not warm.may_be_forked(environ)
+    return warm.forge(kind).start(argv, cwd, environ, streams, fresh=fresh)
+
+
 def begin(*words: str | Path) -> Child:
     """Start a command that somebody may put an end to; what it says is not heard."""
-    argv, nowhere = [str(word) for word in words], subprocess.DEVNULL
-    if Cold.now:
-        return subprocess.Popen([*PROGRAM, *argv], stdin=nowhere, stdout=nowhere, stderr=nowhere)
     with Path(os.devnull).open("r+b", buffering=0) as nothing:
-        return warm.forge(warm.PEOPLE).start(argv, None, os.environ, [nothing.fileno()] * 3)
+        return start([str(word) for word in words], [nothing.fileno()] * 3)
 
 
 def at_a_terminal(keys: str, *words: str | Path, cwd: Path | None = None) -> tuple[int, str]:
     """Run a command as somebody does who sits before it and types; how it ended, and what was seen."""
     ours, theirs = pty.openpty()
     try:
-        started = warm.forge(warm.PEOPLE).start([str(word) for word in words], cwd, os.environ, [theirs] * 3)
+        started = start([str(word) for word in words], [theirs] * 3, cwd=cwd)
         os.close(theirs)
         os.write(ours, keys.encode())
         seen = _seen(ours)
@@ -93,16 +97,3 @@ def _seen(terminal: int) -> str:
 def _all_of(file: IO[bytes]) -> str:
     file.seek(0)
     return file.read().decode()
-
-
-def _by_a_shell(argv: list[str], cwd: Path | None, environ: Mapping[str, str]) -> Ended:
-    """Have a shell start it that ends at once, so that it descends from nobody."""
-    with tempfile.TemporaryDirectory() as folder:
-        out, err, code = (Path(folder) / name for name in ("out", "err", "code"))
-        done = shlex.quote(str(code))
-        script = f"({shlex.join([*PROGRAM, *argv])} >{shlex.quote(str(out))} 2>{shlex.quote(str(err))};"
-        script += f" echo $? >{done}.new; mv {done}.new {done}) </dev/null &"
-        subprocess.run(["/bin/sh", "-c", script], check=True, timeout=LIMIT_S, cwd=cwd, env=environ)
-        wait_until(code.exists, shlex.join(argv))
-        said = [path.read_text(encoding="utf-8") for path in (out, err)]
-        return Ended(code=int(code.read_text(encoding="ascii")), out=said[0], err=said[1])

@@ -122,16 +122,23 @@ class Forge:
         self.process.wait(30)
 
     def start(
-        self, words: Sequence[str], cwd: Path | None, env: Mapping[str, str], streams: Sequence[int] = ()
+        self,
+        words: Sequence[str],
+        cwd: Path | None,
+        env: Mapping[str, str],
+        streams: Sequence[int] = (),
+        *,
+        fresh: bool = False,
     ) -> Forked:
-        """Start a program with these words, on these three streams or on pipes."""
+        """Start a program with these words, on these three streams or on pipes; a fresh one in an interpreter anew."""
         told, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         pipes = [] if streams else [os.pipe() for _ in range(3)]
         ours: tuple[int, int, int] | None = None
         if pipes:
             (their_in, our_in), (our_out, their_out), (our_err, their_err) = pipes
             streams, ours = (their_in, their_out, their_err), (our_in, our_out, our_err)
-        said = json.dumps({"words": [*words], "cwd": str(cwd or Path.cwd()), "env": dict(env)}).encode()
+        wanted = {"words": [*words], "cwd": str(cwd or Path.cwd()), "env": dict(env), "fresh": fresh}
+        said = json.dumps(wanted).encode()
         try:
             socket.send_fds(self._line, [said], [*streams, theirs.fileno()])
         finally:
@@ -232,6 +239,8 @@ def _become(said: dict[str, object], given: list[int], told: socket.socket) -> l
     sys.argv[1:] = words
     if os.isatty(0):
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    if said["fresh"]:
+        os.execve(sys.executable, [sys.executable, "-m", "soothsayer_mcp", *words], os.environ)
     sys.stdout.reconfigure(line_buffering=os.isatty(1))  # type: ignore[union-attr]
     return words
 

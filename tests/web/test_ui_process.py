@@ -17,6 +17,7 @@ import pytest
 
 import warm
 from asks.test_asking_a_host import ASKING, SCRIPT, answer, send
+from commands import start
 from fidelity.rig import Rig, at, quickest_s
 from soothsayer_mcp.adapters.faces import is_watched
 from soothsayer_mcp.testing.servers import LIMIT_S, wait_until
@@ -32,7 +33,7 @@ class Ui:
         with self._out.open("wb") as out, self._err.open("wb") as err, Path(os.devnull).open("rb") as nothing:
             streams = [nothing.fileno(), out.fileno(), err.fileno()]
             argv = ["ui", *words, "--state", str(folder / "state")]
-            self._process = warm.forge(warm.PAGES).start(argv, None, os.environ, streams)
+            self._process = start(argv, streams, kind=warm.PAGES)
         wait_until(lambda: "\n" in self.out, "the link")
         self.link = self.out.strip()
         said = urlsplit(self.link)
