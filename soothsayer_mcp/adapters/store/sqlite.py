@@ -33,6 +33,7 @@ from soothsayer_mcp.adapters.store.items import (
 from soothsayer_mcp.adapters.store.joining import joined
 from soothsayer_mcp.adapters.store.lock import FileLock, Turnstile
 from soothsayer_mcp.adapters.store.marks import recall
+from soothsayer_mcp.adapters.store.matching import call_key
 from soothsayer_mcp.adapters.store.payloads import (
     ANSWER,
     ARGUMENTS,
@@ -62,7 +63,7 @@ from soothsayer_mcp.model.entry import Durability, PayloadMode, Receipt
 from soothsayer_mcp.model.facts import NO_FACTS, Facts, Questions
 from soothsayer_mcp.model.failure import Acted, Failure, Reason
 from soothsayer_mcp.model.finding import Finding
-from soothsayer_mcp.model.json import Digest, canonical, compact
+from soothsayer_mcp.model.json import Digest, compact
 from soothsayer_mcp.model.outcome import Aside, Returned
 from soothsayer_mcp.model.run import (
     IDLE_S,
@@ -628,7 +629,7 @@ class SqliteStore:
 
     def _intent_item(self, step: SupportedStep, admit: Admit, close: Close, key: hmac.HMAC) -> IntentItem:
         proposal = step.proposal
-        match = _match(step, key)
+        match = call_key(step, key)
         try:
             args = None
             if proposal.raw_arguments:
@@ -695,7 +696,7 @@ class SqliteStore:
             return None
         key = self._known(step.run_id).key
         answer = answer_key(step, key)
-        return None if answer is None else (bytes.fromhex(_match(step, key))[:KEY_BYTES], answer)
+        return None if answer is None else (bytes.fromhex(call_key(step, key))[:KEY_BYTES], answer)
 
     def _ready_or_digest(self, raw: bytes, step: VerifiedStep | None = None) -> Payload:
         """An outcome is recorded even where its content cannot be kept."""
@@ -1039,14 +1040,3 @@ def _remedy(error: Exception) -> str:
         if code == sqlite3.SQLITE_BUSY:
             return "end the program that holds it, then start again"
     return "check free space and permissions, or name another folder with --state DIR"
-
-
-def _match(step: SupportedStep, key: hmac.HMAC) -> str:
-    """The keyed digest of a call, by which those of a run are compared."""
-    proposal = step.proposal
-    said = b"\0".join((proposal.server.encode(errors="replace"), proposal.tool.encode(errors="replace")))
-    # A copy of a keyed hash and a short update hold the interpreter lock; `hmac.digest` gives it up, and then waits
-    # for it beside the writer: 48 us a call.
-    keyed = key.copy()
-    keyed.update(said + b"\0" + canonical(proposal.arguments))
-    return keyed.hexdigest()
