@@ -11,7 +11,7 @@ from soothsayer_mcp.model.json import JsonObject
 from soothsayer_mcp.model.run import RunScope
 from soothsayer_mcp.policy.decide import decide
 from soothsayer_mcp.policy.paths import Place
-from soothsayer_mcp.policy.within import is_outside, scope_questions
+from soothsayer_mcp.policy.within import is_outside, paths_of, scope_questions
 from soothsayer_mcp.testing.factories import make_policy, make_rule, make_step, make_tool
 from soothsayer_mcp.testing.world import World
 
@@ -115,3 +115,43 @@ def test_a_scope_permits_nothing() -> None:
     policy = make_policy(rules=[make_rule(Effect.DENY, tools="files.read")])
     assert decide(policy, run, make_step(make_tool("read")), NO_FACTS).effect is Effect.DENY
     assert decide(make_policy(Effect.ASK), run, make_step(make_tool("read")), NO_FACTS).effect is Effect.ASK
+
+
+def test_links_are_looked_up_for_what_is_compared_with_a_folder_of_this_machine() -> None:
+    here, arguments = replace(PLACE, local=True), {"path": "src/a"}
+    assert scope_questions(SRC, arguments, here) == ("/work/src", "/work/src/a")
+    assert scope_questions(SRC, arguments, PLACE) == ()
+    assert scope_questions(RunScope(only=("fs.*",)), arguments, here) == ()
+    assert scope_questions(RunScope(), arguments, PLACE) == ()
+
+
+def test_what_is_no_text_names_no_file() -> None:
+    assert paths_of({"path": 3, "paths": [None, True, "a"], "file": None, "root": {"x": 1.5}}) == ("a",)
+
+
+def _under(folder: str, path: str, place: Place, links: dict[str, str] | None = None) -> bool:
+    facts = Facts(links=links or {})
+    return not is_outside(
+        RunScope(under=(folder,)), "fs", "write", does=WRITE, arguments={"path": path}, place=place, facts=facts
+    )
+
+
+def test_what_a_folder_of_this_machine_leads_to_counts_as_the_folder() -> None:
+    links = {"/work/src": "/real/src", "/work/src/a": "/real/src/a", "/work/src/b": "/real/b"}
+    assert _under("src", "src/a", replace(PLACE, local=True), links)
+    assert not _under("src", "src/b", replace(PLACE, local=True), links)
+
+
+def test_a_folder_elsewhere_is_read_as_it_is_spelled() -> None:
+    assert _under("/work/a%20b", "/work/a%20b/c", PLACE) is False
+    assert _under("/work/a b", "/work/a%20b/c", PLACE) is False
+    assert _under("/work/a b", "/work/a b/c", PLACE)
+    assert _under("/work/a%20b", "/work/a b/c", PLACE) is False
+
+
+def test_folders_compare_with_case_but_on_windows() -> None:
+    assert _under("/work/Src", "/work/Src/a", PLACE)
+    assert not _under("/work/Src", "/work/src/a", PLACE)
+    windows = Place(root="C:/Work", home="C:/Users/t", windows=True)
+    assert _under("C:/Work/Src", "c:\\work\\src\\a", windows)
+    assert not _under("C:/Work/Src", "c:\\work\\other\\a", windows)
