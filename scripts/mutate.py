@@ -188,9 +188,12 @@ class Source:
     text: str
     tree: ast.Module = field(init=False)
     places: list[Place] = field(init=False)
+    at_import: frozenset[str] = field(init=False)
+    """Functions that an import calls: what they made is in use before their code can be changed."""
 
     def __post_init__(self) -> None:
         self.tree = ast.parse(self.text)
+        self.at_import = _called_at_import(self.tree)
         silent = _annotations_and_docstrings(self.tree)
         self.places = [place for place in _places(self.tree) if place.node not in silent]
 
@@ -262,6 +265,24 @@ def _places(tree: ast.Module) -> Iterator[Place]:
             yield from walk(part, path, inside, head, body)
 
     yield from walk(tree, "", "", whole, whole)
+
+
+def _called_at_import(tree: ast.Module) -> frozenset[str]:
+    """The functions of a module that are called by name while it is imported, and those that they call."""
+    bodies = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    found: set[str] = set()
+    waiting: list[ast.AST] = [node for node in tree.body if not isinstance(node, ast.FunctionDef)]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            called = bodies.get(node.func.id)
+            if called is not None and called.name not in found:
+                found.add(called.name)
+                waiting.extend(called.body)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        waiting.extend(ast.iter_child_nodes(node))
+    return frozenset(found)
 
 
 def _annotations_and_docstrings(tree: ast.Module) -> set[ast.AST]:
@@ -395,6 +416,8 @@ def put_in_place(source: Source, mutant: Mutant) -> bool:
     module = sys.modules.get(mutant.module)
     function = None if module is None or not mutant.inside else function_at(module, mutant.inside)
     if module is None or function is None or function.__module__ != mutant.module:
+        return False
+    if mutant.inside in source.at_import:
         return False
     changed_module = compile(source.change(mutant.number), module.__file__ or "", "exec")
     code = _code_like(changed_module, function.__code__)

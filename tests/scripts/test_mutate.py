@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mutant_notes import NOTES, Figure, Note, StaleNoteError, Survivor, figures, keep, notes_of
-from mutate import ROOT, TARGETS, Known, Trial, changed, figure, function_at, mutants, report
+from mutate import ROOT, TARGETS, Known, Source, Trial, changed, figure, function_at, mutants, put_in_place, report
 from soothsayer_mcp.policy import decide as deciding
 
 SOURCE = '''
@@ -67,6 +67,33 @@ def test_a_mutant_knows_the_function_it_is_in_and_the_lines_that_must_run() -> N
 
 def test_a_none_that_is_returned_already_is_left_alone() -> None:
     assert [mutant.change for mutant in mutants("m", "def f():\n    return None\n")] == []
+
+
+CALLED = """
+def made(a):
+    def inner():
+        return later()
+    return asked(inner)
+def asked(a):
+    return a
+def later():
+    return 1
+class C:
+    x = made(1)
+    def m(self):
+        return unasked()
+TABLE = {"x": lambda: unasked()}
+def unasked():
+    return 2
+"""
+
+
+def test_what_an_import_calls_is_imported_again_to_be_changed() -> None:
+    assert Source("m", CALLED).at_import == {"made", "asked"}
+    matching = Source("soothsayer_mcp.policy.match", (ROOT / "soothsayer_mcp/policy/match.py").read_text())
+    assert matching.at_import == {"_compares"}
+    mutant = next(one for one in matching.mutants() if one.inside == "_compares")
+    assert not put_in_place(matching, mutant)
 
 
 def test_a_function_is_found_below_what_wraps_it() -> None:
