@@ -20,7 +20,8 @@ from soothsayer_mcp.policy.history import (
     mark_id,
     tally_of,
 )
-from soothsayer_mcp.policy.match import ArgumentTest, Scene, parse_key
+from soothsayer_mcp.policy.match import ArgumentTest, parse_key
+from soothsayer_mcp.policy.scene import Scene
 
 NOTHING_YET = Unsure("arguments are not known yet")
 UNTIED = Unsure("an argument that ties the call to earlier steps is absent")
@@ -259,3 +260,21 @@ def test_a_sum_without_a_known_most_is_above_or_depends_and_never_below() -> Non
     odd = SURE._replace(odd=1)
     assert ranged(Counting.SUM, odd, own=None, arguments={}, above_micro=13 * MICRO - 1)[1] is True
     assert ranged(Counting.SUM, odd, own=None, arguments={}, above_micro=10**15)[1] == DEPENDS
+
+
+@pytest.mark.parametrize(
+    ("tally", "answer"),
+    [
+        (Tally(succeeded=1, open=1, doubtful=1), True),
+        (
+            Tally(failed=1, open=1, doubtful=1),
+            Unsure("a step that would decide it is in flight, or its outcome is not known"),
+        ),
+        (Tally(failed=1, doubtful=1), Unsure("it is not known whether an earlier step fits")),
+        (Tally(failed=1), False),
+    ],
+)
+def test_whether_a_step_was_done_is_told_with_what_keeps_it_in_doubt(tally: Tally, answer: Answer) -> None:
+    counted = Counted(mark="m")
+    scene = a_scene(tallies={asked(counted, a_scene()): tally})
+    assert PastTest(counted=counted, ok=True).answer(scene) == answer
