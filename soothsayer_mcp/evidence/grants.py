@@ -93,7 +93,7 @@ def _part(name: str, value: Json) -> dict[str, Json]:
     if name in _PATH_NAMES and isinstance(value, str) and _is_plain(value):
         path = posixpath.normpath(value)
         folder = posixpath.dirname(path)
-        if folder.strip("/") and path.startswith(f"{folder}/"):
+        if folder.strip("/"):
             return {"under": folder}
     return {"is": value}
 
