@@ -177,8 +177,8 @@ class Written(NothingHeld):
         del but
         return LastWrite(ended=41, subject=subject, step="4bf9.9")
 
-    def seen(self, run: str, pattern: str) -> Seen | None:
-        return PASSED if (run, pattern) == (RUN_ID, "p") else None
+    def seen(self, run: str, pattern: str, *, across: bool = False) -> Seen | None:
+        return PASSED if (run, pattern, across) == (RUN_ID, "p", False) else None
 
 
 def test_a_pass_that_a_later_write_made_old_is_a_gap() -> None:
